@@ -1,0 +1,14 @@
+//! The nouns of the gateway: names, versions, tensors, requests, replies, signatures.
+//!
+//! Every other room speaks in these types. They know no wire format, no runtime and no
+//! clock; they are not serialisable by design, so that a wire format can never leak inward.
+
+mod ids;
+mod request;
+mod signature;
+mod tensor;
+
+pub use ids::{IdError, Label, ModelName, Percent, RequestId, Version};
+pub use request::{InferReply, InferRequest, Protocol, Role, Target};
+pub use signature::{Dim, RequestFault, Signature, TensorSpec};
+pub use tensor::{DataType, Elements, Shape, Tensor, TensorError};

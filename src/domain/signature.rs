@@ -1,0 +1,202 @@
+//! What a model version takes and gives, and the check of a request against it.
+
+use std::fmt;
+
+use super::{DataType, Shape, Tensor};
+
+/// One dimension of a declared shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dim {
+    Fixed(u64),
+    /// Any size, written `-1` on the wire.
+    Any,
+}
+
+impl Dim {
+    #[must_use]
+    pub fn to_wire(self) -> i64 {
+        match self {
+            Self::Fixed(size) => i64::try_from(size).unwrap_or(i64::MAX),
+            Self::Any => -1,
+        }
+    }
+
+    fn admits(self, size: i64) -> bool {
+        match self {
+            Self::Fixed(fixed) => u64::try_from(size) == Ok(fixed),
+            Self::Any => true,
+        }
+    }
+}
+
+/// A declared input or output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorSpec {
+    pub name: String,
+    pub datatype: DataType,
+    pub shape: Vec<Dim>,
+    /// An input that the model has a default for (an ONNX initializer of the same name).
+    pub optional: bool,
+}
+
+impl TensorSpec {
+    /// The shape as the wire has it: `-1` for a dimension of any size.
+    #[must_use]
+    pub fn wire_shape(&self) -> Vec<i64> {
+        self.shape.iter().map(|dim| dim.to_wire()).collect()
+    }
+
+    fn admits(&self, shape: &Shape) -> bool {
+        let dimensions = shape.dimensions();
+        dimensions.len() == self.shape.len()
+            && self.shape.iter().zip(dimensions).all(|(declared, &size)| declared.admits(size))
+    }
+}
+
+/// Why a request does not fit a model. The messages are fit for a client; they name the
+/// tensor and what was expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestFault {
+    #[error("input '{name}' is unknown: the model takes {}", quoted(known))]
+    UnknownInput { name: String, known: Vec<String> },
+    #[error("input '{0}' is given twice")]
+    DuplicateInput(String),
+    #[error("input '{name}' is missing: the model takes {}", quoted(known))]
+    MissingInput { name: String, known: Vec<String> },
+    #[error("input '{name}' has datatype {got}, expected {expected}")]
+    DataType { name: String, expected: DataType, got: DataType },
+    #[error("input '{name}' has shape {got}, expected {}", Dims(expected))]
+    Shape { name: String, expected: Vec<Dim>, got: Shape },
+    #[error("output '{name}' is unknown: the model gives {}", quoted(known))]
+    UnknownOutput { name: String, known: Vec<String> },
+    #[error("output '{0}' is asked for twice")]
+    DuplicateOutput(String),
+}
+
+/// The inputs and outputs of a model version, in its own order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    pub inputs: Vec<TensorSpec>,
+    pub outputs: Vec<TensorSpec>,
+}
+
+impl Signature {
+    #[must_use]
+    pub fn input(&self, name: &str) -> Option<&TensorSpec> {
+        self.inputs.iter().find(|spec| spec.name == name)
+    }
+
+    #[must_use]
+    pub fn output(&self, name: &str) -> Option<&TensorSpec> {
+        self.outputs.iter().find(|spec| spec.name == name)
+    }
+
+    /// Checks the inputs and the requested outputs of a request.
+    ///
+    /// # Errors
+    /// The first fault found, in the order of the request.
+    pub fn check(&self, inputs: &[Tensor], outputs: &[String]) -> Result<(), RequestFault> {
+        for (index, input) in inputs.iter().enumerate() {
+            self.check_input(input)?;
+            if inputs[..index].iter().any(|earlier| earlier.name() == input.name()) {
+                return Err(RequestFault::DuplicateInput(input.name().into()));
+            }
+        }
+        let missing = self.inputs.iter().find(|spec| !spec.optional && inputs.iter().all(|input| input.name() != spec.name));
+        if let Some(spec) = missing {
+            return Err(RequestFault::MissingInput { name: spec.name.clone(), known: names(&self.inputs) });
+        }
+        for (index, name) in outputs.iter().enumerate() {
+            if self.output(name).is_none() {
+                return Err(RequestFault::UnknownOutput { name: shown(name), known: names(&self.outputs) });
+            }
+            if outputs[..index].contains(name) {
+                return Err(RequestFault::DuplicateOutput(name.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_input(&self, input: &Tensor) -> Result<(), RequestFault> {
+        let Some(spec) = self.input(input.name()) else {
+            return Err(RequestFault::UnknownInput { name: shown(input.name()), known: names(&self.inputs) });
+        };
+        if input.datatype() != spec.datatype {
+            return Err(RequestFault::DataType { name: spec.name.clone(), expected: spec.datatype, got: input.datatype() });
+        }
+        if !spec.admits(input.shape()) {
+            let (name, expected, got) = (spec.name.clone(), spec.shape.clone(), input.shape().clone());
+            return Err(RequestFault::Shape { name, expected, got });
+        }
+        Ok(())
+    }
+}
+
+struct Dims<'a>(&'a [Dim]);
+
+impl fmt::Display for Dims<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|dim| dim.to_wire())).finish()
+    }
+}
+
+fn names(specs: &[TensorSpec]) -> Vec<String> {
+    specs.iter().map(|spec| spec.name.clone()).collect()
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ")
+}
+
+/// A client's text as it may be repeated to it: bounded.
+fn shown(text: &str) -> String {
+    text.chars().take(128).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn signature() -> Signature {
+        let spec = |name: &str, optional| TensorSpec {
+            name: name.into(),
+            datatype: DataType::Fp32,
+            shape: vec![Dim::Any, Dim::Fixed(2)],
+            optional,
+        };
+        Signature { inputs: vec![spec("x", false), spec("bias", true)], outputs: vec![spec("y", false)] }
+    }
+
+    fn tensor(name: &str, datatype: DataType, dimensions: &[i64]) -> Tensor {
+        let shape = Shape::new(dimensions.to_vec()).unwrap();
+        let bytes = Bytes::from(vec![0; shape.elements() * datatype.size().unwrap()]);
+        Tensor::plain(name, datatype, shape, bytes).unwrap()
+    }
+
+    #[test]
+    fn fitting_request_passes_with_or_without_the_optional_input() {
+        let x = tensor("x", DataType::Fp32, &[3, 2]);
+        let bias = tensor("bias", DataType::Fp32, &[1, 2]);
+        signature().check(std::slice::from_ref(&x), &[]).unwrap();
+        signature().check(&[bias, x], &["y".into()]).unwrap();
+    }
+
+    #[test]
+    fn each_fault_names_the_tensor_and_what_was_expected() {
+        let x = || tensor("x", DataType::Fp32, &[1, 2]);
+        let cases: [(Vec<Tensor>, Vec<String>, &str); 7] = [
+            (vec![], vec![], "input 'x' is missing: the model takes 'x', 'bias'"),
+            (vec![tensor("z", DataType::Fp32, &[1, 2])], vec![], "input 'z' is unknown: the model takes 'x', 'bias'"),
+            (vec![x(), x()], vec![], "input 'x' is given twice"),
+            (vec![tensor("x", DataType::Int32, &[1, 2])], vec![], "input 'x' has datatype INT32, expected FP32"),
+            (vec![tensor("x", DataType::Fp32, &[1, 3])], vec![], "input 'x' has shape [1, 3], expected [-1, 2]"),
+            (vec![x()], vec!["w".into()], "output 'w' is unknown: the model gives 'y'"),
+            (vec![x()], vec!["y".into(), "y".into()], "output 'y' is asked for twice"),
+        ];
+        for (inputs, outputs, message) in cases {
+            assert_eq!(signature().check(&inputs, &outputs).unwrap_err().to_string(), message);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What the registry tells of models and versions.
+
+use std::time::SystemTime;
+
+use crate::{
+    domain::{ModelName, Version},
+    release::Release,
+};
+
+/// Where a version is in its life: `discovered → loading → ready → draining → unloaded`, or `failed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum VersionState {
+    /// Seen on disk, not complete or not asked for yet.
+    Discovered,
+    Loading,
+    Ready,
+    /// Gets no new requests; the last ones are being answered.
+    Draining,
+    Unloaded,
+    /// Could not be admitted; the reason says why.
+    Failed,
+}
+
+impl VersionState {
+    pub const ALL: [Self; 6] =
+        [Self::Discovered, Self::Loading, Self::Ready, Self::Draining, Self::Unloaded, Self::Failed];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Discovered => "discovered",
+            Self::Loading => "loading",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Unloaded => "unloaded",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct VersionStatus {
+    pub version: Version,
+    pub state: VersionState,
+    /// Why it failed; empty otherwise. For operators: may name files.
+    pub reason: Option<String>,
+    /// `sha256:<hex>` of `model.onnx`.
+    pub digest: Option<String>,
+    /// Bytes of the version's model files, which a session holds at least once.
+    pub memory_bytes: Option<u64>,
+    pub loaded_at: Option<SystemTime>,
+    /// Requests answered by this version since the process started, shadow copies included.
+    pub requests: u64,
+    /// A reference profile is loaded, so drift is watched.
+    pub monitored: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct ModelStatus {
+    pub name: ModelName,
+    pub release: Release,
+    /// In ascending order.
+    pub versions: Vec<VersionStatus>,
+}
+
+/// One entry of the audit log.
+#[derive(Debug, Clone)]
+pub struct HistoryEntry {
+    pub sequence: u64,
+    pub at: SystemTime,
+    pub actor: String,
+    /// Such as `promote`; see [`crate::release::Change::operation`].
+    pub operation: String,
+    pub from: Release,
+    pub to: Release,
+    pub reason: Option<String>,
+}

@@ -1,0 +1,207 @@
+//! Which version of a model serves what: the release, and the changes that operators make to it.
+//!
+//! Pure: a [`Release`] is a value, [`Release::apply`] makes the next one. The `registry` decides
+//! whether a version may be named (it must be ready), makes the change durable and publishes it.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    domain::{Label, Percent, Version},
+    fault::{ErrorCode, Fault},
+};
+
+/// A version that gets a share of the traffic.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Split {
+    pub version: Version,
+    pub percent: Percent,
+}
+
+/// The state of a model's release. The default is that of a model never released.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Release {
+    /// Grows by one with each change; what `If-Match` compares with.
+    pub generation: u64,
+    /// Serves every request that nothing else claims.
+    pub stable: Option<Version>,
+    /// The stable version before: what a rollback returns to, kept loaded and warm.
+    pub previous: Option<Version>,
+    pub canary: Option<Split>,
+    /// Gets copies of requests; its answers are only counted.
+    pub shadow: Option<Split>,
+    pub labels: BTreeMap<Label, Version>,
+}
+
+/// A change that an operator asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    Promote(Version),
+    Rollback,
+    SetCanary(Split),
+    ClearCanary,
+    SetShadow(Split),
+    ClearShadow,
+    SetLabel(Label, Version),
+    ClearLabel(Label),
+}
+
+impl Change {
+    /// The name of the operation in metrics and in the audit log.
+    #[must_use]
+    pub fn operation(&self) -> &'static str {
+        match self {
+            Self::Promote(_) => "promote",
+            Self::Rollback => "rollback",
+            Self::SetCanary(_) => "canary",
+            Self::ClearCanary => "canary_clear",
+            Self::SetShadow(_) => "shadow",
+            Self::ClearShadow => "shadow_clear",
+            Self::SetLabel(..) => "label",
+            Self::ClearLabel(_) => "label_clear",
+        }
+    }
+
+    /// The version that the change sends requests to, which must be ready.
+    #[must_use]
+    pub fn version(&self) -> Option<Version> {
+        match self {
+            Self::Promote(version) | Self::SetLabel(_, version) => Some(*version),
+            Self::SetCanary(split) | Self::SetShadow(split) => Some(split.version),
+            Self::Rollback | Self::ClearCanary | Self::ClearShadow | Self::ClearLabel(_) => None,
+        }
+    }
+}
+
+/// Why a change makes no sense for the release as it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReleaseError {
+    #[error("there is no previous version to roll back to")]
+    NothingToRollBackTo,
+    #[error("version {0} is the stable version already: it cannot be its own {1}")]
+    SameAsStable(Version, &'static str),
+    #[error("there is no label '{0}'")]
+    UnknownLabel(Label),
+}
+
+impl Fault for ReleaseError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::NothingToRollBackTo | Self::SameAsStable(..) => ErrorCode::Conflict,
+            Self::UnknownLabel(_) => ErrorCode::NotFound,
+        }
+    }
+}
+
+impl Release {
+    /// The release after `change`. A change that alters nothing keeps the generation, so that
+    /// repeating an operation is harmless.
+    pub fn apply(&self, change: &Change) -> Result<Self, ReleaseError> {
+        let mut next = self.clone();
+        match change {
+            Change::Promote(version) => next.make_stable(*version),
+            Change::Rollback => next.make_stable(self.previous.ok_or(ReleaseError::NothingToRollBackTo)?),
+            Change::SetCanary(split) => next.canary = Some(self.beside_stable(*split, "canary")?),
+            Change::ClearCanary => next.canary = None,
+            Change::SetShadow(split) => next.shadow = Some(self.beside_stable(*split, "shadow")?),
+            Change::ClearShadow => next.shadow = None,
+            Change::SetLabel(label, version) => {
+                next.labels.insert(label.clone(), *version);
+            }
+            Change::ClearLabel(label) => {
+                next.labels.remove(label).ok_or_else(|| ReleaseError::UnknownLabel(label.clone()))?;
+            }
+        }
+        if next != *self {
+            next.generation += 1;
+        }
+        Ok(next)
+    }
+
+    /// Every version that the release refers to. They stay loaded.
+    pub fn versions(&self) -> impl Iterator<Item = Version> + '_ {
+        let splits = self.canary.iter().chain(&self.shadow).map(|split| split.version);
+        self.stable.into_iter().chain(self.previous).chain(splits).chain(self.labels.values().copied())
+    }
+
+    fn make_stable(&mut self, version: Version) {
+        if self.stable == Some(version) {
+            return;
+        }
+        self.previous = self.stable.replace(version);
+        // A version cannot be compared with itself: as stable it ends its own canary and shadow.
+        self.canary = self.canary.filter(|split| split.version != version);
+        self.shadow = self.shadow.filter(|split| split.version != version);
+    }
+
+    fn beside_stable(&self, split: Split, role: &'static str) -> Result<Split, ReleaseError> {
+        if self.stable == Some(split.version) {
+            return Err(ReleaseError::SameAsStable(split.version, role));
+        }
+        Ok(split)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v(number: u64) -> Version {
+        Version::new(number).unwrap()
+    }
+
+    fn split(version: u64, percent: f64) -> Split {
+        Split { version: v(version), percent: Percent::new(percent).unwrap() }
+    }
+
+    fn stable(version: u64) -> Release {
+        Release::default().apply(&Change::Promote(v(version))).unwrap()
+    }
+
+    #[test]
+    fn promote_keeps_the_old_stable_as_rollback_target() {
+        let release = stable(1).apply(&Change::Promote(v(2))).unwrap();
+        assert_eq!((release.stable, release.previous, release.generation), (Some(v(2)), Some(v(1)), 2));
+    }
+
+    #[test]
+    fn promoting_the_stable_version_changes_nothing() {
+        assert_eq!(stable(1).apply(&Change::Promote(v(1))).unwrap(), stable(1));
+    }
+
+    #[test]
+    fn rollback_flips_and_flips_back() {
+        let two = stable(1).apply(&Change::Promote(v(2))).unwrap();
+        let back = two.apply(&Change::Rollback).unwrap();
+        assert_eq!((back.stable, back.previous), (Some(v(1)), Some(v(2))));
+        let forth = back.apply(&Change::Rollback).unwrap();
+        assert_eq!((forth.stable, forth.generation), (Some(v(2)), 4));
+    }
+
+    #[test]
+    fn rollback_without_a_previous_version_is_refused() {
+        assert_eq!(stable(1).apply(&Change::Rollback), Err(ReleaseError::NothingToRollBackTo));
+    }
+
+    #[test]
+    fn canary_ends_when_its_version_becomes_stable() {
+        let release = stable(1).apply(&Change::SetCanary(split(2, 10.0))).unwrap();
+        assert_eq!(release.canary, Some(split(2, 10.0)));
+        assert_eq!(release.apply(&Change::Promote(v(2))).unwrap().canary, None);
+        assert!(release.apply(&Change::Promote(v(3))).unwrap().canary.is_some());
+    }
+
+    #[test]
+    fn stable_version_cannot_be_its_own_canary_or_shadow() {
+        assert!(stable(1).apply(&Change::SetCanary(split(1, 10.0))).is_err());
+        assert!(stable(1).apply(&Change::SetShadow(split(1, 10.0))).is_err());
+    }
+
+    #[test]
+    fn label_moves_and_goes() {
+        let label: Label = "champion".parse().unwrap();
+        let release = stable(1).apply(&Change::SetLabel(label.clone(), v(2))).unwrap();
+        assert_eq!(release.versions().collect::<Vec<_>>(), [v(1), v(2)]);
+        let gone = release.apply(&Change::ClearLabel(label.clone())).unwrap();
+        assert_eq!(gone.apply(&Change::ClearLabel(label.clone())), Err(ReleaseError::UnknownLabel(label)));
+    }
+}
