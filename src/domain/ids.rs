@@ -9,7 +9,9 @@ pub enum IdError {
     ModelName(String),
     #[error("'{0}' is not a version: versions are whole numbers from 1")]
     Version(String),
-    #[error("'{0}' is not a label: use 1 to 64 letters, digits, '.', '_' or '-', with at least one that is not a digit")]
+    #[error(
+        "'{0}' is not a label: use 1 to 64 letters, digits, '.', '_' or '-', with at least one that is not a digit"
+    )]
     Label(String),
     #[error("{0} is not a percentage: use a number from 0 to 100")]
     Percent(String),
@@ -77,11 +79,7 @@ impl FromStr for Version {
     /// Accepts digits without a leading zero, so that one version has one spelling.
     fn from_str(text: &str) -> Result<Self, IdError> {
         let canonical = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
-        canonical
-            .then(|| text.parse().ok())
-            .flatten()
-            .map(Self)
-            .ok_or_else(|| IdError::Version(shown(text)))
+        canonical.then(|| text.parse().ok()).flatten().map(Self).ok_or_else(|| IdError::Version(shown(text)))
     }
 }
 
@@ -129,11 +127,7 @@ impl Percent {
     /// # Errors
     /// When `value` is not a number from 0 to 100.
     pub fn new(value: f64) -> Result<Self, IdError> {
-        if (0.0..=100.0).contains(&value) {
-            Ok(Self(value))
-        } else {
-            Err(IdError::Percent(value.to_string()))
-        }
+        if (0.0..=100.0).contains(&value) { Ok(Self(value)) } else { Err(IdError::Percent(value.to_string())) }
     }
 
     #[must_use]

@@ -102,7 +102,8 @@ impl Signature {
                 return Err(RequestFault::DuplicateInput(input.name().into()));
             }
         }
-        let missing = self.inputs.iter().find(|spec| !spec.optional && inputs.iter().all(|input| input.name() != spec.name));
+        let missing =
+            self.inputs.iter().find(|spec| !spec.optional && inputs.iter().all(|input| input.name() != spec.name));
         if let Some(spec) = missing {
             return Err(RequestFault::MissingInput { name: spec.name.clone(), known: names(&self.inputs) });
         }
@@ -122,7 +123,11 @@ impl Signature {
             return Err(RequestFault::UnknownInput { name: shown(input.name()), known: names(&self.inputs) });
         };
         if input.datatype() != spec.datatype {
-            return Err(RequestFault::DataType { name: spec.name.clone(), expected: spec.datatype, got: input.datatype() });
+            return Err(RequestFault::DataType {
+                name: spec.name.clone(),
+                expected: spec.datatype,
+                got: input.datatype(),
+            });
         }
         if !spec.admits(input.shape()) {
             let (name, expected, got) = (spec.name.clone(), spec.shape.clone(), input.shape().clone());

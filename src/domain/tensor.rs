@@ -101,7 +101,9 @@ impl FromStr for DataType {
 /// Why a tensor cannot exist as described. The messages are fit for a client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TensorError {
-    #[error("datatype '{0}' is unknown: use one of BOOL, UINT8, UINT16, UINT32, UINT64, INT8, INT16, INT32, INT64, FP16, FP32, FP64, BF16, BYTES")]
+    #[error(
+        "datatype '{0}' is unknown: use one of BOOL, UINT8, UINT16, UINT32, UINT64, INT8, INT16, INT32, INT64, FP16, FP32, FP64, BF16, BYTES"
+    )]
     DataType(String),
     #[error("the shape has a negative dimension ({0})")]
     NegativeDimension(i64),
@@ -211,7 +213,12 @@ impl Tensor {
     ///
     /// # Errors
     /// When `raw` does not hold exactly the elements of the shape.
-    pub fn from_raw(name: impl Into<String>, datatype: DataType, shape: Shape, raw: Bytes) -> Result<Self, TensorError> {
+    pub fn from_raw(
+        name: impl Into<String>,
+        datatype: DataType,
+        shape: Shape,
+        raw: Bytes,
+    ) -> Result<Self, TensorError> {
         if datatype != DataType::Bytes {
             return Self::plain(name, datatype, shape, raw);
         }
@@ -239,7 +246,8 @@ impl Tensor {
             Elements::Text(elements) => {
                 let mut raw = Vec::with_capacity(elements.iter().map(|element| element.len() + 4).sum());
                 for element in elements {
-                    let length = u32::try_from(element.len()).expect("an element is smaller than a message, which is under 4 GiB");
+                    let length = u32::try_from(element.len())
+                        .expect("an element is smaller than a message, which is under 4 GiB");
                     raw.extend_from_slice(&length.to_le_bytes());
                     raw.extend_from_slice(element);
                 }
