@@ -1,12 +1,29 @@
 //! tidegate: a model-serving gateway for ONNX models, with releases and drift monitoring built in.
+//!
+//! The rooms, in the order in which a request meets them, then those that run the models' lives,
+//! then the shelves that all stand on. `docs/ARCHITECTURE.md` is the guided tour.
 
-pub mod admin;
-pub mod cli;
-pub mod domain;
-pub mod fault;
+// The way of a request.
+pub mod engine;
 pub mod gateway;
 pub mod monitor;
-pub mod proto;
+pub mod observe;
 pub mod protocol;
+pub mod route;
+pub mod schedule;
+
+// The lives of models and versions, and those who run them.
+pub mod admin;
+pub mod app;
+pub mod cli;
 pub mod registry;
 pub mod release;
+pub mod store;
+
+// The shelves: they import nothing above them.
+pub mod config;
+pub mod domain;
+pub mod fault;
+pub mod lifecycle;
+pub mod proto;
+pub mod telemetry;

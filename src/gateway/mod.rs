@@ -1,10 +1,20 @@
-//! The life of a request: route, schedule, infer, observe, answer.
+//! The life of a request: route → schedule → infer → observe → answer.
+//!
+//! [`Gateway::infer`] is the one way to a model, behind both doors. It knows neither HTTP nor
+//! gRPC, and no step of it counts or logs by itself: the [`Record`] does, once, at the end.
 
 use std::sync::Arc;
 
+use tracing::{Instrument, info_span};
+
 use crate::{
-    domain::{InferReply, InferRequest, ModelName, Protocol, Signature, Target, Version},
+    domain::{InferReply, InferRequest, ModelName, Protocol, RequestFault, Signature, Target, Tensor, Version},
     fault::{ErrorCode, Fault},
+    monitor::{MonitorHandle, Observation},
+    observe::{self, AsVersionMetrics, Record, VersionMetrics},
+    route::{Choice, RouteError, Routes, Servable},
+    schedule::LaneError,
+    telemetry::Metrics,
 };
 
 /// What a client may know of a model.
@@ -18,42 +28,165 @@ pub struct ModelView {
     pub signature: Arc<Signature>,
 }
 
+/// Why a request was not answered.
 #[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct InferError {
-    code: ErrorCode,
-    message: String,
+pub enum InferError {
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    #[error(transparent)]
+    Request(#[from] RequestFault),
+    #[error(transparent)]
+    Lane(#[from] LaneError),
 }
 
 impl Fault for InferError {
     fn code(&self) -> ErrorCode {
-        self.code
+        match self {
+            Self::Route(error) => error.code(),
+            Self::Request(_) => ErrorCode::BadRequest,
+            Self::Lane(error) => error.code(),
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Route(error) => error.message(),
+            Self::Request(error) => error.to_string(),
+            Self::Lane(error) => error.message(),
+        }
     }
 }
 
 /// The data plane behind both doors.
-pub struct Gateway {}
+#[derive(Debug)]
+pub struct Gateway {
+    routes: Routes,
+    monitor: MonitorHandle,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+}
+
+/// Says whether the gateway should get traffic.
+pub type Readiness = crate::lifecycle::Readiness;
+
+impl AsVersionMetrics for Servable {
+    fn version_metrics(&self) -> &VersionMetrics {
+        &self.metrics
+    }
+}
 
 impl Gateway {
+    #[must_use]
+    pub fn new(routes: Routes, monitor: MonitorHandle, metrics: Arc<Metrics>, readiness: Readiness) -> Self {
+        Self { routes, monitor, metrics, readiness }
+    }
+
     /// Runs a model.
-    pub async fn infer(&self, _request: InferRequest) -> Result<InferReply, InferError> {
-        todo!()
+    ///
+    /// # Errors
+    /// See [`InferError`]; [`Fault::message`] is fit for the client.
+    pub async fn infer(&self, request: InferRequest) -> Result<InferReply, InferError> {
+        let mut record = Record::open(&self.metrics, &request.model, request.protocol);
+        let outcome = self.walk(request, &mut record).await;
+        record.close(outcome.as_ref().map(|_| ()).map_err(Fault::code));
+        if let Err(error) = &outcome {
+            log(error);
+        }
+        outcome
+    }
+
+    async fn walk(&self, request: InferRequest, record: &mut Record) -> Result<InferReply, InferError> {
+        let InferRequest { model, target, id, routing_key, inputs, outputs, protocol } = request;
+        let route = self.routes.model(model.as_str())?;
+        let key = routing_key.as_deref().unwrap_or(id.as_str());
+        let Choice { servable, role, shadow } = route.choose(&model, &target, key)?;
+        drop(route);
+        record.routed(Arc::clone(&servable) as Arc<dyn AsVersionMetrics>, role);
+        let version = servable.version;
+        let span = tracing::Span::current();
+        span.record("version", version.get());
+
+        servable.signature.check(&inputs, &outputs)?;
+        let pending = servable.lane.submit(Arc::clone(&inputs), outputs)?;
+        if let Some(shadow) = shadow {
+            self.copy_to(shadow, &inputs, protocol);
+        }
+        let run = info_span!("run", model = %model, version = version.get(), role = role.as_str());
+        let executed = pending.wait().instrument(run).await?;
+
+        record.executed(&inputs, &executed);
+        let outputs: Arc<[Tensor]> = executed.outputs.into();
+        self.watch(&servable, inputs, Arc::clone(&outputs));
+        Ok(InferReply { model, version, id, outputs })
+    }
+
+    /// Gives the shadow a copy of the request. Never waits, never fails the request.
+    fn copy_to(&self, shadow: Arc<Servable>, inputs: &Arc<[Tensor]>, protocol: Protocol) {
+        let checked = shadow.signature.check(inputs, &[]).map_err(|_| ErrorCode::BadRequest);
+        let submitted =
+            checked.and_then(|()| shadow.lane.submit(Arc::clone(inputs), Vec::new()).map_err(|error| error.code()));
+        let metrics = Arc::clone(&self.metrics);
+        let pending = match submitted {
+            Ok(pending) => pending,
+            Err(code) => return shadow.metrics.shadowed(&metrics, protocol, Err(code)),
+        };
+        let (monitor, inputs) = (self.monitor.clone(), Arc::clone(inputs));
+        tokio::spawn(async move {
+            let answer = pending.wait().await;
+            shadow.metrics.shadowed(&metrics, protocol, answer.as_ref().map_err(Fault::code));
+            if let (Some(version), Ok(executed)) = (&shadow.monitor, answer) {
+                let outputs = executed.outputs.into();
+                monitor.offer(Observation { monitor: Arc::clone(version), inputs, outputs });
+            }
+        });
+    }
+
+    fn watch(&self, servable: &Servable, inputs: Arc<[Tensor]>, outputs: Arc<[Tensor]>) {
+        if let Some(version) = &servable.monitor {
+            self.monitor.offer(Observation { monitor: Arc::clone(version), inputs, outputs });
+        }
     }
 
     /// Counts a request that a door refused before it could become an [`InferRequest`]
     /// (malformed, too large). `model` is what the client named, checked here for existence.
-    pub fn refuse(&self, _model: Option<&str>, _protocol: Protocol, _code: ErrorCode) {
-        todo!()
+    pub fn refuse(&self, model: Option<&str>, protocol: Protocol, code: ErrorCode) {
+        let known = model.filter(|name| self.routes.model(name).is_ok());
+        observe::refused(&self.metrics, known, protocol, code);
     }
 
-    /// The signature and versions of a model, for metadata. NotFound / Unavailable otherwise.
-    pub fn model(&self, _name: &ModelName, _target: &Target) -> Result<ModelView, InferError> {
-        todo!()
+    /// The signature and versions of a model, for metadata.
+    ///
+    /// # Errors
+    /// When the model or the version is unknown, or not ready.
+    pub fn model(&self, name: &ModelName, target: &Target) -> Result<ModelView, InferError> {
+        let route = self.routes.model(name.as_str())?;
+        let servable = match target {
+            // Metadata is about the stable version, whatever a canary would draw.
+            Target::Release => {
+                let stable = route.release.stable.ok_or_else(|| RouteError::NothingReady(name.clone()))?;
+                route.choose(name, &Target::Version(stable), "")?.servable
+            }
+            named => route.choose(name, named, "")?.servable,
+        };
+        Ok(ModelView {
+            name: name.clone(),
+            version: servable.version,
+            versions: route.versions.keys().copied().collect(),
+            signature: Arc::clone(&servable.signature),
+        })
     }
 
-    /// True when every model that the gateway should serve can be served: first loads are done
-    /// and the gateway is not draining.
+    /// True when the gateway should get traffic: the first loads are done and it is not draining.
+    #[must_use]
     pub fn is_ready(&self) -> bool {
-        todo!()
+        self.readiness.is_ready() && self.routes.is_complete()
+    }
+}
+
+/// Faults of the gateway or of a model go to the log in full; a client's faults are its own.
+fn log(error: &InferError) {
+    match error.code() {
+        ErrorCode::Internal => tracing::error!(%error, "request failed"),
+        code => tracing::debug!(%error, code = code.label(), "request refused"),
     }
 }

@@ -1,103 +1,322 @@
 //! Models and versions: discovery, admission, release state, publication.
+//!
+//! The registry is the only writer of the routes and of the store. Everything here blocks
+//! (disk, loads, locks) and runs on its own threads or on blocking ones; the request path only
+//! ever reads the table that [`Registry::new`] publishes.
+//!
+//! - `disk` reads the repository, `external` and `admission` decide whether a version may serve,
+//! - `loader` runs admissions on their own threads and puts the outcome into the book (`state`),
+//! - `operations` are what operators ask for,
+//! - `watch` notices changes on disk, `collect` exports the state as metrics.
 
+mod admission;
+mod collect;
+mod disk;
+mod external;
+mod loader;
+mod operations;
+mod state;
 mod status;
+mod watch;
 
-pub use status::{HistoryEntry, ModelStatus, VersionState, VersionStatus};
-
-use std::{sync::Arc, time::Duration};
-
-use crate::{
-    domain::{ModelName, Version},
-    fault::{ErrorCode, Fault},
-    monitor::DriftReport,
-    release::{Change, Release},
+use std::{
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex, MutexGuard, mpsc},
+    time::Duration,
 };
 
-/// How a change is to be made.
-#[derive(Debug, Clone, Default)]
-pub struct ChangeOptions {
-    /// Check and answer with the release as it would be; change nothing.
-    pub dry_run: bool,
-    /// Refuse unless the release has this generation.
-    pub if_generation: Option<u64>,
-    /// Kept in the audit log.
-    pub reason: Option<String>,
-    /// Who asks; kept in the audit log.
-    pub actor: String,
+pub use self::{
+    admission::{Admitted, Refusal, admit, columns},
+    operations::{ChangeOptions, RegistryError},
+    status::{HistoryEntry, ModelStatus, VersionState, VersionStatus},
+    watch::Watcher,
+};
+use self::{
+    loader::LoadJob,
+    state::{Entry, State, VersionEntry},
+};
+use crate::{
+    config::Policy,
+    domain::{ModelName, Version},
+    engine::{EngineOptions, Runtime},
+    monitor::{Clock, MonitorHandle, MonitorSettings, VersionMonitor},
+    release::{Change, Release},
+    route::RoutePublisher,
+    store::{Entry as AuditEntry, Store, StoreError},
+    telemetry::Metrics,
+};
+
+/// What the registry needs to know.
+#[derive(Debug, Clone)]
+pub struct RegistryOptions {
+    /// The repository.
+    pub models: PathBuf,
+    /// How long a version directory must have been unchanged.
+    pub settle: Duration,
+    pub load_threads: usize,
+    pub policy: Policy,
+    pub max_queue: usize,
+    pub engine: EngineOptions,
+    /// `None`: live traffic is not compared with profiles.
+    pub monitor: Option<MonitorSettings>,
 }
 
-/// Why an operation on the registry was refused.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct RegistryError {
-    code: ErrorCode,
-    message: String,
-}
-
-impl Fault for RegistryError {
-    fn code(&self) -> ErrorCode {
-        self.code
-    }
-}
-
-/// The models and their releases. All methods block (disk, loads): never call them on an async thread.
+/// The models and their releases. All methods block (disk, loads): never call them on an async
+/// thread. Cheap to clone.
 #[derive(Clone)]
 pub struct Registry {
-    _inner: Arc<()>,
+    shared: Arc<Shared>,
 }
 
+struct Shared {
+    options: RegistryOptions,
+    runtime: Runtime,
+    metrics: Arc<Metrics>,
+    monitor: MonitorHandle,
+    clock: Clock,
+    publisher: RoutePublisher,
+    state: Mutex<State>,
+    /// Told of every change of a version's state.
+    changed: Condvar,
+    jobs: mpsc::Sender<LoadJob>,
+}
+
+/// The author of changes that the gateway makes by itself.
+const SELF: &str = "tidegate";
+
 impl Registry {
-    /// All models, by name.
-    pub fn models(&self) -> Vec<ModelStatus> {
-        todo!()
+    /// Opens the book: releases from `store`, no models yet. Starts the loader threads; the
+    /// first [`Registry::scan`] fills it.
+    ///
+    /// # Errors
+    /// When the stored releases cannot be read, or the system gives no thread.
+    pub fn new(
+        options: RegistryOptions,
+        runtime: Runtime,
+        store: Store,
+        publisher: RoutePublisher,
+        monitor: MonitorHandle,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StartError> {
+        let stored = store.releases()?;
+        let (jobs, queue) = mpsc::channel();
+        let threads = options.load_threads;
+        let state = State {
+            models: std::collections::BTreeMap::new(),
+            store,
+            stored,
+            is_complete: false,
+            is_scanned: false,
+            warned: std::collections::BTreeSet::new(),
+        };
+        let shared = Shared {
+            options,
+            runtime,
+            metrics: Arc::clone(&metrics),
+            monitor,
+            clock,
+            publisher,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            jobs,
+        };
+        let registry = Self { shared: Arc::new(shared) };
+        loader::start(&registry, queue, threads)?;
+        metrics.register(Box::new(collect::RegistryCollector::new(&registry)));
+        Ok(registry)
     }
 
-    pub fn model(&self, _name: &ModelName) -> Result<ModelStatus, RegistryError> {
-        todo!()
+    /// The monitors of all versions that are loaded, for the monitor's metrics.
+    #[must_use]
+    pub fn monitors(&self) -> Vec<(ModelName, Version, Arc<VersionMonitor>)> {
+        let table = self.shared.publisher.current();
+        let versions = table.models.iter().flat_map(|(name, route)| {
+            route.versions.values().filter_map(|servable| {
+                servable.monitor.clone().map(|monitor| (name.clone(), servable.version, monitor))
+            })
+        });
+        let mut monitors: Vec<_> = versions.collect();
+        monitors.sort_by(|left, right| (&left.0, left.1).cmp(&(&right.0, right.1)));
+        monitors
     }
 
-    /// Makes a change durable, publishes it, and answers with the new release.
-    pub fn change(
-        &self,
-        _name: &ModelName,
-        _change: &Change,
-        _options: &ChangeOptions,
-    ) -> Result<Release, RegistryError> {
-        todo!()
+    /// Waits until everything that the first scan found is loaded or refused.
+    pub fn wait_until_complete(&self) {
+        let state = self.lock();
+        drop(self.shared.changed.wait_while(state, |state| !state.is_complete));
     }
 
-    /// Loads a version that is on disk; returns when it is ready or has failed.
-    pub fn load(
-        &self,
-        _name: &ModelName,
-        _version: Version,
-        _options: &ChangeOptions,
-    ) -> Result<VersionStatus, RegistryError> {
-        todo!()
+    /// Reads the repository once and asks for what is new to be loaded. Returns true when
+    /// something is there that has not settled yet, so that the next look should be soon.
+    pub fn scan(&self) -> bool {
+        let found = match disk::scan(&self.shared.options.models) {
+            Ok(found) => found,
+            Err(error) => {
+                let mut state = self.lock();
+                let directory = self.shared.options.models.display();
+                warn_once(&mut state, format!("cannot read the model repository {directory}: {error}"));
+                self.finish_scan(&mut state);
+                return false;
+            }
+        };
+        let mut state = self.lock();
+        for reason in found.ignored {
+            warn_once(&mut state, format!("ignored {reason}"));
+        }
+        self.forget_gone(&mut state, &found.models);
+        let mut is_unsettled = false;
+        for (name, model) in found.models {
+            is_unsettled |= self.look_at(&mut state, &name, model);
+        }
+        self.finish_scan(&mut state);
+        is_unsettled
     }
 
-    /// Drains and drops a version that the release does not use.
-    pub fn unload(
-        &self,
-        _name: &ModelName,
-        _version: Version,
-        _options: &ChangeOptions,
-    ) -> Result<VersionStatus, RegistryError> {
-        todo!()
+    /// Enters what was found of one model, and asks for what can be loaded.
+    fn look_at(&self, state: &mut State, name: &ModelName, found: disk::FoundModel) -> bool {
+        let stored = state.stored.remove(name);
+        let entry = state.models.entry(name.clone()).or_insert_with(|| Entry {
+            directory: found.directory.clone(),
+            config: Arc::new(Ok(crate::config::ModelConfig::default())),
+            config_print: Some((u64::MAX, 0)),
+            release: stored.unwrap_or_default(),
+            versions: std::collections::BTreeMap::new(),
+        });
+        let config_changed = entry.config_print != found.config;
+        if config_changed {
+            entry.config = Arc::new(crate::config::ModelConfig::read(&entry.directory));
+            entry.config_print = found.config;
+        }
+        let mut is_unsettled = false;
+        for (version, print) in found.versions {
+            let known = entry.versions.entry(version).or_insert_with(|| VersionEntry::discovered(print.clone()));
+            known.seen = print;
+            if !known.seen.is_settled(self.shared.options.settle) {
+                is_unsettled = true;
+                continue;
+            }
+            let files_changed = known.tried.as_ref().is_none_or(|tried| !tried.same_files(&known.seen));
+            let should_load = match known.state {
+                VersionState::Discovered => known.seen.has_model(),
+                // Somebody may have mended it.
+                VersionState::Failed => files_changed || config_changed,
+                // Somebody replaced its files or added a profile: load again, serve the old until then.
+                VersionState::Ready => files_changed && known.seen.has_model(),
+                VersionState::Loading | VersionState::Draining | VersionState::Unloaded => false,
+            };
+            if should_load {
+                loader::request(&self.shared, name, version, known, &entry.directory, &entry.config);
+            }
+        }
+        is_unsettled
     }
 
-    /// The audit log of a model, newest first.
-    pub fn history(&self, _name: &ModelName, _limit: usize) -> Result<Vec<HistoryEntry>, RegistryError> {
-        todo!()
+    /// Takes out of the book what is gone from disk. A version that the release names goes on
+    /// serving: losing the files is no reason to lose the traffic.
+    fn forget_gone(&self, state: &mut State, found: &std::collections::BTreeMap<ModelName, disk::FoundModel>) {
+        let mut warnings = Vec::new();
+        let mut retired = false;
+        for (name, entry) in &mut state.models {
+            let on_disk = found.get(name);
+            let named: Vec<Version> = entry.release.versions().collect();
+            entry.versions.retain(|version, known| {
+                if on_disk.is_some_and(|model| model.versions.contains_key(version))
+                    || known.state == VersionState::Loading
+                {
+                    return true;
+                }
+                if known.servable.is_some() && named.contains(version) {
+                    warnings.push(format!("version {version} of model '{name}' is gone from disk; it goes on serving"));
+                    return true;
+                }
+                retired |= known.servable.is_some();
+                false
+            });
+        }
+        for warning in warnings {
+            warn_once(state, warning);
+        }
+        state.models.retain(|_, entry| !entry.versions.is_empty() || entry.release != Release::default());
+        if retired {
+            self.publish(state);
+        }
     }
 
-    /// The drift of a version (`None`: the stable one) over a window (`None`: the configured one).
-    pub fn drift(
-        &self,
-        _name: &ModelName,
-        _version: Option<Version>,
-        _window: Option<Duration>,
-    ) -> Result<DriftReport, RegistryError> {
-        todo!()
+    fn finish_scan(&self, state: &mut State) {
+        state.is_scanned = true;
+        self.settle_releases(state);
     }
+
+    /// Gives models that were never released their first stable version, follows the policy
+    /// `latest`, and notices when the first loads are done.
+    fn settle_releases(&self, state: &mut State) {
+        let is_pending = |entry: &Entry| entry.versions.values().any(VersionEntry::is_pending);
+        let mut changes = Vec::new();
+        for (name, entry) in &state.models {
+            let Some(highest) = entry.highest_ready() else { continue };
+            let reason = if entry.release.generation == 0 && !is_pending(entry) {
+                "the highest version that was admitted at the first start"
+            } else if entry.policy(self.shared.options.policy) == Policy::Latest
+                && entry.release.generation > 0
+                && entry.release.stable.is_none_or(|stable| highest > stable)
+                && !entry.release.previous.is_some_and(|previous| previous >= highest)
+            {
+                "release.policy is latest"
+            } else {
+                continue;
+            };
+            changes.push((name.clone(), highest, reason));
+        }
+        for (name, version, reason) in changes {
+            let options = ChangeOptions { actor: SELF.into(), reason: Some(reason.into()), ..ChangeOptions::default() };
+            match self.apply(state, &name, &Change::Promote(version), &options) {
+                Ok(_) => tracing::info!(model = %name, version = version.get(), reason, "promoted"),
+                Err(error) => tracing::error!(model = %name, version = version.get(), %error, "cannot promote"),
+            }
+        }
+        if state.is_scanned && !state.is_complete && !state.models.values().any(is_pending) {
+            state.is_complete = true;
+        }
+        self.publish(state);
+        self.shared.changed.notify_all();
+    }
+
+    fn publish(&self, state: &State) {
+        self.shared.publisher.publish(state.table());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock leaves the book as it was at that statement: each statement
+        // keeps it consistent, and going on beats refusing every operation from then on.
+        self.shared.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Why the registry could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("cannot start a loader thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+fn warn_once(state: &mut State, message: String) {
+    if !state.warned.contains(&message) {
+        tracing::warn!("{message}");
+        state.warned.insert(message);
+    }
+}
+
+/// The audit entry of a change.
+fn audit<'a>(
+    model: &'a ModelName,
+    operation: &'a str,
+    from: &'a Release,
+    to: &'a Release,
+    options: &'a ChangeOptions,
+) -> AuditEntry<'a> {
+    let at = std::time::SystemTime::now();
+    AuditEntry { model, at, actor: &options.actor, operation, from, to, reason: options.reason.as_deref() }
 }

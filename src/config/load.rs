@@ -1,0 +1,201 @@
+//! Reading the configuration: defaults < file < environment < flags, in that order, in one function.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use super::Config;
+
+/// What the command line may set.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    pub models: Option<PathBuf>,
+    pub state: Option<PathBuf>,
+    pub http: Option<SocketAddr>,
+    pub grpc: Option<SocketAddr>,
+    pub metrics: Option<SocketAddr>,
+    pub admin: Option<SocketAddr>,
+}
+
+/// Why there is no configuration. The text names the file and the line, or the variable.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {}: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{}: {error}", path.display())]
+    File { path: PathBuf, error: Box<toml::de::Error> },
+    #[error("environment variable {variable}: {reason}")]
+    Variable { variable: String, reason: String },
+    #[error("{}", .0.join("\n"))]
+    Values(Vec<String>),
+}
+
+/// The prefix of configuration variables; `__` separates the section from the key.
+const PREFIX: &str = "TIDEGATE_";
+
+/// The effective configuration.
+///
+/// # Errors
+/// When the file cannot be read, a key is unknown, or a value makes no sense.
+pub fn load(
+    file: Option<&Path>,
+    variables: impl IntoIterator<Item = (String, String)>,
+    overrides: &Overrides,
+) -> Result<Config, ConfigError> {
+    let mut table = toml::Table::new();
+    if let Some(path) = file {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        let wrong = |error| ConfigError::File { path: path.into(), error: Box::new(error) };
+        // Read into the types first: only then do errors know their line.
+        toml::from_str::<Config>(&text).map_err(wrong)?;
+        table = toml::from_str(&text).map_err(wrong)?;
+    }
+    let mut config: Config = overlay(&mut table, variables)?;
+    apply(&mut config, overrides);
+    let faults = config.faults();
+    if faults.is_empty() { Ok(config) } else { Err(ConfigError::Values(faults)) }
+}
+
+fn overlay(
+    table: &mut toml::Table,
+    variables: impl IntoIterator<Item = (String, String)>,
+) -> Result<Config, ConfigError> {
+    let mut variables: Vec<_> = variables.into_iter().collect();
+    variables.sort();
+    let convert = |table: &toml::Table| Config::deserialize_from(table);
+    let mut config = convert(table).map_err(|reason| ConfigError::Values(vec![reason]))?;
+    for (variable, value) in variables {
+        let Some((section, key)) = variable.strip_prefix(PREFIX).and_then(|rest| rest.split_once("__")) else {
+            continue;
+        };
+        let section = table.entry(section.to_lowercase()).or_insert_with(|| toml::Table::new().into());
+        if let Some(section) = section.as_table_mut() {
+            section.insert(key.to_lowercase(), scalar(&value));
+        }
+        // After each one, so that the error can name the variable.
+        config = convert(table).map_err(|reason| ConfigError::Variable { variable, reason })?;
+    }
+    Ok(config)
+}
+
+/// Numbers and booleans as such, everything else as text.
+fn scalar(value: &str) -> toml::Value {
+    if let Ok(flag) = value.parse::<bool>() {
+        flag.into()
+    } else if let Ok(number) = value.parse::<i64>() {
+        number.into()
+    } else if let Ok(number) = value.parse::<f64>() {
+        number.into()
+    } else {
+        value.into()
+    }
+}
+
+fn apply(config: &mut Config, overrides: &Overrides) {
+    fn set<T: Clone>(slot: &mut T, value: Option<&T>) {
+        if let Some(value) = value {
+            slot.clone_from(value);
+        }
+    }
+    set(&mut config.repository.models, overrides.models.as_ref());
+    set(&mut config.state.directory, overrides.state.as_ref());
+    set(&mut config.server.http, overrides.http.as_ref());
+    set(&mut config.server.grpc, overrides.grpc.as_ref());
+    set(&mut config.server.metrics, overrides.metrics.as_ref());
+    set(&mut config.server.admin, overrides.admin.as_ref());
+}
+
+impl Config {
+    fn deserialize_from(table: &toml::Table) -> Result<Self, String> {
+        table.clone().try_into().map_err(|error: toml::de::Error| error.message().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ByteSize, Span};
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+    }
+
+    #[test]
+    fn later_sources_win() {
+        let file = file("[server]\nhttp = \"127.0.0.1:1\"\ngrpc = \"127.0.0.1:2\"\nadmin = \"127.0.0.1:3\"\n");
+        let variables =
+            variables(&[("TIDEGATE_SERVER__GRPC", "127.0.0.1:20"), ("TIDEGATE_SERVER__ADMIN", "127.0.0.1:30")]);
+        let overrides = Overrides { admin: Some("127.0.0.1:300".parse().unwrap()), ..Overrides::default() };
+        let server = load(Some(file.path()), variables, &overrides).unwrap().server;
+        assert_eq!([server.http.port(), server.grpc.port(), server.admin.port()], [1, 20, 300]);
+        assert_eq!(server.metrics.port(), 8002);
+    }
+
+    #[test]
+    fn unknown_key_is_refused_with_file_line_and_known_keys() {
+        let file = file("[server]\nhttp = \"127.0.0.1:1\"\nhtpp = 1\n");
+        let error = load(Some(file.path()), [], &Overrides::default()).unwrap_err().to_string();
+        for part in [file.path().to_str().unwrap(), "line 3", "htpp", "`grpc`"] {
+            assert!(error.contains(part), "{part} in {error}");
+        }
+    }
+
+    #[test]
+    fn bad_value_is_refused_with_its_line_and_the_form_expected() {
+        let file = file("[monitor]\n\nwindow = \"5 parsecs\"\n");
+        let error = load(Some(file.path()), [], &Overrides::default()).unwrap_err().to_string();
+        assert!(error.contains("line 3") && error.contains("\"250ms\""), "{error}");
+    }
+
+    #[test]
+    fn bad_variable_is_named() {
+        let bad = [("TIDEGATE_SERVER__HTPP", "x"), ("TIDEGATE_SERVER__HTTP", "x"), ("TIDEGATE_SERVR__HTTP", "x")];
+        for (name, value) in bad {
+            let error = load(None, variables(&[(name, value)]), &Overrides::default()).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn variables_of_the_client_are_not_configuration() {
+        let client = variables(&[("TIDEGATE_TOKEN", "x"), ("TIDEGATE_ADMIN_URL", "y")]);
+        assert_eq!(load(None, client, &Overrides::default()).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn all_senseless_values_are_told_at_once() {
+        let file = file("[monitor]\nwarning = 0.5\ndrift = 0.1\n[repository]\nload_threads = 0\n");
+        let error = load(Some(file.path()), [], &Overrides::default()).unwrap_err().to_string();
+        assert!(error.contains("monitor.drift") && error.contains("load_threads"), "{error}");
+    }
+
+    /// The documented example shows every key with its default.
+    #[test]
+    fn example_file_states_the_defaults_of_every_key() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config/tidegate.toml");
+        let text = std::fs::read_to_string(path).unwrap();
+        assert_eq!(load(Some(Path::new(path)), [], &Overrides::default()).unwrap(), Config::default());
+        let defaults = toml::Table::try_from(Config::default()).unwrap();
+        for (section, keys) in &defaults {
+            assert!(text.contains(&format!("[{section}]")), "{section}");
+            for key in keys.as_table().unwrap().keys() {
+                assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{section}.{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn units_are_read() {
+        let file = file("[server]\nmax_request_size = \"1MiB\"\ndrain_timeout = \"2m\"\n");
+        let server = load(Some(file.path()), [], &Overrides::default()).unwrap().server;
+        assert_eq!(server.max_request_size, ByteSize(1 << 20));
+        assert_eq!(server.drain_timeout, Span(std::time::Duration::from_secs(120)));
+    }
+}

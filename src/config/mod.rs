@@ -1,0 +1,233 @@
+//! The configuration: every key, its default, its unit, and what it may be.
+//!
+//! Read once at the start, in the order defaults < file < environment < flags (see [`load`]),
+//! and handed down by room. `config/tidegate.toml` shows every key; a test keeps the two in step.
+
+mod load;
+mod model;
+mod units;
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    load::{ConfigError, Overrides, load},
+    model::{ModelConfig, ModelConfigError, Policy},
+    units::{ByteSize, Span},
+};
+
+/// The whole configuration of a gateway.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub server: ServerConfig,
+    pub repository: RepositoryConfig,
+    pub state: StateConfig,
+    pub runtime: RuntimeConfig,
+    pub scheduler: SchedulerConfig,
+    pub release: ReleaseConfig,
+    pub monitor: MonitorConfig,
+    pub telemetry: TelemetryConfig,
+}
+
+/// `[server]`: the four planes and their limits. Port 0 takes a free port.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// HTTP inference.
+    pub http: SocketAddr,
+    /// gRPC inference.
+    pub grpc: SocketAddr,
+    /// Prometheus metrics, `/livez`, `/readyz`.
+    pub metrics: SocketAddr,
+    /// The admin API. It has no authentication yet: keep it on loopback.
+    pub admin: SocketAddr,
+    /// The largest request body on the inference plane.
+    pub max_request_size: ByteSize,
+    /// How long requests in flight may take to finish after SIGTERM.
+    pub drain_timeout: Span,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            http: SocketAddr::from(([0, 0, 0, 0], 8000)),
+            grpc: SocketAddr::from(([0, 0, 0, 0], 8001)),
+            metrics: SocketAddr::from(([0, 0, 0, 0], 8002)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 8003)),
+            max_request_size: ByteSize(64 << 20),
+            drain_timeout: Span(std::time::Duration::from_secs(30)),
+        }
+    }
+}
+
+/// `[repository]`: where models are, and how changes are noticed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RepositoryConfig {
+    /// The directory with one directory per model.
+    pub models: PathBuf,
+    /// How often the repository is read again, for file systems that send no events.
+    pub poll_interval: Span,
+    /// How long a version directory must have been unchanged before it is taken as complete.
+    pub settle: Span,
+    /// Versions loaded at the same time.
+    pub load_threads: usize,
+}
+
+impl Default for RepositoryConfig {
+    fn default() -> Self {
+        Self {
+            models: "models".into(),
+            poll_interval: Span(std::time::Duration::from_secs(5)),
+            settle: Span(std::time::Duration::from_millis(500)),
+            load_threads: 2,
+        }
+    }
+}
+
+/// `[state]`: what survives a restart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct StateConfig {
+    /// The directory of the state file (releases and audit log).
+    pub directory: PathBuf,
+}
+
+impl Default for StateConfig {
+    fn default() -> Self {
+        Self { directory: "state".into() }
+    }
+}
+
+/// `[runtime]`: ONNX Runtime.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RuntimeConfig {
+    /// The shared library; the variable `ORT_DYLIB_PATH` wins over it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub library: Option<PathBuf>,
+    /// Threads that one run may use inside its operators.
+    pub intra_op_threads: usize,
+}
+
+impl Default for RuntimeConfig {
+    fn default() -> Self {
+        Self { library: None, intra_op_threads: 1 }
+    }
+}
+
+/// `[scheduler]`: how requests wait for a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SchedulerConfig {
+    /// Requests that may wait for one version; more are answered with 429.
+    pub max_queue: usize,
+}
+
+impl Default for SchedulerConfig {
+    fn default() -> Self {
+        Self { max_queue: 1024 }
+    }
+}
+
+/// `[release]`: what new versions become.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReleaseConfig {
+    pub policy: Policy,
+}
+
+/// `[monitor]`: the drift monitor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MonitorConfig {
+    pub enabled: bool,
+    /// The sliding window that live rows are compared over.
+    pub window: Span,
+    /// Corrected PSI from which a feature is in state `warning`.
+    pub warning: f64,
+    /// Corrected PSI from which a feature is in state `drift`.
+    pub drift: f64,
+    /// Rows in the window below which no verdict is given.
+    pub min_rows: u64,
+}
+
+impl Default for MonitorConfig {
+    fn default() -> Self {
+        let window = Span(std::time::Duration::from_secs(300));
+        Self { enabled: true, window, warning: 0.1, drift: 0.2, min_rows: 200 }
+    }
+}
+
+/// `[telemetry]`: logs and traces.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TelemetryConfig {
+    /// A filter such as `info` or `tidegate=debug,info`.
+    pub log: String,
+    pub log_format: LogFormat,
+    /// Where spans go, such as `http://localhost:4317` (OTLP over gRPC). Empty: no traces.
+    pub otlp_endpoint: String,
+    /// The share of requests traced when the caller has not decided, from 0 to 1.
+    pub trace_ratio: f64,
+    /// `service.name` of the spans.
+    pub service_name: String,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self {
+            log: "info".into(),
+            log_format: LogFormat::Auto,
+            otlp_endpoint: String::new(),
+            trace_ratio: 1.0,
+            service_name: "tidegate".into(),
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    Text,
+    Json,
+}
+
+impl Config {
+    /// What is wrong with values that each parse but make no sense; all of it.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut check = |good: bool, words: &str| {
+            if !good {
+                faults.push(words.to_owned());
+            }
+        };
+        check(self.server.max_request_size.0 > 0, "server.max_request_size must be more than 0B");
+        check(!self.repository.poll_interval.0.is_zero(), "repository.poll_interval must be more than 0s");
+        check(self.repository.load_threads > 0, "repository.load_threads must be at least 1");
+        check(self.runtime.intra_op_threads > 0, "runtime.intra_op_threads must be at least 1");
+        check(self.scheduler.max_queue > 0, "scheduler.max_queue must be at least 1");
+        check(!self.monitor.window.0.is_zero(), "monitor.window must be more than 0s");
+        check(self.monitor.warning > 0.0, "monitor.warning must be more than 0");
+        check(self.monitor.drift >= self.monitor.warning, "monitor.drift must be at least monitor.warning");
+        check((0.0..=1.0).contains(&self.telemetry.trace_ratio), "telemetry.trace_ratio must be from 0 to 1");
+        let endpoint = &self.telemetry.otlp_endpoint;
+        let is_url = endpoint.is_empty() || endpoint.starts_with("http://") || endpoint.starts_with("https://");
+        check(is_url, "telemetry.otlp_endpoint must be a URL such as \"http://localhost:4317\", or empty");
+        faults
+    }
+
+    /// The JSON Schema of the configuration file.
+    #[must_use]
+    pub fn schema() -> schemars::Schema {
+        schemars::schema_for!(Self)
+    }
+}

@@ -1,0 +1,180 @@
+//! Runs models: the only room that names ONNX Runtime.
+//!
+//! A [`Model`] is synchronous and owned by one thread at a time; the `schedule` room gives it
+//! that thread. Nothing of `ort` leaves this room: what comes out are domain tensors and
+//! [`EngineError`].
+
+mod convert;
+mod onnx;
+mod strings;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use ort::environment::Environment;
+
+pub use self::onnx::OnnxModel;
+use crate::{
+    domain::{Signature, Tensor},
+    fault::{ErrorCode, Fault},
+};
+
+/// A loaded model. Used by one thread at a time.
+pub trait Model: Send {
+    fn signature(&self) -> &Arc<Signature>;
+
+    /// Runs the model once on `inputs`, which fit the signature, and returns the outputs named
+    /// by `outputs` in that order; all in the signature's order when `outputs` is empty.
+    fn run(&mut self, inputs: &[Tensor], outputs: &[String]) -> Result<Vec<Tensor>, EngineError>;
+}
+
+/// Why a model could not be loaded or run.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// ONNX Runtime says that the inputs cannot go together.
+    #[error("the model refused the inputs: {0}")]
+    Refused(String),
+    /// The model failed while it ran.
+    #[error("the model failed: {0}")]
+    Failed(String),
+    /// The model cannot be served; says why.
+    #[error("{0}")]
+    Unservable(String),
+}
+
+impl Fault for EngineError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Refused(_) => ErrorCode::BadRequest,
+            Self::Failed(_) | Self::Unservable(_) => ErrorCode::Internal,
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Refused(reason) => format!("the model refused the inputs: {}", first_line(reason)),
+            // The runtime's words name source files and nodes: they are for the log.
+            Self::Failed(_) | Self::Unservable(_) => "the model failed on this request".into(),
+        }
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// How sessions are made.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineOptions {
+    /// Threads that one run may use inside its operators.
+    pub intra_op_threads: usize,
+}
+
+/// Why the ONNX Runtime library could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    #[error(
+        "ONNX Runtime not found ({searched}): run `make setup`, or set ORT_DYLIB_PATH to a libonnxruntime of version 1.{} or later",
+        ort::MINOR_VERSION
+    )]
+    Missing { searched: String },
+    #[error(
+        "ONNX Runtime at {} cannot be used: {reason}; run `make setup`, or set ORT_DYLIB_PATH to a libonnxruntime of version 1.{} or later",
+        path.display(),
+        ort::MINOR_VERSION
+    )]
+    Unusable { path: PathBuf, reason: String },
+}
+
+/// The ONNX Runtime library, loaded once per process.
+#[derive(Clone)]
+pub struct Runtime {
+    environment: Environment,
+}
+
+impl Runtime {
+    /// Loads the library at `path`.
+    ///
+    /// # Errors
+    /// When it cannot be loaded or is too old; the message says what to do.
+    pub fn load(path: &Path) -> Result<Self, RuntimeError> {
+        let unusable = |reason: String| RuntimeError::Unusable { path: path.into(), reason };
+        let builder = ort::init_from(path).map_err(|error| unusable(in_plain_words(&error)))?;
+        let environment = builder
+            .with_name("tidegate")
+            .with_telemetry(false)
+            .with_logger(Arc::new(log_line))
+            .build()
+            .map_err(|error| unusable(error.message().into()))?;
+        Ok(Self { environment })
+    }
+
+    /// The version of the loaded library, such as `1.31.1`; its build line where that names none.
+    #[must_use]
+    pub fn version(&self) -> String {
+        let info = ort::info();
+        info.split("git-branch=rel-").nth(1).and_then(|rest| rest.split(',').next()).unwrap_or(info).into()
+    }
+
+    /// Opens the ONNX model in `file`.
+    ///
+    /// # Errors
+    /// When ONNX Runtime cannot load it, or its inputs or outputs have no form on the wire.
+    pub fn open(&self, file: &ModelFile<'_>, options: EngineOptions) -> Result<OnnxModel, EngineError> {
+        OnnxModel::open(&self.environment, file, options)
+    }
+}
+
+/// Where a model is.
+#[derive(Debug, Clone, Copy)]
+pub enum ModelFile<'a> {
+    /// The whole model, already read and checked: what was checked is what is loaded.
+    Bytes(&'a [u8]),
+    /// A model with weights in files beside it, which ONNX Runtime must open itself.
+    Path(&'a Path),
+}
+
+fn in_plain_words(error: &ort::LoadDynamicError) -> String {
+    match error {
+        ort::LoadDynamicError::BadVersion { version_str, .. } => format!("it is version {version_str}"),
+        ort::LoadDynamicError::Dlopen { error, .. } => error.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// ONNX Runtime's log lines as events of ours. Its own informational lines are debug to an operator.
+fn log_line(level: ort::logging::LogLevel, _category: &str, _id: &str, _location: &str, message: &str) {
+    use ort::logging::LogLevel;
+    match level {
+        LogLevel::Fatal | LogLevel::Error => tracing::warn!(target: "onnxruntime", "{message}"),
+        LogLevel::Warning => tracing::debug!(target: "onnxruntime", "{message}"),
+        LogLevel::Info | LogLevel::Verbose => tracing::trace!(target: "onnxruntime", "{message}"),
+    }
+}
+
+/// Finds the library: the variable `ORT_DYLIB_PATH` wins; then the configured path; then
+/// beside the program; then `.artifacts/onnxruntime` (where `make setup` puts it) here or above
+/// the program.
+///
+/// # Errors
+/// When there is none; the message names where it was looked for.
+pub fn find_library(variable: Option<PathBuf>, configured: Option<&Path>) -> Result<PathBuf, RuntimeError> {
+    if let Some(given) = variable.filter(|path| !path.as_os_str().is_empty()).or_else(|| configured.map(Into::into)) {
+        return if given.is_file() {
+            Ok(given)
+        } else {
+            Err(RuntimeError::Missing { searched: format!("no file at {}", given.display()) })
+        };
+    }
+    let name = format!("{}onnxruntime{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    let program = std::env::current_exe().ok();
+    let beside = program.iter().filter_map(|program| program.parent()).map(|folder| folder.join(&name));
+    let above = program.iter().flat_map(|program| program.ancestors().skip(1)).take(5);
+    let fetched =
+        std::iter::once(Path::new(".")).chain(above).map(|folder| folder.join(".artifacts/onnxruntime").join(&name));
+    beside.chain(fetched).find(|path| path.is_file()).ok_or_else(|| RuntimeError::Missing {
+        searched: format!("no {name} beside the program or in .artifacts/onnxruntime"),
+    })
+}

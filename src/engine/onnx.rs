@@ -1,0 +1,162 @@
+//! A model in an ONNX Runtime session.
+
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+
+use ort::{
+    environment::Environment,
+    session::{
+        HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue,
+        builder::{GraphOptimizationLevel, SessionBuilder},
+    },
+    value::{TensorElementType, ValueType},
+};
+
+use super::{EngineError, EngineOptions, Model, ModelFile, convert};
+use crate::domain::{DataType, Dim, Signature, Tensor, TensorSpec};
+
+/// A session and what it takes and gives.
+pub struct OnnxModel {
+    session: Session,
+    signature: Arc<Signature>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl OnnxModel {
+    pub(super) fn open(
+        environment: &Environment,
+        file: &ModelFile<'_>,
+        options: EngineOptions,
+    ) -> Result<Self, EngineError> {
+        let session = commit(environment, file, options).map_err(|error| EngineError::Unservable(describe(&error)))?;
+        let signature = Arc::new(signature(&session)?);
+        let metadata = metadata(&session).map_err(|error| EngineError::Unservable(describe(&error)))?;
+        Ok(Self { session, signature, metadata })
+    }
+
+    /// The model's own key-value metadata (`metadata_props`).
+    #[must_use]
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+}
+
+impl Model for OnnxModel {
+    fn signature(&self) -> &Arc<Signature> {
+        &self.signature
+    }
+
+    fn run(&mut self, inputs: &[Tensor], outputs: &[String]) -> Result<Vec<Tensor>, EngineError> {
+        let mut values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            let value = convert::to_value(input).map_err(|error| run_error(&error))?;
+            values.push((Cow::Borrowed(input.name()), value));
+        }
+        let names: Vec<&str> = if outputs.is_empty() {
+            self.signature.outputs.iter().map(|spec| spec.name.as_str()).collect()
+        } else {
+            outputs.iter().map(String::as_str).collect()
+        };
+        let result = if outputs.is_empty() {
+            self.session.run(values)
+        } else {
+            let options = select(&names).map_err(|error| run_error(&error))?;
+            return self
+                .session
+                .run_with_options(values, &options)
+                .map_err(|error| run_error(&error))
+                .and_then(|produced| collect(&produced, &names));
+        };
+        result.map_err(|error| run_error(&error)).and_then(|produced| collect(&produced, &names))
+    }
+}
+
+fn commit(environment: &Environment, file: &ModelFile<'_>, options: EngineOptions) -> ort::Result<Session> {
+    let mut builder: SessionBuilder = Session::builder(environment)?
+        .with_optimization_level(GraphOptimizationLevel::Level3)?
+        .with_intra_threads(options.intra_op_threads)?
+        .with_inter_threads(1)?
+        // An idle gateway must not burn a core waiting for the next request.
+        .with_intra_op_spinning(false)?
+        .with_inter_op_spinning(false)?;
+    match file {
+        ModelFile::Bytes(bytes) => builder.commit_from_memory(bytes),
+        ModelFile::Path(path) => builder.commit_from_file(path),
+    }
+}
+
+fn select(names: &[&str]) -> ort::Result<RunOptions<HasSelectedOutputs>> {
+    let selector = names.iter().fold(OutputSelector::no_default(), |selector, name| selector.with(*name));
+    Ok(RunOptions::new()?.with_outputs(selector))
+}
+
+fn collect(produced: &ort::session::SessionOutputs<'_>, names: &[&str]) -> Result<Vec<Tensor>, EngineError> {
+    names
+        .iter()
+        .map(|name| {
+            let value = produced.get(name).ok_or_else(|| EngineError::Failed(format!("output '{name}' is missing")))?;
+            convert::from_value(name, value)
+        })
+        .collect()
+}
+
+fn signature(session: &Session) -> Result<Signature, EngineError> {
+    let required = session.inputs().iter().map(|input| spec("input", input.name(), input.dtype(), false));
+    let overridable = session.overridable_initializers();
+    let optional = overridable.iter().map(|input| spec("input", input.name(), input.dtype(), true));
+    let inputs = required.chain(optional).collect::<Result<_, _>>()?;
+    let outputs = session.outputs().iter().map(|output| spec("output", output.name(), output.dtype(), false));
+    Ok(Signature { inputs, outputs: outputs.collect::<Result<_, _>>()? })
+}
+
+fn spec(role: &str, name: &str, value: &ValueType, optional: bool) -> Result<TensorSpec, EngineError> {
+    let ValueType::Tensor { ty, shape, .. } = value else {
+        let kind = match value {
+            ValueType::Sequence(_) => "a sequence",
+            ValueType::Map { .. } => "a map",
+            _ => "an optional value",
+        };
+        return Err(EngineError::Unservable(format!("{role} '{name}' is {kind}, not a tensor: it cannot be served")));
+    };
+    let datatype = datatype(*ty).ok_or_else(|| {
+        EngineError::Unservable(format!("{role} '{name}' has element type {ty}, which the protocol cannot carry"))
+    })?;
+    let shape = shape.iter().map(|&size| u64::try_from(size).map_or(Dim::Any, Dim::Fixed)).collect();
+    Ok(TensorSpec { name: name.into(), datatype, shape, optional })
+}
+
+fn datatype(element: TensorElementType) -> Option<DataType> {
+    Some(match element {
+        TensorElementType::Bool => DataType::Bool,
+        TensorElementType::Uint8 => DataType::Uint8,
+        TensorElementType::Uint16 => DataType::Uint16,
+        TensorElementType::Uint32 => DataType::Uint32,
+        TensorElementType::Uint64 => DataType::Uint64,
+        TensorElementType::Int8 => DataType::Int8,
+        TensorElementType::Int16 => DataType::Int16,
+        TensorElementType::Int32 => DataType::Int32,
+        TensorElementType::Int64 => DataType::Int64,
+        TensorElementType::Float16 => DataType::Fp16,
+        TensorElementType::Float32 => DataType::Fp32,
+        TensorElementType::Float64 => DataType::Fp64,
+        TensorElementType::Bfloat16 => DataType::Bf16,
+        TensorElementType::String => DataType::Bytes,
+        _ => return None,
+    })
+}
+
+fn metadata(session: &Session) -> ort::Result<BTreeMap<String, String>> {
+    let metadata = session.metadata()?;
+    let keys = metadata.custom_keys()?;
+    Ok(keys.into_iter().filter_map(|key| metadata.custom(&key).map(|value| (key, value))).collect())
+}
+
+fn run_error(error: &ort::Error) -> EngineError {
+    match error.code() {
+        ort::ErrorCode::InvalidArgument => EngineError::Refused(error.message().into()),
+        _ => EngineError::Failed(describe(error)),
+    }
+}
+
+fn describe(error: &ort::Error) -> String {
+    error.message().trim().to_owned()
+}

@@ -1,0 +1,260 @@
+//! What is recorded of each request, once, on every way out.
+//!
+//! A [`Record`] is opened when a request arrives and closed with its outcome; nothing on the
+//! way counts by itself. A record dropped without [`Record::close`] means that the caller went
+//! away, and is counted as `cancelled`.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use prometheus::{Histogram, IntCounter, IntGauge};
+
+use crate::{
+    domain::{ModelName, Protocol, Role, Tensor, Version},
+    fault::ErrorCode,
+    schedule::Executed,
+    telemetry::Metrics,
+};
+
+/// The handles of one version's metrics, resolved once at load: the request path looks nothing up.
+#[derive(Debug)]
+pub struct VersionMetrics {
+    model: ModelName,
+    version: Version,
+    /// By [`Role`], then [`Protocol`], each in the order of its `ALL`.
+    answered: Vec<Vec<IntCounter>>,
+    request_duration: Vec<Histogram>,
+    overhead_duration: Vec<Histogram>,
+    inference_duration: Histogram,
+    queue_duration: Histogram,
+    batch_size: Histogram,
+    inflight: IntGauge,
+}
+
+impl VersionMetrics {
+    #[must_use]
+    pub fn new(metrics: &Metrics, model: &ModelName, version: Version) -> Self {
+        let text = version.to_string();
+        let labels = [model.as_str(), &text];
+        let answered = |role: Role, protocol: Protocol| {
+            let labels = [model.as_str(), &text, role.as_str(), protocol.as_str(), OK];
+            metrics.requests.with_label_values(&labels)
+        };
+        let by_protocol = |family: &prometheus::HistogramVec| {
+            let one = |protocol: Protocol| family.with_label_values(&[model.as_str(), &text, protocol.as_str()]);
+            Protocol::ALL.map(one).to_vec()
+        };
+        Self {
+            model: model.clone(),
+            version,
+            answered: Role::ALL.map(|role| Protocol::ALL.map(|protocol| answered(role, protocol)).to_vec()).to_vec(),
+            request_duration: by_protocol(&metrics.request_duration),
+            overhead_duration: by_protocol(&metrics.overhead_duration),
+            inference_duration: metrics.inference_duration.with_label_values(&labels),
+            queue_duration: metrics.queue_duration.with_label_values(&labels),
+            batch_size: metrics.batch_size.with_label_values(&labels),
+            inflight: metrics.inflight.with_label_values(&labels),
+        }
+    }
+
+    /// Requests that this version answered, in any role.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.answered.iter().flatten().map(IntCounter::get).sum()
+    }
+
+    /// Counts a copy of a request that this version ran as shadow.
+    pub fn shadowed(&self, metrics: &Metrics, protocol: Protocol, outcome: Result<&Executed, ErrorCode>) {
+        self.count(metrics, Role::Shadow, protocol, outcome.map(|_| ()));
+        if let Ok(executed) = outcome {
+            self.inference_duration.observe(executed.inference.as_secs_f64());
+            self.queue_duration.observe(executed.queue.as_secs_f64());
+        }
+    }
+
+    fn count(&self, metrics: &Metrics, role: Role, protocol: Protocol, outcome: Result<(), ErrorCode>) {
+        match outcome {
+            Ok(()) => self.answered[role as usize][protocol as usize].inc(),
+            Err(code) => count(metrics, self.model.as_str(), Some((self.version, role)), protocol, code.label()),
+        }
+    }
+}
+
+/// The value of the label `code` for an answered request.
+const OK: &str = "ok";
+/// The value of the label `code` for a request whose caller went away.
+const CANCELLED: &str = "cancelled";
+
+/// Counts a request that got no outputs.
+fn count(metrics: &Metrics, model: &str, version: Option<(Version, Role)>, protocol: Protocol, code: &str) {
+    let number = version.map(|(version, _)| version.to_string()).unwrap_or_default();
+    let role = version.map_or("", |(_, role)| role.as_str());
+    metrics.requests.with_label_values(&[model, &number, role, protocol.as_str(), code]).inc();
+}
+
+/// Counts a request that a door refused. `model` is given only when it exists: what clients
+/// invent must not become label values.
+pub fn refused(metrics: &Metrics, model: Option<&str>, protocol: Protocol, code: ErrorCode) {
+    metrics.rejected.with_label_values(&[code.label()]).inc();
+    if let Some(model) = model {
+        count(metrics, model, None, protocol, code.label());
+    }
+}
+
+/// The version that a request went to.
+#[derive(Debug)]
+struct Routed {
+    metrics: Arc<dyn AsVersionMetrics>,
+    role: Role,
+}
+
+/// Something that keeps a version's metrics alive for as long as a request needs them.
+pub trait AsVersionMetrics: Send + Sync + std::fmt::Debug {
+    fn version_metrics(&self) -> &VersionMetrics;
+}
+
+/// The record of one request.
+#[derive(Debug)]
+pub struct Record {
+    metrics: Arc<Metrics>,
+    model: ModelName,
+    protocol: Protocol,
+    started: Instant,
+    routed: Option<Routed>,
+    /// Queue and inference time, once the model ran.
+    ran: Option<Duration>,
+    is_closed: bool,
+}
+
+impl Record {
+    #[must_use]
+    pub fn open(metrics: &Arc<Metrics>, model: &ModelName, protocol: Protocol) -> Self {
+        Self {
+            metrics: Arc::clone(metrics),
+            model: model.clone(),
+            protocol,
+            started: Instant::now(),
+            routed: None,
+            ran: None,
+            is_closed: false,
+        }
+    }
+
+    /// The request goes to this version.
+    pub fn routed(&mut self, version: Arc<dyn AsVersionMetrics>, role: Role) {
+        version.version_metrics().inflight.inc();
+        self.routed = Some(Routed { metrics: version, role });
+    }
+
+    /// The model ran.
+    pub fn executed(&mut self, inputs: &[Tensor], executed: &Executed) {
+        self.ran = Some(executed.queue + executed.inference);
+        if let Some(routed) = &self.routed {
+            let metrics = routed.metrics.version_metrics();
+            metrics.inference_duration.observe(executed.inference.as_secs_f64());
+            metrics.queue_duration.observe(executed.queue.as_secs_f64());
+            metrics.batch_size.observe(inputs.first().map_or(1, |input| input.shape().rows()) as f64);
+        }
+    }
+
+    /// The request is over.
+    pub fn close(mut self, outcome: Result<(), ErrorCode>) {
+        self.is_closed = true;
+        let protocol = self.protocol;
+        if let Err(code) = outcome
+            && self.ran.is_none()
+            && code != ErrorCode::Internal
+        {
+            self.metrics.rejected.with_label_values(&[code.label()]).inc();
+        }
+        let Some(routed) = &self.routed else {
+            // An unknown model is no label value: the rejection above is all that is kept.
+            if let Err(code) = outcome
+                && code != ErrorCode::NotFound
+            {
+                count(&self.metrics, self.model.as_str(), None, protocol, code.label());
+            }
+            return;
+        };
+        let metrics = routed.metrics.version_metrics();
+        metrics.count(&self.metrics, routed.role, protocol, outcome);
+        let total = self.started.elapsed();
+        metrics.request_duration[protocol as usize].observe(total.as_secs_f64());
+        if let Some(ran) = self.ran {
+            metrics.overhead_duration[protocol as usize].observe(total.saturating_sub(ran).as_secs_f64());
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if let Some(routed) = &self.routed {
+            let metrics = routed.metrics.version_metrics();
+            metrics.inflight.dec();
+            if !self.is_closed {
+                let version = Some((metrics.version, routed.role));
+                count(&self.metrics, self.model.as_str(), version, self.protocol, CANCELLED);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl AsVersionMetrics for VersionMetrics {
+        fn version_metrics(&self) -> &VersionMetrics {
+            self
+        }
+    }
+
+    fn rig() -> (Arc<Metrics>, ModelName, Arc<VersionMetrics>) {
+        let metrics = Arc::new(Metrics::new());
+        let model: ModelName = "m".parse().unwrap();
+        let version = Arc::new(VersionMetrics::new(&metrics, &model, Version::new(1).unwrap()));
+        (metrics, model, version)
+    }
+
+    fn requests(metrics: &Metrics, labels: [&str; 5]) -> u64 {
+        metrics.requests.with_label_values(&labels).get()
+    }
+
+    #[test]
+    fn answered_request_is_counted_once_by_version_role_and_protocol() {
+        let (metrics, model, version) = rig();
+        let mut record = Record::open(&metrics, &model, Protocol::Grpc);
+        record.routed(Arc::clone(&version) as _, Role::Canary);
+        assert_eq!(version.inflight.get(), 1);
+        let executed = Executed { outputs: vec![], queue: Duration::ZERO, inference: Duration::from_millis(1) };
+        record.executed(&[], &executed);
+        record.close(Ok(()));
+        assert_eq!(requests(&metrics, ["m", "1", "canary", "grpc", "ok"]), 1);
+        assert_eq!((version.inflight.get(), version.requests()), (0, 1));
+        assert_eq!(version.request_duration[Protocol::Grpc as usize].get_sample_count(), 1);
+        assert_eq!(version.overhead_duration[Protocol::Grpc as usize].get_sample_count(), 1);
+    }
+
+    #[test]
+    fn dropped_record_is_a_cancelled_request() {
+        let (metrics, model, version) = rig();
+        let mut record = Record::open(&metrics, &model, Protocol::Http);
+        record.routed(Arc::clone(&version) as _, Role::Stable);
+        drop(record);
+        assert_eq!(requests(&metrics, ["m", "1", "stable", "http", "cancelled"]), 1);
+        assert_eq!(version.inflight.get(), 0);
+    }
+
+    #[test]
+    fn unknown_model_is_rejected_without_a_label_of_its_own() {
+        let (metrics, _, _) = rig();
+        Record::open(&metrics, &"invented".parse().unwrap(), Protocol::Http).close(Err(ErrorCode::NotFound));
+        assert_eq!(metrics.rejected.with_label_values(&["not_found"]).get(), 1);
+        let families = metrics.gather();
+        let requests = families.iter().find(|family| family.name() == "tidegate_requests_total").unwrap();
+        let invented = |label: &prometheus::proto::LabelPair| label.value() == "invented";
+        assert!(!requests.get_metric().iter().any(|metric| metric.get_label().iter().any(invented)));
+    }
+}

@@ -1,0 +1,200 @@
+//! What a version must pass before it is ready: read, contained, loadable, its profile fitting,
+//! warmed up. The same steps serve the gateway and `tidegate check`.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use super::{disk::MODEL_FILE, external::external_files};
+use crate::{
+    config::{ModelConfig, ModelConfigError},
+    domain::{DataType, Dim, Shape, Signature, Tensor, TensorSpec},
+    engine::{EngineError, EngineOptions, Model, ModelFile, OnnxModel, Runtime},
+    monitor::{ColumnNames, Profile},
+};
+
+/// A version that passed: loaded and warm, not yet serving.
+pub struct Admitted {
+    pub model: OnnxModel,
+    /// `sha256:<hex>` of `model.onnx`.
+    pub digest: String,
+    /// Bytes of `model.onnx` and of the files it refers to.
+    pub memory_bytes: u64,
+    pub profile: Option<Profile>,
+    pub columns: ColumnNames,
+}
+
+/// Why a version cannot be served: everything found, in words for an operator.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub struct Refusal(pub Vec<String>);
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self(vec![reason])
+    }
+}
+
+/// Admits the version in `directory`. Blocks: reads files, loads and runs the model.
+pub fn admit(
+    runtime: &Runtime,
+    options: EngineOptions,
+    config: &Result<ModelConfig, ModelConfigError>,
+    directory: &Path,
+) -> Result<Admitted, Refusal> {
+    let mut faults = Vec::new();
+    if let Err(error) = config {
+        faults.push(error.to_string());
+    }
+    let profile = read_profile(directory).unwrap_or_else(|error| {
+        faults.push(error);
+        None
+    });
+    let loaded = load(runtime, options, directory);
+    let (mut model, digest, memory_bytes) = match loaded {
+        Ok(loaded) => loaded,
+        Err(Refusal(reasons)) => {
+            faults.extend(reasons);
+            return Err(Refusal(faults));
+        }
+    };
+    let columns = match config {
+        Ok(config) => columns(config, model.metadata(), model.signature()).unwrap_or_else(|reasons| {
+            faults.extend(reasons);
+            ColumnNames::default()
+        }),
+        Err(_) => ColumnNames::default(),
+    };
+    if let Some(profile) = &profile {
+        faults.extend(profile.fit(model.signature()).into_iter().map(|fault| format!("profile.json: {fault}")));
+    }
+    if !faults.is_empty() {
+        return Err(Refusal(faults));
+    }
+    warm(&mut model, directory);
+    Ok(Admitted { model, digest, memory_bytes, profile, columns })
+}
+
+fn load(runtime: &Runtime, options: EngineOptions, directory: &Path) -> Result<(OnnxModel, String, u64), Refusal> {
+    let path = directory.join(MODEL_FILE);
+    let bytes = read_model(&path)?;
+    let external = external_files(&bytes, directory).map_err(Refusal)?;
+    let sizes = external.iter().map(|file| fs::metadata(file).map_or(0, |metadata| metadata.len()));
+    let memory_bytes = bytes.len() as u64 + sizes.sum::<u64>();
+    let digest = format!("sha256:{}", hex(&Sha256::digest(&bytes)));
+    // A model in one file is loaded from the bytes that were checked, so that nobody can swap
+    // the file in between; one with weights beside it must be opened by its path.
+    let file = if external.is_empty() { ModelFile::Bytes(&bytes) } else { ModelFile::Path(&path) };
+    let model = runtime.open(&file, options).map_err(|error| Refusal::from(format!("{MODEL_FILE}: {error}")))?;
+    Ok((model, digest, memory_bytes))
+}
+
+fn read_model(path: &Path) -> Result<Vec<u8>, Refusal> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(_) => return Err(format!("{MODEL_FILE} is not a file").into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(format!("{MODEL_FILE} is missing").into()),
+        Err(error) => return Err(format!("{MODEL_FILE}: {error}").into()),
+    }
+    fs::read(path).map_err(|error| format!("{MODEL_FILE}: {error}").into())
+}
+
+fn read_profile(directory: &Path) -> Result<Option<Profile>, String> {
+    match fs::read(directory.join("profile.json")) {
+        Ok(bytes) => Profile::parse(&bytes).map(Some).map_err(|error| format!("profile.json: {error}")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("profile.json: {error}")),
+    }
+}
+
+/// The metadata key that names the columns of a tensor, as a JSON list.
+const COLUMNS_KEY: &str = "tidegate.columns.";
+
+/// The names of tensor columns: from `model.toml`, otherwise from the model's own metadata.
+pub fn columns(
+    config: &ModelConfig,
+    metadata: &BTreeMap<String, String>,
+    signature: &Signature,
+) -> Result<ColumnNames, Vec<String>> {
+    let mut names = ColumnNames::default();
+    let mut faults = Vec::new();
+    for (key, value) in metadata {
+        let Some(tensor) = key.strip_prefix(COLUMNS_KEY) else { continue };
+        match serde_json::from_str(value) {
+            Ok(list) => drop(names.insert(tensor.into(), list)),
+            Err(error) => faults.push(format!("metadata {key}: not a JSON list of names: {error}")),
+        }
+    }
+    names.extend(config.columns.clone());
+    for (tensor, list) in &names {
+        match signature.input(tensor).or_else(|| signature.output(tensor)) {
+            None => faults.push(format!("columns: the model has no tensor '{tensor}'")),
+            Some(spec) => faults.extend(column_fault(spec, list)),
+        }
+    }
+    if faults.is_empty() { Ok(names) } else { Err(faults) }
+}
+
+fn column_fault(spec: &TensorSpec, list: &[String]) -> Option<String> {
+    let width: Option<u64> = spec
+        .shape
+        .iter()
+        .skip(1)
+        .map(|dim| match dim {
+            Dim::Fixed(size) => Some(*size),
+            Dim::Any => None,
+        })
+        .product();
+    let fits = width.is_none_or(|width| width == list.len() as u64);
+    (!fits).then(|| {
+        format!("columns: tensor '{}' has {} columns, {} are named", spec.name, width.unwrap_or(0), list.len())
+    })
+}
+
+/// Runs the model once, so that the first request does not pay for first-time allocations.
+/// Zeros may be nonsense to a model: that it fails on them says nothing, and is only noted.
+fn warm(model: &mut OnnxModel, directory: &Path) {
+    let signature = model.signature().clone();
+    let inputs: Option<Vec<Tensor>> = signature.inputs.iter().filter(|spec| !spec.optional).map(zeros).collect();
+    let outcome = inputs.map(|inputs| model.run(&inputs, &[]));
+    if let Some(Err(EngineError::Failed(reason) | EngineError::Refused(reason))) = outcome {
+        tracing::debug!(version = %directory.display(), reason, "the model does not run on zeros: not warmed up");
+    }
+}
+
+/// The largest input made up for warming.
+const WARM_LIMIT: usize = 16 << 20;
+
+fn zeros(spec: &TensorSpec) -> Option<Tensor> {
+    let dimensions = spec.shape.iter().map(|dim| match dim {
+        Dim::Fixed(size) => i64::try_from(*size).ok(),
+        Dim::Any => Some(1),
+    });
+    let shape = Shape::new(dimensions.collect::<Option<_>>()?).ok().filter(|shape| shape.elements() <= WARM_LIMIT)?;
+    let elements = shape.elements();
+    match spec.datatype {
+        DataType::Bytes => Tensor::text(spec.name.as_str(), shape, vec![Bytes::new(); elements]).ok(),
+        datatype => {
+            let bytes = vec![0; elements * datatype.size()?];
+            Tensor::plain(spec.name.as_str(), datatype, shape, bytes.into()).ok()
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The directory of a version.
+pub(super) fn version_directory(model: &Path, version: crate::domain::Version) -> PathBuf {
+    model.join(version.to_string())
+}

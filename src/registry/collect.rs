@@ -1,0 +1,107 @@
+//! The registry's state as metrics, collected at scrape time.
+
+use std::sync::{Arc, Weak};
+
+use prometheus::{
+    core::{Collector, Desc},
+    proto::MetricFamily,
+};
+
+use super::{
+    Registry, Shared,
+    status::{ModelStatus, VersionState},
+};
+use crate::{
+    domain::Role,
+    release::Release,
+    telemetry::{Sample, gauge_family},
+};
+
+/// Holds the registry weakly: metrics must not keep it alive.
+pub(super) struct RegistryCollector {
+    shared: Weak<Shared>,
+    descriptions: Vec<Desc>,
+}
+
+const STATE: (&str, &str) = ("tidegate_model_state", "1 for the state that a version is in, 0 for the others.");
+const MEMORY: (&str, &str) =
+    ("tidegate_model_memory_bytes", "Bytes of a loaded version's model files, held in memory at least once.");
+const GENERATION: (&str, &str) = ("tidegate_release_generation", "Changes made to a model's release so far.");
+const TRAFFIC: (&str, &str) = ("tidegate_traffic_percent", "Share of unpinned requests that a version gets, by role.");
+
+impl RegistryCollector {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let labels = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let describe = |(name, help): (&str, &str), names: &[&str]| {
+            Desc::new(name.into(), help.into(), labels(names), std::collections::HashMap::new())
+                .expect("the name and the labels are valid")
+        };
+        let descriptions = vec![
+            describe(STATE, &["model", "version", "state"]),
+            describe(MEMORY, &["model", "version"]),
+            describe(GENERATION, &["model"]),
+            describe(TRAFFIC, &["model", "version", "role"]),
+        ];
+        Self { shared: Arc::downgrade(&registry.shared), descriptions }
+    }
+}
+
+impl Collector for RegistryCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let Some(shared) = self.shared.upgrade() else { return Vec::new() };
+        let models = Registry { shared }.models();
+        let families = [
+            (STATE, models.iter().flat_map(states).collect::<Vec<_>>()),
+            (MEMORY, models.iter().flat_map(memory).collect()),
+            (GENERATION, models.iter().map(generation).collect()),
+            (TRAFFIC, models.iter().flat_map(|model| traffic(model.name.as_str(), &model.release)).collect()),
+        ];
+        let filled = families.into_iter().filter(|(_, samples)| !samples.is_empty());
+        filled.map(|((name, help), samples)| gauge_family(name, help, samples)).collect()
+    }
+}
+
+fn states(model: &ModelStatus) -> Vec<Sample> {
+    let one = |version: &super::VersionStatus, state: VersionState| {
+        let labels = vec![
+            ("model", model.name.to_string()),
+            ("version", version.version.to_string()),
+            ("state", state.as_str().to_owned()),
+        ];
+        (labels, f64::from(u8::from(version.state == state)))
+    };
+    model.versions.iter().flat_map(|version| VersionState::ALL.map(|state| one(version, state))).collect()
+}
+
+fn memory(model: &ModelStatus) -> Vec<Sample> {
+    let versions = model.versions.iter().filter_map(|version| Some((version.version, version.memory_bytes?)));
+    versions
+        .map(|(version, bytes)| {
+            (vec![("model", model.name.to_string()), ("version", version.to_string())], bytes as f64)
+        })
+        .collect()
+}
+
+fn generation(model: &ModelStatus) -> Sample {
+    (vec![("model", model.name.to_string())], model.release.generation as f64)
+}
+
+fn traffic(model: &str, release: &Release) -> Vec<Sample> {
+    let canary = release.canary.map_or(0.0, |split| split.percent.get());
+    let stable = release.stable.map(|version| (version, Role::Stable, 100.0 - canary));
+    let canary = release.canary.map(|split| (split.version, Role::Canary, split.percent.get()));
+    let shadow = release.shadow.map(|split| (split.version, Role::Shadow, split.percent.get()));
+    [stable, canary, shadow]
+        .into_iter()
+        .flatten()
+        .map(|(version, role, percent)| {
+            let labels =
+                vec![("model", model.to_owned()), ("version", version.to_string()), ("role", role.as_str().to_owned())];
+            (labels, percent)
+        })
+        .collect()
+}

@@ -1,0 +1,183 @@
+//! The repository on disk: which models and versions are there, and whether a version has
+//! stopped changing.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crate::domain::{ModelName, Version};
+
+/// The file that makes a directory a version.
+pub(super) const MODEL_FILE: &str = "model.onnx";
+
+/// A version directory at one moment: compared to notice changes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Fingerprint {
+    /// Path within the directory, size, inode and change time of each file, sorted.
+    files: Vec<(PathBuf, u64, u64, i128)>,
+    /// The latest change of a file or directory, in nanoseconds since 1970. The change time, not
+    /// the modification time: copying tools set the latter back.
+    newest: i128,
+}
+
+impl Fingerprint {
+    fn of(directory: &Path) -> io::Result<Self> {
+        let mut print = Self::default();
+        print.add(directory, Path::new(""))?;
+        print.files.sort();
+        Ok(print)
+    }
+
+    fn add(&mut self, directory: &Path, within: &Path) -> io::Result<()> {
+        self.newest = self.newest.max(changed(&fs::symlink_metadata(directory)?));
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let metadata = fs::symlink_metadata(entry.path())?;
+            let within = within.join(entry.file_name());
+            if metadata.is_dir() {
+                self.add(&entry.path(), &within)?;
+            } else {
+                self.newest = self.newest.max(changed(&metadata));
+                self.files.push((within, metadata.len(), metadata.ino(), changed(&metadata)));
+            }
+        }
+        Ok(())
+    }
+
+    /// True when nothing in the directory changed for `settle`.
+    pub(super) fn is_settled(&self, settle: Duration) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let age = i128::try_from(now).unwrap_or(i128::MAX) - self.newest;
+        age >= i128::try_from(settle.as_nanos()).unwrap_or(i128::MAX)
+    }
+
+    pub(super) fn has_model(&self) -> bool {
+        self.files.iter().any(|(path, ..)| path.as_os_str() == MODEL_FILE)
+    }
+
+    /// The same files, whatever the directory's own change time (a rename moves only that).
+    pub(super) fn same_files(&self, other: &Self) -> bool {
+        self.files == other.files
+    }
+}
+
+fn changed(metadata: &fs::Metadata) -> i128 {
+    i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec())
+}
+
+/// What one reading of the repository found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) models: BTreeMap<ModelName, FoundModel>,
+    /// Entries that are no models or versions, with the reason.
+    pub(super) ignored: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct FoundModel {
+    pub(super) directory: PathBuf,
+    pub(super) versions: BTreeMap<Version, Fingerprint>,
+    /// Changes when `model.toml` does.
+    pub(super) config: Option<(u64, i128)>,
+}
+
+/// Reads the repository. What vanishes while it is read is skipped: the next reading will tell.
+pub(super) fn scan(models: &Path) -> io::Result<Found> {
+    let mut found = Found::default();
+    for (name, directory) in directories(models)? {
+        if name.starts_with('.') {
+            continue;
+        }
+        match name.parse::<ModelName>() {
+            Ok(model) => {
+                let listed = scan_model(&directory, &mut found.ignored);
+                if !listed.versions.is_empty() {
+                    found.models.insert(model, listed);
+                }
+            }
+            Err(error) => found.ignored.push(format!("{}: {error}", directory.display())),
+        }
+    }
+    Ok(found)
+}
+
+fn scan_model(directory: &Path, ignored: &mut Vec<String>) -> FoundModel {
+    let config = fs::metadata(directory.join("model.toml")).ok().map(|file| (file.len(), changed(&file)));
+    let mut versions = BTreeMap::new();
+    for (name, path) in directories(directory).unwrap_or_default() {
+        match name.parse::<Version>() {
+            Ok(version) => {
+                if let Ok(print) = Fingerprint::of(&path) {
+                    versions.insert(version, print);
+                }
+            }
+            // Hidden directories and Python's caches are nobody's mistake.
+            Err(_) if name.starts_with('.') || name.starts_with('_') => {}
+            Err(_) => ignored.push(format!("{}: not a version: versions are whole numbers from 1", path.display())),
+        }
+    }
+    FoundModel { directory: directory.into(), versions, config }
+}
+
+fn directories(parent: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut directories = Vec::new();
+    for entry in fs::read_dir(parent)? {
+        let path = entry?.path();
+        if let Some(name) = path.file_name().and_then(|name| name.to_str())
+            && path.is_dir()
+        {
+            directories.push((name.to_owned(), path.clone()));
+        }
+    }
+    directories.sort();
+    Ok(directories)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(path: &Path, bytes: &[u8]) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn only_integer_directories_are_versions() {
+        let root = tempfile::tempdir().unwrap();
+        for path in
+            ["m/1/model.onnx", "m/02/model.onnx", "m/3.tmp/model.onnx", "m/__pycache__/x", ".hidden/1/model.onnx"]
+        {
+            write(&root.path().join(path), b"x");
+        }
+        let found = scan(root.path()).unwrap();
+        let model = &found.models[&"m".parse::<ModelName>().unwrap()];
+        assert_eq!(model.versions.keys().map(|version| version.get()).collect::<Vec<_>>(), [1]);
+        assert_eq!((found.models.len(), found.ignored.len()), (1, 2), "{:?}", found.ignored);
+    }
+
+    #[test]
+    fn fresh_directory_is_not_settled_even_with_old_modification_times() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("model.onnx");
+        write(&file, b"x");
+        fs::File::open(&file).unwrap().set_modified(UNIX_EPOCH).unwrap();
+        let print = Fingerprint::of(root.path()).unwrap();
+        assert!(print.has_model() && !print.is_settled(Duration::from_secs(60)));
+        assert!(print.is_settled(Duration::ZERO));
+    }
+
+    #[test]
+    fn growing_file_changes_the_fingerprint() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("model.onnx");
+        write(&file, b"x");
+        let before = Fingerprint::of(root.path()).unwrap();
+        write(&file, b"xy");
+        assert!(!before.same_files(&Fingerprint::of(root.path()).unwrap()));
+    }
+}

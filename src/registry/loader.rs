@@ -1,0 +1,163 @@
+//! Loads on their own threads: admission outside the lock, the outcome entered under it.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak, mpsc},
+    thread,
+    time::{Instant, SystemTime},
+};
+
+use super::{
+    Registry, Shared,
+    admission::{Admitted, Refusal, admit, version_directory},
+    state::{State, VersionEntry},
+    status::VersionState,
+};
+use crate::{
+    config::{ModelConfig, ModelConfigError},
+    domain::{ModelName, Version},
+    engine::Model,
+    monitor::VersionMonitor,
+    observe::VersionMetrics,
+    route::Servable,
+    schedule::Lane,
+};
+
+/// A version to be loaded.
+#[derive(Debug)]
+pub(super) struct LoadJob {
+    model: ModelName,
+    version: Version,
+    directory: PathBuf,
+    config: Arc<Result<ModelConfig, ModelConfigError>>,
+    load: u64,
+}
+
+/// Starts the loader threads. They end when the registry does.
+pub(super) fn start(registry: &Registry, queue: mpsc::Receiver<LoadJob>, threads: usize) -> std::io::Result<()> {
+    let queue = Arc::new(Mutex::new(queue));
+    for _ in 0..threads {
+        let (queue, shared) = (Arc::clone(&queue), Arc::downgrade(&registry.shared));
+        thread::Builder::new().name("load".into()).spawn(move || work(&queue, &shared))?;
+    }
+    Ok(())
+}
+
+fn work(queue: &Mutex<mpsc::Receiver<LoadJob>>, shared: &Weak<Shared>) {
+    loop {
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let (Ok(job), Some(shared)) = (job, shared.upgrade()) else { return };
+        Registry { shared }.run(&job);
+    }
+}
+
+/// Marks a version as loading and queues it.
+pub(super) fn request(
+    shared: &Shared,
+    model: &ModelName,
+    version: Version,
+    entry: &mut VersionEntry,
+    directory: &Path,
+    config: &Arc<Result<ModelConfig, ModelConfigError>>,
+) {
+    entry.load += 1;
+    entry.tried = Some(entry.seen.clone());
+    // A version that serves goes on serving until its successor is loaded.
+    if entry.servable.is_none() {
+        entry.state = VersionState::Loading;
+    }
+    let directory = version_directory(directory, version);
+    let job = LoadJob { model: model.clone(), version, directory, config: Arc::clone(config), load: entry.load };
+    if shared.jobs.send(job).is_err() {
+        tracing::error!(model = %model, version = version.get(), "the loader threads are gone");
+    }
+}
+
+impl Registry {
+    fn run(&self, job: &LoadJob) {
+        let started = Instant::now();
+        let outcome = admit(&self.shared.runtime, self.shared.options.engine, &job.config, &job.directory)
+            .and_then(|admitted| self.prepare(job, admitted));
+        let elapsed = started.elapsed();
+        let (model, version) = (&job.model, job.version.get());
+        match &outcome {
+            Ok(_) => {
+                let labels = [model.as_str(), &version.to_string()];
+                self.shared.metrics.load_duration.with_label_values(&labels).observe(elapsed.as_secs_f64());
+                tracing::info!(%model, version, milliseconds = elapsed.as_millis(), "version ready");
+            }
+            Err(reason) => tracing::error!(%model, version, %reason, "version failed"),
+        }
+        let mut state = self.lock();
+        enter(&mut state, job, outcome);
+        self.settle_releases(&mut state);
+    }
+
+    /// Builds all that a ready version needs, so that entering it cannot fail.
+    fn prepare(&self, job: &LoadJob, admitted: Admitted) -> Result<Prepared, Refusal> {
+        let Admitted { model, digest, memory_bytes, profile, columns: _ } = admitted;
+        let signature = Arc::clone(model.signature());
+        let config = job.config.as_ref().as_ref().ok();
+        let is_watched = config.and_then(|config| config.monitor.enabled).unwrap_or(true);
+        let settings = self.shared.options.monitor.as_ref().filter(|_| is_watched);
+        let monitor = match (settings, profile) {
+            (Some(settings), Some(profile)) => Some(Arc::new(VersionMonitor::new(profile, &signature, settings))),
+            _ => None,
+        };
+        let queue = config.and_then(|config| config.scheduler.max_queue).unwrap_or(self.shared.options.max_queue);
+        let (registry, retired) = (Arc::downgrade(&self.shared), (job.model.clone(), job.version, job.load));
+        let lane = Lane::start(&format!("{} {}", job.model, job.version), Box::new(model), queue, move || {
+            if let Some(shared) = registry.upgrade() {
+                Registry { shared }.retired(&retired.0, retired.1, retired.2);
+            }
+        })
+        .map_err(|error| Refusal::from(format!("cannot start a thread for it: {error}")))?;
+        let metrics = VersionMetrics::new(&self.shared.metrics, &job.model, job.version);
+        let servable = Arc::new(Servable { version: job.version, signature, lane, monitor, metrics });
+        Ok(Prepared { servable, digest, memory_bytes })
+    }
+
+    /// A worker has ended and dropped its model.
+    fn retired(&self, model: &ModelName, version: Version, load: u64) {
+        let mut state = self.lock();
+        let entry = state.models.get_mut(model).and_then(|entry| entry.versions.get_mut(&version));
+        if let Some(entry) = entry.filter(|entry| entry.load == load && entry.state == VersionState::Draining) {
+            entry.state = VersionState::Unloaded;
+            entry.memory_bytes = None;
+            entry.loaded_at = None;
+            tracing::info!(%model, version = version.get(), "version unloaded");
+        }
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+}
+
+struct Prepared {
+    servable: Arc<Servable>,
+    digest: String,
+    memory_bytes: u64,
+}
+
+fn enter(state: &mut State, job: &LoadJob, outcome: Result<Prepared, Refusal>) {
+    let entry = state.models.get_mut(&job.model).and_then(|entry| entry.versions.get_mut(&job.version));
+    let Some(entry) = entry.filter(|entry| entry.load == job.load) else { return };
+    match outcome {
+        Ok(prepared) => {
+            entry.state = VersionState::Ready;
+            entry.reason = None;
+            entry.digest = Some(prepared.digest);
+            entry.memory_bytes = Some(prepared.memory_bytes);
+            entry.loaded_at = Some(SystemTime::now());
+            if let Some(old) = entry.servable.replace(prepared.servable) {
+                // The counters go on: both loads count into the same series.
+                drop(old);
+            }
+        }
+        Err(reason) => {
+            entry.reason = Some(reason.to_string());
+            if entry.servable.is_none() {
+                entry.state = VersionState::Failed;
+            }
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! What operators ask of the registry.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Registry, audit, loader,
+    state::{Entry, State},
+    status::{HistoryEntry, ModelStatus, VersionState, VersionStatus},
+};
+use crate::{
+    domain::{ModelName, Version},
+    fault::{ErrorCode, Fault},
+    monitor::DriftReport,
+    release::{Change, Release, ReleaseError},
+    store::StoreError,
+};
+
+/// How a change is to be made.
+#[derive(Debug, Clone, Default)]
+pub struct ChangeOptions {
+    /// Check and answer with the release as it would be; change nothing.
+    pub dry_run: bool,
+    /// Refuse unless the release has this generation.
+    pub if_generation: Option<u64>,
+    /// Kept in the audit log.
+    pub reason: Option<String>,
+    /// Who asks; kept in the audit log.
+    pub actor: String,
+}
+
+/// Why an operation was refused. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    #[error("unknown model '{0}'")]
+    UnknownModel(ModelName),
+    #[error("model '{model}' has no version {version}")]
+    UnknownVersion { model: ModelName, version: Version },
+    #[error("version {version} of model '{model}' is {}{}", state.as_str(), because(reason.as_deref()))]
+    NotReady { model: ModelName, version: Version, state: VersionState, reason: Option<String> },
+    #[error("the release of model '{model}' has generation {found}, not {expected}: somebody changed it meanwhile")]
+    Stale { model: ModelName, expected: u64, found: u64 },
+    #[error(
+        "version {version} of model '{model}' is in use by the release: promote another version or clear the role first"
+    )]
+    InUse { model: ModelName, version: Version },
+    #[error("model '{0}' has no stable version")]
+    NoStable(ModelName),
+    #[error("version {version} of model '{model}' has no profile.json: its drift is not watched")]
+    NotMonitored { model: ModelName, version: Version },
+    #[error("the window must be more than 0s and at most {}", humantime::format_duration(*longest))]
+    Window { longest: Duration },
+    #[error(transparent)]
+    Release(#[from] ReleaseError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn because(reason: Option<&str>) -> String {
+    reason.map(|reason| format!(": {reason}")).unwrap_or_default()
+}
+
+impl Fault for RegistryError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::UnknownModel(_) | Self::UnknownVersion { .. } | Self::NotMonitored { .. } => ErrorCode::NotFound,
+            Self::NotReady { .. } | Self::InUse { .. } | Self::NoStable(_) => ErrorCode::Conflict,
+            Self::Stale { .. } => ErrorCode::Stale,
+            Self::Window { .. } => ErrorCode::BadRequest,
+            Self::Release(error) => error.code(),
+            Self::Store(error) => error.code(),
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Store(error) => error.message(),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl Registry {
+    /// All models, by name.
+    #[must_use]
+    pub fn models(&self) -> Vec<ModelStatus> {
+        self.lock().models.iter().map(|(name, entry)| entry.status(name)).collect()
+    }
+
+    pub fn model(&self, name: &ModelName) -> Result<ModelStatus, RegistryError> {
+        Ok(self.lock().entry(name)?.status(name))
+    }
+
+    /// Makes a change durable, publishes it, and answers with the new release. Every request
+    /// that starts after the return follows it.
+    pub fn change(&self, name: &ModelName, change: &Change, options: &ChangeOptions) -> Result<Release, RegistryError> {
+        let mut state = self.lock();
+        let outcome = self.apply(&mut state, name, change, options);
+        let is_known = state.models.contains_key(name);
+        drop(state);
+        if is_known && !options.dry_run {
+            let label = match &outcome {
+                Ok(_) => "ok",
+                Err(RegistryError::Store(_)) => "failed",
+                Err(_) => "refused",
+            };
+            let labels = [name.as_str(), change.operation(), label];
+            self.shared.metrics.release_operations.with_label_values(&labels).inc();
+        }
+        match &outcome {
+            Ok(release) if !options.dry_run => {
+                let (operation, generation) = (change.operation(), release.generation);
+                tracing::info!(model = %name, operation, generation, actor = options.actor, "release changed");
+            }
+            Err(error) => {
+                tracing::warn!(model = %name, operation = change.operation(), %error, "release change refused");
+            }
+            Ok(_) => {}
+        }
+        outcome
+    }
+
+    pub(super) fn apply(
+        &self,
+        state: &mut State,
+        name: &ModelName,
+        change: &Change,
+        options: &ChangeOptions,
+    ) -> Result<Release, RegistryError> {
+        let entry = state.entry(name)?;
+        entry.check_generation(name, options)?;
+        let next = entry.release.apply(change)?;
+        // A rollback names no version itself: its target is the next stable one.
+        let target = if *change == Change::Rollback { next.stable } else { change.version() };
+        if let Some(version) = target {
+            entry.check_ready(name, version)?;
+        }
+        if options.dry_run || next == entry.release {
+            return Ok(next);
+        }
+        let before = entry.release.clone();
+        state.store.commit(&audit(name, change.operation(), &before, &next, options))?;
+        if let Some(entry) = state.models.get_mut(name) {
+            entry.release.clone_from(&next);
+        }
+        self.publish(state);
+        Ok(next)
+    }
+
+    /// Loads a version that is on disk; returns when it is ready, or says why it is not.
+    pub fn load(
+        &self,
+        name: &ModelName,
+        version: Version,
+        options: &ChangeOptions,
+    ) -> Result<VersionStatus, RegistryError> {
+        self.scan();
+        let mut state = self.lock();
+        state.entry(name)?.check_generation(name, options)?;
+        let entry = state.models.get_mut(name).ok_or_else(|| RegistryError::UnknownModel(name.clone()))?;
+        let unknown = || RegistryError::UnknownVersion { model: name.clone(), version };
+        let known = entry.versions.get_mut(&version).ok_or_else(unknown)?;
+        let is_idle = matches!(known.state, VersionState::Unloaded | VersionState::Failed | VersionState::Discovered);
+        if is_idle && !options.dry_run {
+            loader::request(&self.shared, name, version, known, &entry.directory, &entry.config);
+            let is_loading = |state: &mut State| {
+                let known = state.models.get(name).and_then(|entry| entry.versions.get(&version));
+                known.is_some_and(|known| known.state == VersionState::Loading)
+            };
+            state =
+                self.shared.changed.wait_while(state, is_loading).unwrap_or_else(std::sync::PoisonError::into_inner);
+            state.entry(name)?.check_ready(name, version)?;
+        }
+        version_status(&state, name, version)
+    }
+
+    /// Drains and drops a version that the release does not use.
+    pub fn unload(
+        &self,
+        name: &ModelName,
+        version: Version,
+        options: &ChangeOptions,
+    ) -> Result<VersionStatus, RegistryError> {
+        let mut state = self.lock();
+        let entry = state.entry(name)?;
+        entry.check_generation(name, options)?;
+        if entry.release.versions().any(|named| named == version) {
+            return Err(RegistryError::InUse { model: name.clone(), version });
+        }
+        let unknown = || RegistryError::UnknownVersion { model: name.clone(), version };
+        let entry = state.models.get_mut(name).ok_or_else(unknown)?;
+        let known = entry.versions.get_mut(&version).ok_or_else(unknown)?;
+        if !options.dry_run {
+            match known.servable.take() {
+                Some(servable) => {
+                    known.state = VersionState::Draining;
+                    known.requests_before += servable.metrics.requests();
+                    tracing::info!(model = %name, version = version.get(), actor = options.actor, "unloading");
+                    self.publish(&state);
+                    // The worker drops the model once the last request has let go of it.
+                    drop(servable);
+                }
+                None if known.state == VersionState::Loading => {
+                    let (state, reason) = (known.state, None);
+                    return Err(RegistryError::NotReady { model: name.clone(), version, state, reason });
+                }
+                None => known.state = VersionState::Unloaded,
+            }
+        }
+        version_status(&state, name, version)
+    }
+
+    /// The audit log of a model, newest first.
+    pub fn history(&self, name: &ModelName, limit: usize) -> Result<Vec<HistoryEntry>, RegistryError> {
+        let state = self.lock();
+        if !state.models.contains_key(name) && !state.store.knows(name)? {
+            return Err(RegistryError::UnknownModel(name.clone()));
+        }
+        Ok(state.store.history(name, limit)?)
+    }
+
+    /// The drift of a version (`None`: the stable one) over a window (`None`: the configured
+    /// one). Everything answered before the call is in it.
+    pub fn drift(
+        &self,
+        name: &ModelName,
+        version: Option<Version>,
+        window: Option<Duration>,
+    ) -> Result<DriftReport, RegistryError> {
+        let monitor = {
+            let state = self.lock();
+            let entry = state.entry(name)?;
+            let version = version.or(entry.release.stable).ok_or_else(|| RegistryError::NoStable(name.clone()))?;
+            entry.check_ready(name, version)?;
+            let servable = entry.versions.get(&version).and_then(|known| known.servable.as_ref());
+            let monitor = servable.and_then(|servable| servable.monitor.clone());
+            (version, monitor.ok_or_else(|| RegistryError::NotMonitored { model: name.clone(), version })?)
+        };
+        let (version, monitor) = monitor;
+        let longest = self.shared.options.monitor.as_ref().map_or(Duration::ZERO, |settings| settings.window);
+        let window = window.unwrap_or(longest);
+        if window.is_zero() || window > longest {
+            return Err(RegistryError::Window { longest });
+        }
+        self.shared.monitor.settle(SETTLE_LIMIT);
+        Ok(monitor.report(name.clone(), version, window, (self.shared.clock)()))
+    }
+}
+
+/// How long a drift view waits for the monitor to catch up, at most.
+const SETTLE_LIMIT: Duration = Duration::from_secs(2);
+
+fn version_status(state: &State, name: &ModelName, version: Version) -> Result<VersionStatus, RegistryError> {
+    let status = state.entry(name)?.status(name);
+    let unknown = || RegistryError::UnknownVersion { model: name.clone(), version };
+    status.versions.into_iter().find(|status| status.version == version).ok_or_else(unknown)
+}
+
+impl State {
+    fn entry(&self, name: &ModelName) -> Result<&Entry, RegistryError> {
+        self.models.get(name).ok_or_else(|| RegistryError::UnknownModel(name.clone()))
+    }
+}
+
+impl Entry {
+    fn check_generation(&self, name: &ModelName, options: &ChangeOptions) -> Result<(), RegistryError> {
+        let found = self.release.generation;
+        match options.if_generation {
+            Some(expected) if expected != found => Err(RegistryError::Stale { model: name.clone(), expected, found }),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_ready(&self, name: &ModelName, version: Version) -> Result<(), RegistryError> {
+        let model = name.clone();
+        let Some(known) = self.versions.get(&version) else {
+            return Err(RegistryError::UnknownVersion { model, version });
+        };
+        if known.servable.is_some() {
+            return Ok(());
+        }
+        Err(RegistryError::NotReady { model, version, state: known.state, reason: known.reason.clone() })
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry").field("models", &Arc::strong_count(&self.shared)).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,137 @@
+//! The registry's own book of models and versions. Only ever touched under the registry's lock,
+//! which no request takes.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use super::{
+    disk::Fingerprint,
+    status::{ModelStatus, VersionState, VersionStatus},
+};
+use crate::{
+    config::{ModelConfig, ModelConfigError, Policy},
+    domain::{ModelName, Version},
+    release::Release,
+    route::{ModelRoute, RouteTable, Servable},
+    store::Store,
+};
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) models: BTreeMap<ModelName, Entry>,
+    pub(super) store: Store,
+    /// Releases read at the start of models not seen on disk yet.
+    pub(super) stored: BTreeMap<ModelName, Release>,
+    /// True once everything found by the first scan is loaded or refused.
+    pub(super) is_complete: bool,
+    pub(super) is_scanned: bool,
+    /// What was already warned of, so that it is said once.
+    pub(super) warned: std::collections::BTreeSet<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) directory: PathBuf,
+    pub(super) config: Arc<Result<ModelConfig, ModelConfigError>>,
+    /// Size and change time of the `model.toml` that `config` was read from.
+    pub(super) config_print: Option<(u64, i128)>,
+    pub(super) release: Release,
+    pub(super) versions: BTreeMap<Version, VersionEntry>,
+}
+
+#[derive(Debug)]
+pub(super) struct VersionEntry {
+    pub(super) state: VersionState,
+    pub(super) reason: Option<String>,
+    pub(super) digest: Option<String>,
+    pub(super) memory_bytes: Option<u64>,
+    pub(super) loaded_at: Option<SystemTime>,
+    pub(super) servable: Option<Arc<Servable>>,
+    /// The directory as it was when it was last loaded or tried.
+    pub(super) tried: Option<Fingerprint>,
+    /// The directory as last seen.
+    pub(super) seen: Fingerprint,
+    /// Grows with each load, so that the end of an old worker is not taken for that of a new one.
+    pub(super) load: u64,
+    /// Requests answered by earlier loads of this version.
+    pub(super) requests_before: u64,
+}
+
+impl VersionEntry {
+    pub(super) fn discovered(seen: Fingerprint) -> Self {
+        Self {
+            state: VersionState::Discovered,
+            reason: None,
+            digest: None,
+            memory_bytes: None,
+            loaded_at: None,
+            servable: None,
+            tried: None,
+            seen,
+            load: 0,
+            requests_before: 0,
+        }
+    }
+
+    fn status(&self, version: Version) -> VersionStatus {
+        let servable = self.servable.as_ref();
+        VersionStatus {
+            version,
+            state: self.state,
+            reason: self.reason.clone(),
+            digest: self.digest.clone(),
+            memory_bytes: self.memory_bytes,
+            loaded_at: self.loaded_at,
+            requests: self.requests_before + servable.map_or(0, |servable| servable.metrics.requests()),
+            monitored: servable.is_some_and(|servable| servable.monitor.is_some()),
+        }
+    }
+
+    /// Being loaded, or complete on disk and about to be.
+    pub(super) fn is_pending(&self) -> bool {
+        match self.state {
+            VersionState::Loading => true,
+            VersionState::Discovered => self.seen.has_model(),
+            _ => false,
+        }
+    }
+}
+
+impl Entry {
+    pub(super) fn policy(&self, default: Policy) -> Policy {
+        self.config.as_ref().as_ref().ok().and_then(|config| config.release.policy).unwrap_or(default)
+    }
+
+    pub(super) fn status(&self, name: &ModelName) -> ModelStatus {
+        let versions = self.versions.iter().map(|(version, entry)| entry.status(*version)).collect();
+        ModelStatus { name: name.clone(), release: self.release.clone(), versions }
+    }
+
+    pub(super) fn highest_ready(&self) -> Option<Version> {
+        self.versions.iter().rev().find(|(_, entry)| entry.servable.is_some()).map(|(version, _)| *version)
+    }
+}
+
+impl State {
+    /// The routes as they follow from the book.
+    pub(super) fn table(&self) -> RouteTable {
+        let models: HashMap<_, _> = self
+            .models
+            .iter()
+            .map(|(name, entry)| {
+                let ready = entry.versions.iter().filter_map(|(version, entry)| {
+                    // Draining versions get nothing new.
+                    let servable = entry.servable.as_ref().filter(|_| entry.state != VersionState::Draining)?;
+                    Some((*version, Arc::clone(servable)))
+                });
+                let route = ModelRoute { release: entry.release.clone(), versions: ready.collect() };
+                (name.clone(), Arc::new(route))
+            })
+            .collect();
+        RouteTable { models, complete: self.is_complete }
+    }
+}

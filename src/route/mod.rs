@@ -1,0 +1,275 @@
+//! Which version answers a request: an immutable table, and a pure choice.
+//!
+//! Request threads read the table through [`Routes`], a snapshot per request; only the registry
+//! holds the [`RoutePublisher`]. Publishing is one pointer store: it cannot fail and it blocks
+//! nobody. A request that started before goes on with the table that it read.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+
+use crate::{
+    domain::{ModelName, Percent, Role, Signature, Target, Version},
+    fault::{ErrorCode, Fault},
+    monitor::VersionMonitor,
+    observe::VersionMetrics,
+    release::{Release, Split},
+    schedule::Lane,
+};
+
+/// A version that is ready to run.
+#[derive(Debug)]
+pub struct Servable {
+    pub version: Version,
+    pub signature: Arc<Signature>,
+    pub lane: Lane,
+    /// Present when the version has a reference profile.
+    pub monitor: Option<Arc<VersionMonitor>>,
+    pub metrics: VersionMetrics,
+}
+
+/// A model as the request path sees it.
+#[derive(Debug)]
+pub struct ModelRoute {
+    pub release: Release,
+    /// The versions that are ready.
+    pub versions: BTreeMap<Version, Arc<Servable>>,
+}
+
+/// All models at one moment.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    pub models: HashMap<ModelName, Arc<ModelRoute>>,
+    /// True once every version found at the start has been loaded or refused.
+    pub complete: bool,
+}
+
+/// The reading half: cheap to clone, never waits.
+#[derive(Debug, Clone)]
+pub struct Routes(Arc<ArcSwap<RouteTable>>);
+
+/// The writing half. Not `Clone`: the registry owns the only one.
+#[derive(Debug)]
+pub struct RoutePublisher(Arc<ArcSwap<RouteTable>>);
+
+/// An empty table, and the two halves of it.
+#[must_use]
+pub fn routes() -> (Routes, RoutePublisher) {
+    let table = Arc::new(ArcSwap::from_pointee(RouteTable::default()));
+    (Routes(Arc::clone(&table)), RoutePublisher(table))
+}
+
+impl Routes {
+    /// The route of a model, to be held for one request.
+    pub fn model(&self, name: &str) -> Result<Arc<ModelRoute>, RouteError> {
+        self.0.load().models.get(name).cloned().ok_or_else(|| RouteError::UnknownModel(shown(name)))
+    }
+
+    /// True when all that was found at the start is loaded or refused.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.0.load().complete
+    }
+
+    /// A snapshot of everything, for views that need it.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<RouteTable> {
+        self.0.load_full()
+    }
+}
+
+impl RoutePublisher {
+    /// Every request that starts after this call sees `table`.
+    pub fn publish(&self, table: RouteTable) {
+        self.0.store(Arc::new(table));
+    }
+
+    /// The table last published.
+    #[must_use]
+    pub fn current(&self) -> Arc<RouteTable> {
+        self.0.load_full()
+    }
+}
+
+/// Why a request has no version to go to. The messages are fit for a client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    #[error("unknown model '{0}'")]
+    UnknownModel(String),
+    #[error("model '{model}' has no version {version}")]
+    UnknownVersion { model: ModelName, version: Version },
+    #[error("model '{model}' has no label '{label}'")]
+    UnknownLabel { model: ModelName, label: String },
+    #[error("model '{0}' has no version that is ready")]
+    NothingReady(ModelName),
+    #[error("version {version} of model '{model}' is not ready")]
+    NotReady { model: ModelName, version: Version },
+}
+
+impl Fault for RouteError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::UnknownModel(_) | Self::UnknownVersion { .. } | Self::UnknownLabel { .. } => ErrorCode::NotFound,
+            Self::NothingReady(_) | Self::NotReady { .. } => ErrorCode::Unavailable,
+        }
+    }
+}
+
+/// The version that a request goes to, and what it is to that request.
+#[derive(Debug)]
+pub struct Choice {
+    pub servable: Arc<Servable>,
+    pub role: Role,
+    /// Gets a copy of the request.
+    pub shadow: Option<Arc<Servable>>,
+}
+
+impl ModelRoute {
+    /// Chooses the version for a request: the one that it names, otherwise the canary for its
+    /// share, otherwise stable. `key` is the routing key, or the request id where there is none.
+    pub fn choose(&self, model: &ModelName, target: &Target, key: &str) -> Result<Choice, RouteError> {
+        let (version, role) = match target {
+            Target::Version(version) => (*version, Role::Pinned),
+            Target::Label(label) => {
+                let unknown = || RouteError::UnknownLabel { model: model.clone(), label: label.to_string() };
+                (*self.release.labels.get(label).ok_or_else(unknown)?, Role::Pinned)
+            }
+            Target::Release => self.release_choice(model, key)?,
+        };
+        let servable = self.versions.get(&version).ok_or_else(|| match target {
+            Target::Version(_) if !self.release.versions().any(|known| known == version) => {
+                RouteError::UnknownVersion { model: model.clone(), version }
+            }
+            _ => RouteError::NotReady { model: model.clone(), version },
+        })?;
+        let shadow = self.release.shadow.filter(|split| split.version != version && takes(model, SHADOW, key, *split));
+        let shadow = shadow.and_then(|split| self.versions.get(&split.version)).cloned();
+        Ok(Choice { servable: Arc::clone(servable), role, shadow })
+    }
+
+    fn release_choice(&self, model: &ModelName, key: &str) -> Result<(Version, Role), RouteError> {
+        // A canary that is not loaded takes no traffic: stable answers its share.
+        let canary = self.release.canary.filter(|split| self.versions.contains_key(&split.version));
+        if let Some(split) = canary.filter(|split| takes(model, CANARY, key, *split)) {
+            return Ok((split.version, Role::Canary));
+        }
+        self.release
+            .stable
+            .map(|version| (version, Role::Stable))
+            .ok_or_else(|| RouteError::NothingReady(model.clone()))
+    }
+}
+
+/// Salts, so that the canary and the shadow draw independently of each other.
+const CANARY: &str = "canary";
+const SHADOW: &str = "shadow";
+
+fn takes(model: &ModelName, salt: &str, key: &str, split: Split) -> bool {
+    is_below(bucket(model, salt, key), split.percent)
+}
+
+/// The place of a key between 0 and 1, the same on every replica and for every percentage:
+/// XXH3 of the model, the salt and the key.
+fn bucket(model: &ModelName, salt: &str, key: &str) -> u64 {
+    use std::hash::Hasher;
+    let mut hasher = twox_hash::XxHash3_64::new();
+    for part in [model.as_str(), salt, key] {
+        hasher.write(part.as_bytes());
+        hasher.write_u8(0xff);
+    }
+    hasher.finish()
+}
+
+/// Monotone: a key below one percentage is below every larger one.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 2^64; the cast saturates")]
+fn is_below(bucket: u64, percent: Percent) -> bool {
+    const WHOLE: f64 = 18_446_744_073_709_551_616.0; // 2^64
+    percent.get() >= 100.0 || bucket < (percent.get() / 100.0 * WHOLE) as u64
+}
+
+fn shown(name: &str) -> String {
+    name.chars().take(128).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn model() -> ModelName {
+        "m".parse().unwrap()
+    }
+
+    fn percent(value: f64) -> Percent {
+        Percent::new(value).unwrap()
+    }
+
+    fn share(salt: &str, at: f64, keys: u32) -> f64 {
+        let hits = (0..keys).filter(|key| is_below(bucket(&model(), salt, &key.to_string()), percent(at))).count();
+        hits as f64 / f64::from(keys)
+    }
+
+    #[test]
+    fn canary_gets_its_percent_of_keys() {
+        for at in [0.0, 0.1, 1.0, 10.0, 50.0, 99.0, 100.0] {
+            let expected = at / 100.0;
+            // Five standard deviations of a binomial share of 100,000.
+            let margin = 5.0 * (expected * (1.0 - expected) / 100_000.0_f64).sqrt();
+            let got = share(CANARY, at, 100_000);
+            assert!((got - expected).abs() <= margin, "{at} %: {got}");
+        }
+    }
+
+    #[test]
+    fn shadow_draws_independently_of_the_canary() {
+        let both = (0..100_000_u32)
+            .filter(|key| {
+                let key = key.to_string();
+                let hit = |salt| is_below(bucket(&model(), salt, &key), percent(50.0));
+                hit(CANARY) && hit(SHADOW)
+            })
+            .count();
+        assert!((24_000..26_000).contains(&both), "{both}");
+    }
+
+    #[test]
+    fn bucket_is_the_same_everywhere() {
+        // XXH3 of b"m\xffcanary\xffuser-1\xff", computed with another implementation (Python's
+        // xxhash). A changed hash would move every sticky key at the next upgrade.
+        assert_eq!(bucket(&model(), CANARY, "user-1"), 4_417_151_742_064_158_466);
+    }
+
+    proptest! {
+        #[test]
+        fn raising_the_percent_never_takes_a_key_back(key in ".*", low in 0.0..=100.0_f64, more in 0.0..=100.0_f64) {
+            let high = (low + more).min(100.0);
+            let place = bucket(&model(), CANARY, &key);
+            prop_assert!(!is_below(place, percent(low)) || is_below(place, percent(high)));
+        }
+    }
+
+    fn empty_route(release: Release) -> ModelRoute {
+        ModelRoute { release, versions: BTreeMap::new() }
+    }
+
+    #[test]
+    fn each_missing_target_is_named() {
+        let one = Version::new(1).unwrap();
+        let released = || Release { stable: Some(one), ..Release::default() };
+        let cases = [
+            (Release::default(), Target::Release, "model 'm' has no version that is ready", ErrorCode::Unavailable),
+            (released(), Target::Release, "version 1 of model 'm' is not ready", ErrorCode::Unavailable),
+            (released(), Target::Version(one), "version 1 of model 'm' is not ready", ErrorCode::Unavailable),
+            (Release::default(), Target::Version(one), "model 'm' has no version 1", ErrorCode::NotFound),
+            (released(), Target::Label("x".parse().unwrap()), "model 'm' has no label 'x'", ErrorCode::NotFound),
+        ];
+        for (release, target, message, code) in cases {
+            let error = empty_route(release).choose(&model(), &target, "k").unwrap_err();
+            assert_eq!((error.to_string().as_str(), error.code()), (message, code));
+        }
+    }
+}

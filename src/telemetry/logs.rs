@@ -1,0 +1,97 @@
+//! Logs and traces: one `tracing` subscriber, with an OTLP exporter when an endpoint is configured.
+
+use std::io::IsTerminal;
+
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::WithExportConfig;
+use opentelemetry_sdk::{
+    Resource,
+    propagation::TraceContextPropagator,
+    trace::{Sampler, SdkTracerProvider},
+};
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::config::{LogFormat, TelemetryConfig};
+
+/// Why logging or tracing could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    #[error("telemetry.log: '{filter}' is not a log filter: {reason}")]
+    Filter { filter: String, reason: String },
+    #[error("telemetry.otlp_endpoint: {0}")]
+    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    #[error("logging is started already")]
+    Started,
+}
+
+/// Keeps the exporter alive; [`TracingGuard::flush`] sends what it still holds.
+#[derive(Debug, Default)]
+pub struct TracingGuard {
+    provider: Option<SdkTracerProvider>,
+}
+
+impl TracingGuard {
+    /// Sends the spans not sent yet. Blocks for at most the exporter's time limit.
+    pub fn flush(self) {
+        if let Some(provider) = self.provider
+            && let Err(error) = provider.shutdown()
+        {
+            tracing::warn!(%error, "the last spans could not be exported");
+        }
+    }
+}
+
+/// Starts logging to stderr, and tracing when an endpoint is configured. Call once, inside a
+/// tokio runtime.
+///
+/// # Errors
+/// When the filter is wrong, the exporter cannot be built, or logging has started already.
+pub fn init(config: &TelemetryConfig) -> Result<TracingGuard, TelemetryError> {
+    let filter = EnvFilter::try_new(&config.log)
+        .map_err(|error| TelemetryError::Filter { filter: config.log.clone(), reason: error.to_string() })?;
+    let is_text = match config.log_format {
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+    };
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = if is_text {
+        lines.with_target(false).with_ansi(std::io::stderr().is_terminal()).boxed()
+    } else {
+        lines.json().flatten_event(true).with_span_list(false).boxed()
+    };
+    let provider = exporter(config)?;
+    let spans = provider.as_ref().map(|provider| {
+        let tracer = provider.tracer("tidegate");
+        // Spans are exported whatever the log filter says: it is about lines.
+        tracing_opentelemetry::layer().with_tracer(tracer).with_filter(own_spans())
+    });
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .with(spans)
+        .try_init()
+        .map_err(|_| TelemetryError::Started)?;
+    Ok(TracingGuard { provider })
+}
+
+/// Spans of the gateway itself: those of the exporter's own connection would never end.
+fn own_spans() -> EnvFilter {
+    EnvFilter::new("off,tidegate=info")
+}
+
+fn exporter(config: &TelemetryConfig) -> Result<Option<SdkTracerProvider>, TelemetryError> {
+    if config.otlp_endpoint.is_empty() {
+        return Ok(None);
+    }
+    opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
+    let exporter =
+        opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(&config.otlp_endpoint).build()?;
+    let resource = Resource::builder().with_service_name(config.service_name.clone()).build();
+    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.trace_ratio)));
+    let provider = SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_sampler(sampler)
+        .with_resource(resource)
+        .build();
+    Ok(Some(provider))
+}
