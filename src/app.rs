@@ -1,1 +1,227 @@
-//! stub
+//! The composition root: builds each room from its part of the configuration, binds the four
+//! planes, runs them, and stops them in order.
+//!
+//! Two sets of threads: the data planes (HTTP and gRPC inference) share the main runtime; the
+//! control planes (metrics and admin) have a thread and a runtime of their own, so that a
+//! saturated data plane cannot starve `/metrics`, `/readyz` or a rollback.
+//!
+//! Stopping, in order: (1) not ready any more, (2) the data planes accept nothing new and
+//! finish what they have begun, (3) the control planes end, (4) the last spans are sent. What
+//! has not finished after `server.drain_timeout` is cut off, and the exit code is 1.
+
+mod control;
+mod start_up;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use self::control::ControlPlanes;
+use crate::{
+    config::Config,
+    engine::{EngineOptions, Runtime, find_library},
+    gateway::Gateway,
+    lifecycle::{Readiness, stop_signal},
+    monitor::{Clock, Monitor, MonitorCollector, MonitorHandle, MonitorSettings, Thresholds},
+    protocol::{DoorOptions, serve_grpc, serve_http},
+    registry::{Registry, RegistryOptions, Watcher},
+    route::{RoutePublisher, Routes, routes},
+    store::Store,
+    telemetry::{self, Metrics},
+};
+
+/// Runs the gateway until it is told to stop.
+///
+/// # Errors
+/// When it cannot start, or was cut off before everything was finished.
+pub fn serve(config: &Config, addresses_file: Option<&Path>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("request").build()?;
+    let outcome = runtime.block_on(run(config, addresses_file));
+    // Work on blocking threads that will not end must not hold up the exit.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+async fn run(config: &Config, addresses_file: Option<&Path>) -> Result<()> {
+    let tracing = telemetry::init(&config.telemetry)?;
+    let planes = Planes::bind(config).await?;
+    let app = App::build(config)?;
+    planes.announce(addresses_file)?;
+    let outcome = app.run(config, planes).await;
+    // The exporter blocks: not on a thread that drives it.
+    tokio::task::spawn_blocking(move || tracing.flush()).await?;
+    outcome
+}
+
+/// The bound listeners. Binding comes first: a port that is taken is found before models load.
+struct Planes {
+    http: TcpListener,
+    grpc: TcpListener,
+    metrics: TcpListener,
+    admin: TcpListener,
+}
+
+impl Planes {
+    async fn bind(config: &Config) -> Result<Self> {
+        let server = &config.server;
+        Ok(Self {
+            http: listen("server.http", server.http).await?,
+            grpc: listen("server.grpc", server.grpc).await?,
+            metrics: listen("server.metrics", server.metrics).await?,
+            admin: listen("server.admin", server.admin).await?,
+        })
+    }
+
+    fn addresses(&self) -> Result<start_up::Addresses> {
+        Ok(start_up::Addresses {
+            http: self.http.local_addr()?,
+            grpc: self.grpc.local_addr()?,
+            metrics: self.metrics.local_addr()?,
+            admin: self.admin.local_addr()?,
+        })
+    }
+
+    fn announce(&self, file: Option<&Path>) -> Result<()> {
+        let addresses = self.addresses()?;
+        tracing::info!(
+            http = %addresses.http, grpc = %addresses.grpc, metrics = %addresses.metrics, admin = %addresses.admin,
+            "listening"
+        );
+        file.map_or(Ok(()), |file| addresses.write(file))
+    }
+}
+
+async fn listen(key: &str, address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({key})"))
+}
+
+/// Every room, built and wired; nothing is served yet.
+struct App {
+    gateway: Arc<Gateway>,
+    registry: Registry,
+    monitor: MonitorHandle,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    runtime: Runtime,
+}
+
+impl App {
+    fn build(config: &Config) -> Result<Self> {
+        let metrics = Arc::new(Metrics::new());
+        let readiness = Readiness::default();
+        let started = Instant::now();
+        let clock: Clock = Arc::new(move || started.elapsed());
+        let runtime = load_runtime(config)?;
+        let monitor = Monitor::start(Arc::clone(&clock)).context("cannot start the monitor's thread")?;
+        let (routes, publisher) = routes();
+        let registry = build_registry(config, &runtime, publisher, &monitor, &clock, &metrics)?;
+        register_monitor(&metrics, &registry, &monitor, &clock, config);
+        let gateway = build_gateway(routes, &monitor, &metrics, &readiness);
+        Ok(Self { gateway, registry, monitor, metrics, readiness, runtime })
+    }
+
+    async fn run(self, config: &Config, planes: Planes) -> Result<()> {
+        let addresses = planes.addresses()?;
+        let Planes { http, grpc, metrics, admin } = planes;
+        let control = ControlPlanes::start(&self, metrics, admin)?;
+        let options = DoorOptions { max_body_bytes: usize::try_from(config.server.max_request_size.0)? };
+        let shutdown = CancellationToken::new();
+        let mut doors = JoinSet::new();
+        doors.spawn(serve_http(http, Arc::clone(&self.gateway), options, shutdown.clone()));
+        doors.spawn(serve_grpc(grpc, Arc::clone(&self.gateway), options, shutdown.clone()));
+
+        let watcher = Watcher::start(self.registry.clone(), config.repository.poll_interval.0)?;
+        self.announce_when_ready(config, addresses);
+        let signal = tokio::select! {
+            signal = stop_signal() => signal?,
+            _ = doors.join_next() => bail!("a door ended by itself: this is a bug"),
+        };
+
+        tracing::info!(signal, "stopping: finishing the requests in flight");
+        self.readiness.stop();
+        shutdown.cancel();
+        let drained = tokio::time::timeout(config.server.drain_timeout.0, doors.join_all()).await;
+        tokio::task::spawn_blocking(move || {
+            drop(watcher);
+            control.stop();
+        })
+        .await?;
+        if drained.is_err() {
+            bail!("some requests did not finish within {}", config.server.drain_timeout);
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    fn announce_when_ready(&self, config: &Config, addresses: start_up::Addresses) {
+        let (registry, version) = (self.registry.clone(), self.runtime.version());
+        let models = config.repository.models.clone();
+        tokio::task::spawn_blocking(move || {
+            registry.wait_until_complete();
+            start_up::say_ready(&registry, &models, &version, addresses);
+        });
+    }
+}
+
+fn load_runtime(config: &Config) -> Result<Runtime> {
+    let variable = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
+    let library = find_library(variable, config.runtime.library.as_deref())?;
+    Ok(Runtime::load(&library)?)
+}
+
+fn build_registry(
+    config: &Config,
+    runtime: &Runtime,
+    publisher: RoutePublisher,
+    monitor: &MonitorHandle,
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+) -> Result<Registry> {
+    let store = Store::open(&config.state.directory)?;
+    let options = RegistryOptions {
+        models: config.repository.models.clone(),
+        settle: config.repository.settle.0,
+        load_threads: config.repository.load_threads,
+        policy: config.release.policy,
+        max_queue: config.scheduler.max_queue,
+        engine: EngineOptions { intra_op_threads: config.runtime.intra_op_threads },
+        monitor: config.monitor.enabled.then(|| monitor_settings(config)),
+    };
+    let (monitor, clock, metrics) = (monitor.clone(), Arc::clone(clock), Arc::clone(metrics));
+    Ok(Registry::new(options, runtime.clone(), store, publisher, monitor, clock, metrics)?)
+}
+
+fn monitor_settings(config: &Config) -> MonitorSettings {
+    let monitor = &config.monitor;
+    let thresholds = Thresholds { warning: monitor.warning, drift: monitor.drift, min_rows: monitor.min_rows, ..Thresholds::default() };
+    MonitorSettings { window: monitor.window.0, thresholds }
+}
+
+fn register_monitor(
+    metrics: &Metrics,
+    registry: &Registry,
+    monitor: &MonitorHandle,
+    clock: &Clock,
+    config: &Config,
+) {
+    let registry = registry.clone();
+    let versions = move || registry.monitors();
+    let window = config.monitor.window.0;
+    metrics.register(Box::new(MonitorCollector::new(Box::new(versions), monitor.clone(), Arc::clone(clock), window)));
+}
+
+fn build_gateway(
+    routes: Routes,
+    monitor: &MonitorHandle,
+    metrics: &Arc<Metrics>,
+    readiness: &Readiness,
+) -> Arc<Gateway> {
+    Arc::new(Gateway::new(routes, monitor.clone(), Arc::clone(metrics), readiness.clone()))
+}

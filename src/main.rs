@@ -1,1 +1,39 @@
-fn main() {}
+//! The program: arguments in, exit code out. Everything else is in the library.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tidegate::{
+    app,
+    cli::{self, Cli, Command, ConfigCommand, ServeArgs},
+};
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(args) => serve(&args),
+        Command::Check(args) => cli::check(&args),
+        Command::Profile(args) => cli::profile(&args),
+        Command::Operator(command) => cli::operator::run(&command),
+        Command::Config(ConfigCommand::Show(args)) => cli::show_config(&args),
+        Command::Config(ConfigCommand::Schema) => cli::print_schema(),
+        Command::Completions(args) => cli::completions(&args),
+    }
+}
+
+/// 2 when the configuration is wrong, before any port is bound; 1 when the gateway failed.
+fn serve(args: &ServeArgs) -> ExitCode {
+    let config = match cli::load_config(&args.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match app::serve(&config, args.addresses_file.as_deref()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -94,6 +94,11 @@ fn load(runtime: &Runtime, options: EngineOptions, directory: &Path) -> Result<(
     Ok((model, digest, memory_bytes))
 }
 
+/// Opens the version in `directory` without its profile: for building one.
+pub fn open_version(runtime: &Runtime, options: EngineOptions, directory: &Path) -> Result<OnnxModel, Refusal> {
+    load(runtime, options, directory).map(|(model, ..)| model)
+}
+
 fn read_model(path: &Path) -> Result<Vec<u8>, Refusal> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => {}

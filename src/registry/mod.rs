@@ -26,7 +26,7 @@ use std::{
 };
 
 pub use self::{
-    admission::{Admitted, Refusal, admit, columns},
+    admission::{Admitted, Refusal, admit, columns, open_version},
     operations::{ChangeOptions, RegistryError},
     status::{HistoryEntry, ModelStatus, VersionState, VersionStatus},
     watch::Watcher,

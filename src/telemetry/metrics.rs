@@ -36,6 +36,7 @@ pub struct Metrics {
     pub rejected: IntCounterVec,
     pub load_duration: HistogramVec,
     pub release_operations: IntCounterVec,
+    build_info: IntGaugeVec,
 }
 
 impl Metrics {
@@ -97,8 +98,19 @@ impl Metrics {
                 "Operations on releases: outcome is ok, refused or failed.",
                 &["model", "operation", "outcome"],
             ),
+            build_info: gauge(
+                &registry,
+                "build_info",
+                "1; the labels say what is running.",
+                &["version", "onnxruntime"],
+            ),
             registry,
         }
+    }
+
+    /// Says what is running.
+    pub fn set_build_info(&self, version: &str, onnxruntime: &str) {
+        self.build_info.with_label_values(&[version, onnxruntime]).set(1);
     }
 
     /// Adds families that are collected at scrape time.

@@ -1,0 +1,41 @@
+# The tasks of this repository. `make run` and `make test` are the two that matter.
+
+PYTHON ?= python3
+CARGO ?= cargo
+BINARY := $(or $(CARGO_TARGET_DIR),target)/release/tidegate
+
+.PHONY: help run demo test setup build profiles lint bench clean
+
+help: ## Show the tasks
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -ts '	'
+
+run: setup build ## Get ONNX Runtime and the demo models, build, and serve models/
+	$(BINARY) serve --config config/tidegate.toml
+
+demo: setup build ## Replay the car-loan data and watch the monitor find the drift
+	$(PYTHON) scripts/fetch.py data
+	$(CARGO) run --release --locked --quiet --example demo -- --gateway $(BINARY)
+
+test: ## Everything that CI runs
+	scripts/test.sh
+
+setup: ## Fetch the pinned ONNX Runtime and the file-type model (ORT_DYLIB_PATH wins when set)
+	@test -n "$(ORT_DYLIB_PATH)" || $(PYTHON) scripts/fetch.py runtime
+	@$(PYTHON) scripts/fetch.py magika
+
+build: ## Build the release binary
+	$(CARGO) build --release --locked
+
+profiles: setup build ## Make the reference profiles of models/car_loan again
+	$(PYTHON) scripts/fetch.py data
+	for version in 1 2; do $(BINARY) profile models/car_loan/$$version \
+		--data .artifacts/data/synthetic_car_loan_reference.csv; done
+
+lint: ## Format, clippy, licences, docs
+	scripts/test.sh lint
+
+bench: setup ## Run the micro benchmarks
+	$(CARGO) bench --locked
+
+clean: ## Remove what was built (not what was fetched)
+	$(CARGO) clean

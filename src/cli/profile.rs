@@ -1,0 +1,85 @@
+//! `tidegate profile`: runs a version over reference data and writes what the monitor will
+//! compare live traffic with.
+
+use std::{
+    fs,
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{ProfileArgs, check::load_runtime};
+use crate::{
+    config::ModelConfig,
+    engine::{EngineOptions, Model},
+    monitor::{Profile, ProfileBuilder, Table},
+    registry::{self, open_version},
+};
+
+/// Rows per run of the model.
+const BATCH: usize = 1000;
+
+/// Runs the command.
+#[must_use]
+pub fn profile(args: &ProfileArgs) -> ExitCode {
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &ProfileArgs) -> Result<()> {
+    let runtime = load_runtime().map_err(anyhow::Error::msg)?;
+    let directory = &args.version_dir;
+    if !directory.is_dir() {
+        bail!("{} is not a directory: name a model version's directory, such as models/fraud/4", directory.display());
+    }
+    let config = ModelConfig::read(&directory.join(".."))?;
+    let mut model = open_version(&runtime, EngineOptions { intra_op_threads: 1 }, directory)?;
+    let columns = registry::columns(&config, model.metadata(), model.signature())
+        .map_err(|faults| anyhow::Error::msg(faults.join("; ")))?;
+    let signature = model.signature().clone();
+    let table = Table::open(&args.data)?;
+    let progress = progress(table.row_count()?);
+    let mut builder = ProfileBuilder::new(&signature, &columns);
+    for batch in table.batches(&signature, &columns, BATCH)? {
+        let inputs = batch?;
+        let outputs = model.run(&inputs, &[]).with_context(|| format!("after row {}", progress.position()))?;
+        progress.inc(inputs.first().map_or(0, |input| input.shape().rows() as u64));
+        builder.add(&inputs, &outputs);
+    }
+    progress.finish_and_clear();
+    let built = builder.finish();
+    for skipped in &built.skipped {
+        eprintln!("not profiled: {skipped}");
+    }
+    let out = args.out.clone().unwrap_or_else(|| directory.join("profile.json"));
+    write(&built.profile, &out)?;
+    eprintln!("{}: {} features from {} rows", out.display(), built.profile.features.len(), built.profile.rows);
+    Ok(())
+}
+
+/// Written beside and renamed, so that a gateway that watches never sees half of it.
+fn write(profile: &Profile, out: &Path) -> Result<()> {
+    let mut temporary = out.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = PathBuf::from(temporary);
+    let mut text = serde_json::to_string_pretty(profile)?;
+    text.push('\n');
+    fs::write(&temporary, text)
+        .and_then(|()| fs::rename(&temporary, out))
+        .with_context(|| format!("cannot write {}", out.display()))
+}
+
+fn progress(rows: u64) -> ProgressBar {
+    let target = if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let style = ProgressStyle::with_template("profiling {bar:40} {human_pos}/{human_len} rows, {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::with_draw_target(Some(rows), target).with_style(style)
+}

@@ -1,0 +1,95 @@
+//! The metrics plane: `GET /metrics` for Prometheus, `/livez` and `/readyz` for Kubernetes.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response,
+    header::{ACCEPT, ALLOW, CONTENT_TYPE},
+};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use prometheus::{Encoder, ProtobufEncoder, TextEncoder};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::http::{
+    answer,
+    server::{self, PlaneBody},
+};
+use crate::{fault::ErrorCode, gateway::Gateway, monitor::MonitorHandle, telemetry::Metrics};
+
+/// How long a scrape waits for the monitor to catch up, so that what was answered is counted.
+const SETTLE_LIMIT: Duration = Duration::from_millis(200);
+
+/// What the metrics plane answers from.
+#[derive(Clone)]
+pub struct MetricsDoor {
+    gateway: Arc<Gateway>,
+    metrics: Arc<Metrics>,
+    monitor: MonitorHandle,
+}
+
+impl MetricsDoor {
+    /// `runtime` is the version of ONNX Runtime, for `tidegate_build_info`.
+    #[must_use]
+    pub fn new(gateway: Arc<Gateway>, metrics: Arc<Metrics>, monitor: MonitorHandle, runtime: &str) -> Self {
+        metrics.set_build_info(env!("CARGO_PKG_VERSION"), runtime);
+        Self { gateway, metrics, monitor }
+    }
+
+    async fn answer(self, request: Request<Incoming>) -> Response<PlaneBody> {
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            let mut response = answer::error(ErrorCode::MethodNotAllowed, "use GET");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match request.uri().path() {
+            "/metrics" => self.scrape(request.headers()).await,
+            "/livez" => text("ok\n"),
+            "/readyz" if self.gateway.is_ready() => text("ready\n"),
+            "/readyz" => answer::error(ErrorCode::Unavailable, "not ready: loading models, or stopping"),
+            _ => answer::error(ErrorCode::NotFound, "there is /metrics, /livez and /readyz"),
+        }
+    }
+
+    async fn scrape(&self, headers: &HeaderMap) -> Response<PlaneBody> {
+        let wants_protobuf = headers.get_all(ACCEPT).iter().any(is_protobuf);
+        let door = self.clone();
+        let gathered = tokio::task::spawn_blocking(move || {
+            door.monitor.settle(SETTLE_LIMIT);
+            door.metrics.gather()
+        });
+        let Ok(families) = gathered.await else {
+            return answer::error(ErrorCode::Internal, "the metrics could not be gathered");
+        };
+        let encoder: &dyn Encoder = if wants_protobuf { &ProtobufEncoder::new() } else { &TextEncoder::new() };
+        let mut body = Vec::new();
+        if let Err(error) = encoder.encode(&families, &mut body) {
+            tracing::error!(%error, "the metrics could not be encoded");
+            return answer::error(ErrorCode::Internal, "the metrics could not be encoded");
+        }
+        let kind = HeaderValue::from_str(encoder.format_type()).unwrap_or(HeaderValue::from_static("text/plain"));
+        with_type(kind, body.into())
+    }
+}
+
+/// Prometheus asks for its own message first when it prefers protobuf.
+fn is_protobuf(accept: &HeaderValue) -> bool {
+    accept.to_str().is_ok_and(|accept| accept.trim_start().starts_with("application/vnd.google.protobuf"))
+}
+
+fn text(body: &'static str) -> Response<PlaneBody> {
+    with_type(HeaderValue::from_static("text/plain; charset=utf-8"), Bytes::from_static(body.as_bytes()))
+}
+
+fn with_type(kind: HeaderValue, body: Bytes) -> Response<PlaneBody> {
+    let mut response = Response::new(Either::Left(Full::new(body)));
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+/// Serves the metrics plane until `shutdown` is cancelled.
+pub async fn serve_metrics(listener: TcpListener, door: MetricsDoor, shutdown: CancellationToken) {
+    server::serve("metrics", listener, move |request| door.clone().answer(request), shutdown).await;
+}

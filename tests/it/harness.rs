@@ -1,0 +1,250 @@
+//! The real binary, on free ports, with a repository and a state of its own.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// Nothing here should take longer; a test that waits this long has failed.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A repository in a temporary directory.
+pub struct Repository {
+    root: tempfile::TempDir,
+}
+
+impl Repository {
+    pub fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("models")).unwrap();
+        Self { root }
+    }
+
+    pub fn models(&self) -> PathBuf {
+        self.root.path().join("models")
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.root.path().join("state")
+    }
+
+    pub fn path(&self) -> &Path {
+        self.root.path()
+    }
+
+    pub fn version(&self, model: &str, version: u64) -> PathBuf {
+        self.models().join(model).join(version.to_string())
+    }
+
+    /// Publishes a version as operators are told to: written beside, renamed into place.
+    pub fn add(&self, model: &str, version: u64, onnx: &[u8]) -> PathBuf {
+        self.add_files(model, version, &[("model.onnx", onnx)])
+    }
+
+    pub fn add_files(&self, model: &str, version: u64, files: &[(&str, &[u8])]) -> PathBuf {
+        let target = self.version(model, version);
+        let temporary = self.root.path().join(format!("publishing-{model}-{version}"));
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::create_dir_all(&temporary).unwrap();
+        for (name, bytes) in files {
+            fs::write(temporary.join(name), bytes).unwrap();
+        }
+        fs::rename(&temporary, &target).unwrap();
+        target
+    }
+
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.models().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+}
+
+/// Where the planes listen.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    pub http: SocketAddr,
+    pub grpc: SocketAddr,
+    pub metrics: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+/// A running gateway. Dropping it kills it.
+pub struct Gateway {
+    child: Child,
+    pub addresses: Addresses,
+    log: PathBuf,
+}
+
+/// The command that starts a gateway on `repository`, on free ports.
+pub fn command(repository: &Repository) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .arg("serve")
+        .arg("--models")
+        .arg(repository.models())
+        .arg("--state")
+        .arg(repository.state())
+        .args(["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"])
+        .args(["--metrics", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .env("TIDEGATE_REPOSITORY__SETTLE", "100ms")
+        .env("TIDEGATE_REPOSITORY__POLL_INTERVAL", "1s")
+        .env("TIDEGATE_TELEMETRY__LOG_FORMAT", "json")
+        .stdin(Stdio::null());
+    command
+}
+
+impl Gateway {
+    pub fn start(repository: &Repository) -> Self {
+        Self::start_with(repository, |command| command)
+    }
+
+    /// Starts a gateway and waits until it is ready.
+    pub fn start_with(repository: &Repository, adjust: impl FnOnce(&mut Command) -> &mut Command) -> Self {
+        let file = repository.path().join("addresses.json");
+        let _ = fs::remove_file(&file);
+        let log = repository.path().join("log");
+        let mut command = command(repository);
+        command.arg("--addresses-file").arg(&file).stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap());
+        let child = adjust(&mut command).spawn().unwrap();
+        let mut gateway = Self { child, addresses: unbound(), log };
+        let addresses: Value = gateway.wait("the addresses file", || {
+            fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        });
+        let address = |plane: &str| addresses[plane].as_str().unwrap().parse().unwrap();
+        gateway.addresses = Addresses {
+            http: address("http"),
+            grpc: address("grpc"),
+            metrics: address("metrics"),
+            admin: address("admin"),
+        };
+        gateway.wait("readiness", || (gateway.get("/v2/health/ready").0 == 200).then_some(()));
+        gateway
+    }
+
+    /// Asks again until there is an answer.
+    pub fn wait<T>(&self, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+        let started = Instant::now();
+        loop {
+            if let Some(answer) = ask() {
+                return answer;
+            }
+            assert!(started.elapsed() < PATIENCE, "waited for {what} in vain; the log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn get(&self, path: &str) -> (u16, Value) {
+        request("GET", self.addresses.http, path, None)
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        request("POST", self.addresses.http, path, Some(body.to_string().as_bytes()))
+    }
+
+    pub fn post_bytes(&self, path: &str, body: &[u8]) -> (u16, Value) {
+        request("POST", self.addresses.http, path, Some(body))
+    }
+
+    pub fn admin(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+        let body = body.map(ToString::to_string);
+        request(method, self.addresses.admin, path, body.as_deref().map(str::as_bytes))
+    }
+
+    /// The text of `/metrics`.
+    pub fn metrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.addresses.metrics);
+        ureq::get(&url).call().unwrap().body_mut().read_to_string().unwrap()
+    }
+
+    /// The value of one sample of `/metrics`, whose labels all stand in `labels`.
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        sample(&self.metrics(), name, labels)
+    }
+
+    /// `y` of the `add` model: tells which version answered.
+    pub fn run_add(&self, path: &str, x: f64) -> (u16, Value) {
+        let input = serde_json::json!({"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [x]});
+        self.post(path, &serde_json::json!({"inputs": [input]}))
+    }
+
+    pub fn version_state(&self, model: &str, version: u64) -> (String, String) {
+        let (_, answer) = self.admin("GET", &format!("/admin/v1/models/{model}"), None);
+        let versions = answer["versions"].as_array().cloned().unwrap_or_default();
+        let found = versions.iter().find(|entry| entry["version"] == version).cloned().unwrap_or_default();
+        let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+        (text("state"), text("reason"))
+    }
+
+    /// Waits until a version is in a state, and says its reason.
+    pub fn wait_for_state(&self, model: &str, version: u64, state: &str) -> String {
+        self.wait(&format!("{model} {version} to be {state}"), || {
+            let (found, reason) = self.version_state(model, version);
+            (found == state).then_some(reason)
+        })
+    }
+
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to stop, and says its exit code.
+    pub fn terminate(&mut self) -> Option<i32> {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("did not stop; the log:\n{}", self.log());
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn unbound() -> Addresses {
+    let none = SocketAddr::from(([127, 0, 0, 1], 0));
+    Addresses { http: none, grpc: none, metrics: none, admin: none }
+}
+
+/// One HTTP request: its status and its JSON (null when the body is none).
+pub fn request(method: &str, address: SocketAddr, path: &str, body: Option<&[u8]>) -> (u16, Value) {
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().into();
+    let request = ureq::http::Request::builder().method(method).uri(format!("http://{address}{path}"));
+    let answer = match body {
+        Some(body) => agent.run(request.header("content-type", "application/json").body(body.to_vec()).unwrap()),
+        None => agent.run(request.body(()).unwrap()),
+    };
+    let Ok(mut answer) = answer else { return (0, Value::Null) };
+    let text = answer.body_mut().read_to_string().unwrap_or_default();
+    (answer.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::Null))
+}
+
+/// The value of one sample in the Prometheus text format.
+pub fn sample(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    text.lines()
+        .filter(|line| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} ")))
+        .find(|line| labels.iter().all(|(label, value)| line.contains(&format!("{label}=\"{value}\""))))
+        .and_then(|line| line.rsplit(' ').next())
+        .and_then(|value| value.parse().ok())
+}
