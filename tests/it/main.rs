@@ -1,0 +1,12 @@
+//! The real binary, started as a user would, asked over its real protocols.
+
+mod bad_input;
+mod data_types;
+mod harness;
+mod monitoring;
+mod onnx;
+mod releases;
+mod repository;
+mod start_and_stop;
+mod tidy;
+mod tracing;
