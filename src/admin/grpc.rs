@@ -20,17 +20,21 @@ const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// The admin service and gRPC reflection.
 #[must_use]
 pub fn routes(service: AdminService) -> Routes {
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-            .with_service_name(SERVICE)
-    };
     let admin = admin_service_server::AdminServiceServer::new(GrpcDoor { service })
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
-    Routes::new(admin)
+    with_reflection(Routes::new(admin)).prepare()
+}
+
+fn with_reflection(routes: Routes) -> Routes {
+    routes
         .add_service(reflection().build_v1().expect("the descriptors are made by our own build"))
         .add_service(reflection().build_v1alpha().expect("the descriptors are made by our own build"))
-        .prepare()
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .with_service_name(SERVICE)
 }
 
 /// Answers gRPC calls through an [`AdminService`].
@@ -195,6 +199,12 @@ fn status(error: AdminError) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reflection_has_descriptors_that_it_can_read() {
+        assert!(reflection().build_v1().is_ok());
+        assert!(reflection().build_v1alpha().is_ok());
+    }
 
     #[test]
     fn actor_is_the_messages_or_the_metadatas_or_the_peer() {

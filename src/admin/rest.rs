@@ -53,7 +53,7 @@ impl RestDoor {
 
     async fn execute(&self, request: AdminRequest) -> Result<Response<Full<Bytes>>, AdminError> {
         Ok(match request {
-            AdminRequest::Endpoints => json(StatusCode::OK, &Endpoints::new()),
+            AdminRequest::Endpoints => json(StatusCode::OK, &Index::new()),
             AdminRequest::RepositoryIndex { only_ready } => {
                 json(StatusCode::OK, &wire::repository_index(&self.service.models().await?, only_ready))
             }
@@ -87,13 +87,13 @@ impl RestDoor {
 
 /// What `GET /` answers.
 #[derive(Serialize)]
-struct Endpoints {
+struct Index {
     name: &'static str,
     version: &'static str,
     endpoints: &'static [&'static str],
 }
 
-impl Endpoints {
+impl Index {
     fn new() -> Self {
         Self { name: "tidegate", version: env!("CARGO_PKG_VERSION"), endpoints: &request::ENDPOINTS }
     }
@@ -169,7 +169,7 @@ mod tests {
 
     #[tokio::test]
     async fn root_lists_the_endpoints() {
-        let listed = text(json(StatusCode::OK, &Endpoints::new())).await;
+        let listed = text(json(StatusCode::OK, &Index::new())).await;
         assert!(listed.contains("GET /admin/v1/models/{model}"), "{listed}");
     }
 }

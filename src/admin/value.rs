@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::AdminError;
-use crate::domain::{Label, ModelName, Percent, Version};
+use crate::domain::{IdError, Label, ModelName, Percent, Version};
 
 /// How many entries of the audit log an answer has when nothing else is asked for.
 const DEFAULT_HISTORY: u64 = 100;
@@ -76,7 +76,8 @@ pub(super) fn shown(text: &str) -> String {
     text.chars().take(64).flat_map(char::escape_debug).collect()
 }
 
-fn refused(error: crate::domain::IdError) -> AdminError {
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn refused(error: IdError) -> AdminError {
     AdminError::BadRequest(error.to_string())
 }
 

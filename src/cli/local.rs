@@ -80,7 +80,7 @@ pub enum ConfigCommand {
     #[command(after_help = "Examples:
   tidegate config show
   tidegate config show --config tidegate.toml --output json")]
-    Show(ConfigShowArgs),
+    Show(Box<ConfigShowArgs>),
 
     /// Print the JSON Schema of the configuration file.
     #[command(after_help = "Examples:

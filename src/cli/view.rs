@@ -105,18 +105,17 @@ fn versions(versions: &[VersionStatus], look: Look) -> String {
 }
 
 fn release_line(model: &str, release: &Release) -> String {
-    let mut line = format!(
-        "{}: stable {}, previous {}, canary {}, shadow {}",
+    let labels =
+        if release.labels.is_empty() { String::new() } else { format!(", labels {}", labels_or_none(release)) };
+    format!(
+        "{}: stable {}, previous {}, canary {}, shadow {}{labels}, generation {}",
         printable(model),
         version_or_none(release.stable),
         version_or_none(release.previous),
         split_or_none(release.canary.as_ref()),
         split_or_none(release.shadow.as_ref()),
-    );
-    if !release.labels.is_empty() {
-        line += &format!(", labels {}", labels_or_none(release));
-    }
-    line + &format!(", generation {}", release.generation)
+        release.generation,
+    )
 }
 
 /// What differs between two releases, such as `stable 1 → 2, previous - → 1`.

@@ -91,8 +91,10 @@ impl<'a> Place<'a> {
     fn methods(&self) -> &'static str {
         match self {
             Self::Endpoints | Self::Models | Self::Model(_) | Self::History(_) | Self::Drift(_) => "GET, HEAD",
-            Self::RepositoryIndex | Self::Load(..) | Self::Unload(..) => "POST",
-            Self::Release(_, Part::Promote | Part::Rollback) => "POST",
+            Self::RepositoryIndex
+            | Self::Load(..)
+            | Self::Unload(..)
+            | Self::Release(_, Part::Promote | Part::Rollback) => "POST",
             Self::Release(_, Part::Canary | Part::Shadow | Part::Label(_)) => "PUT, DELETE",
         }
     }

@@ -73,7 +73,7 @@ fn read_is_understood_with_its_query() {
         request(&format!("GET {model}/drift"), &[], ""),
         Ok(AdminRequest::Drift { version: None, window: None, .. })
     ));
-    let five_minutes = Duration::from_secs(300);
+    let five_minutes = Duration::from_mins(5);
     assert!(matches!(
         request(&format!("GET {model}/drift?version=2&window=5m"), &[], ""),
         Ok(AdminRequest::Drift { version: Some(version), window: Some(window), .. })

@@ -130,7 +130,7 @@ fn drift_prints_as_the_contract_says() {
     let report = monitor::DriftReport {
         model: "fraud".parse().unwrap(),
         version: v(1),
-        window: Duration::from_secs(300),
+        window: Duration::from_mins(5),
         rows: 100,
         state: monitor::DriftState::Drift,
         features: vec![monitor::FeatureReport {
