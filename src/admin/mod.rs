@@ -1,6 +1,6 @@
 //! The admin plane: what operators see and change, over REST and gRPC.
 //!
-//! A door ([`rest`], [`grpc`]) turns its wire into an [`AdminRequest`] or a call of the
+//! A door ([`RestDoor`], [`grpc`]) turns its wire into an [`AdminRequest`] or a call of the
 //! [`AdminService`], and the answer into its wire. Nothing is decided here: the registry is.
 
 pub mod grpc;

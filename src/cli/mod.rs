@@ -82,6 +82,7 @@ pub enum Command {
 
 #[derive(Debug, Clone, Args)]
 pub struct CompletionsArgs {
+    /// The shell to complete for.
     pub shell: Shell,
 }
 

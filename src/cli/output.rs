@@ -20,8 +20,6 @@ pub enum Output {
 /// What stdout can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Look {
-    /// Wide cells are wrapped to the terminal.
-    pub(super) terminal: bool,
     pub(super) colours: bool,
 }
 
@@ -30,7 +28,7 @@ impl Look {
         let terminal = io::stdout().is_terminal();
         // https://no-color.org: set and not empty.
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { terminal, colours: terminal && !unwanted }
+        Self { colours: terminal && !unwanted }
     }
 }
 

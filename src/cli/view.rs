@@ -61,7 +61,7 @@ pub(super) fn change(model: &str, before: &Release, after: &Release, dry_run: bo
 
 pub(super) fn history(history: &History, look: Look) -> String {
     let mut table = Table::new(&["SEQUENCE", "AT", "ACTOR", "OPERATION", "CHANGE", "REASON"], look);
-    table.right(0).wrap(5);
+    table.right(0);
     for entry in &history.entries {
         table.row([
             Cell::new(entry.sequence),
@@ -79,9 +79,9 @@ pub(super) fn history(history: &History, look: Look) -> String {
 const NONE: &str = "-";
 
 fn versions(versions: &[VersionStatus], look: Look) -> String {
-    let headers = ["VERSION", "STATE", "TRAFFIC", "REQUESTS", "MEMORY", "LOADED AT", "DIGEST", "DRIFT WATCH", "REASON"];
+    let headers = ["VERSION", "STATE", "TRAFFIC", "REQUESTS", "MEMORY", "LOADED AT", "DIGEST", "MONITORED", "REASON"];
     let mut table = Table::new(&headers, look);
-    table.right(0).right(2).right(3).right(4).wrap(8);
+    table.right(0).right(2).right(3).right(4);
     for version in versions {
         let colour = match version.state.as_str() {
             "ready" => Some(Color::Green),

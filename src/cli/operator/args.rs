@@ -56,6 +56,7 @@ pub struct ModelsArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct StatusArgs {
+    /// The name of the model.
     pub model: ModelName,
     #[command(flatten)]
     pub gateway: GatewayArgs,
@@ -64,7 +65,9 @@ pub struct StatusArgs {
 /// For load, unload and promote.
 #[derive(Debug, Clone, Args)]
 pub struct VersionArgs {
+    /// The name of the model.
     pub model: ModelName,
+    /// The number of the version.
     pub version: Version,
     #[command(flatten)]
     pub change: ChangeArgs,
@@ -74,6 +77,7 @@ pub struct VersionArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct RollbackArgs {
+    /// The name of the model.
     pub model: ModelName,
     #[command(flatten)]
     pub change: ChangeArgs,
@@ -84,6 +88,7 @@ pub struct RollbackArgs {
 /// For canary and shadow: a version and its share, or `--clear`.
 #[derive(Debug, Clone, Args)]
 pub struct SplitArgs {
+    /// The name of the model.
     pub model: ModelName,
 
     /// The version that gets a share of the requests.
@@ -106,7 +111,9 @@ pub struct SplitArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct LabelArgs {
+    /// The name of the model.
     pub model: ModelName,
+    /// The name of the label.
     pub label: Label,
 
     /// The version that the label stands for.
@@ -125,6 +132,7 @@ pub struct LabelArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct HistoryArgs {
+    /// The name of the model.
     pub model: ModelName,
 
     /// How many entries, the newest first.
@@ -137,6 +145,7 @@ pub struct HistoryArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct DriftArgs {
+    /// The name of the model.
     pub model: ModelName,
 
     /// The version to look at [default: the stable one].

@@ -11,7 +11,7 @@ use clap::Parser;
 use super::*;
 use crate::cli::{Cli, Command};
 
-const PIPE: Look = Look { terminal: false, colours: false };
+const PIPE: Look = Look { colours: false };
 const RELEASE: &str = r#"{"generation":2,"stable":2,"previous":1,"canary":null,"shadow":null,"labels":{}}"#;
 const MODEL: &str = r#"{"model":"fraud","release":{"generation":1,"stable":1,"previous":null,"canary":null,
     "shadow":null,"labels":{}},"versions":[]}"#;

@@ -1,6 +1,6 @@
-//! A plain table: columns side by side, no lines.
+//! A plain table: columns side by side, no lines. Nothing is wrapped or cut, so prose goes last.
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, presets::NOTHING};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, presets::NOTHING};
 
 use crate::cli::output::{Look, printable};
 
@@ -13,11 +13,11 @@ impl Table {
     pub(super) fn new(headers: &[&str], look: Look) -> Self {
         let mut table = comfy_table::Table::new();
         table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        // What is styled is decided here, and never by the library's own look at the terminal.
+        table.force_no_tty();
         if look.colours {
             table.enforce_styling();
-        }
-        if !look.terminal {
-            table.force_no_tty();
+            table.style_text_only();
         }
         let header = |text: &&str| {
             let cell = Cell::new(text);
@@ -34,17 +34,6 @@ impl Table {
     pub(super) fn right(&mut self, column: usize) -> &mut Self {
         if let Some(column) = self.table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
-        }
-        self
-    }
-
-    /// On a terminal, lets one column of prose wrap; the others keep their width.
-    pub(super) fn wrap(&mut self, prose: usize) -> &mut Self {
-        if self.look.terminal {
-            self.table.set_content_arrangement(ContentArrangement::Dynamic);
-            for column in self.table.column_iter_mut().filter(|column| column.index != prose) {
-                column.set_constraint(ColumnConstraint::ContentWidth);
-            }
         }
         self
     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::admin::wire::{Bin, DriftReport, Feature, Measures, Share};
 
-const PIPE: Look = Look { terminal: false, colours: false };
+const PIPE: Look = Look { colours: false };
 
 fn release(stable: u64, previous: Option<u64>) -> Release {
     Release { generation: stable, stable: Some(stable), previous, ..Release::default() }
@@ -61,9 +61,9 @@ fn status_shows_the_release_and_why_a_version_failed() {
     assert_eq!(lines[0], "fraud: stable 2, previous -, canary 1 at 10%, shadow -, labels champion=2, generation 2");
     assert_eq!(
         lines[4],
-        "      2  ready       90%        42  3.3 MiB  2026-01-02T03:04:05Z  0123456789ab  yes          -"
+        "      2  ready       90%        42  3.3 MiB  2026-01-02T03:04:05Z  0123456789ab  yes        -"
     );
-    assert!(lines[5].ends_with("no           model.onnx is torn"), "{shown}");
+    assert!(lines[5].ends_with("no         model.onnx is torn"), "{shown}");
 }
 
 #[test]
@@ -132,10 +132,9 @@ fn drift_shows_the_worst_features_first_with_both_pictures() {
 }
 
 #[test]
-fn colours_are_for_the_terminal_only() {
+fn colours_are_shown_where_they_are_wanted_only() {
     assert!(!drift(&report(), PIPE).contains('\u{1b}'));
-    assert!(drift(&report(), Look { terminal: true, colours: true }).contains('\u{1b}'));
-    assert!(!drift(&report(), Look { terminal: true, colours: false }).contains('\u{1b}'));
+    assert!(drift(&report(), Look { colours: true }).contains('\u{1b}'));
 }
 
 #[test]
