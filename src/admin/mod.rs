@@ -1,1 +1,16 @@
-//! The admin plane.
+//! The admin plane: what operators see and change, over REST and gRPC.
+//!
+//! A door ([`RestDoor`], [`grpc`]) turns its wire into an [`AdminRequest`] or a call of the
+//! [`AdminService`], and the answer into its wire. Nothing is decided here: the registry is.
+
+pub mod grpc;
+mod request;
+mod rest;
+mod service;
+mod value;
+pub mod wire;
+
+pub use request::AdminRequest;
+pub use rest::RestDoor;
+pub use service::{AdminError, AdminService};
+pub use value::parse_window;

@@ -1,1 +1,98 @@
-//! The command line.
+//! The command line: what `tidegate` understands, and the operator commands.
+//!
+//! Commands that run the gateway's own rooms (`serve`, `check`, `profile`, `config`) are only
+//! described here; the program runs them. Operator commands are clients of the admin API.
+
+mod client;
+mod local;
+pub mod operator;
+mod output;
+mod sparkline;
+mod view;
+
+pub use local::{CheckArgs, ConfigCommand, ConfigFlags, ConfigFormat, ConfigShowArgs, ProfileArgs, ServeArgs};
+pub use operator::OperatorCommand;
+pub use output::{Output, print};
+
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// A model-serving gateway for ONNX models, with releases and drift monitoring built in.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "tidegate",
+    version,
+    arg_required_else_help = true,
+    after_help = "Examples:
+  tidegate serve --models models
+  tidegate models
+  tidegate canary fraud --version 4 --percent 10
+  tidegate promote fraud 4 --reason \"better recall on card fraud\"
+  tidegate drift fraud --window 5m
+
+`tidegate COMMAND --help` has examples of each command."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Run the gateway.
+    #[command(after_help = "Examples:
+  tidegate serve --models models
+  tidegate serve --config tidegate.toml --http 127.0.0.1:8000
+  tidegate serve --http 127.0.0.1:0 --addresses-file addresses.json")]
+    Serve(ServeArgs),
+
+    /// Admit model versions, repositories or config files offline, and say all that is wrong.
+    #[command(after_help = "Examples:
+  tidegate check models
+  tidegate check models/fraud/4 config/tidegate.toml
+  tidegate check models --output json")]
+    Check(CheckArgs),
+
+    /// Build the reference profile that the drift monitor compares with.
+    #[command(after_help = "Examples:
+  tidegate profile models/fraud/4 --data reference.parquet
+  tidegate profile models/fraud/4 --data reference.csv --out profile.json")]
+    Profile(ProfileArgs),
+
+    #[command(flatten)]
+    Operator(OperatorCommand),
+
+    /// Show the configuration, or its JSON Schema.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  tidegate config show --config tidegate.toml
+  tidegate config schema > tidegate.schema.json"
+    )]
+    Config(ConfigCommand),
+
+    /// Print a completion script for a shell.
+    #[command(after_help = "Examples:
+  tidegate completions bash > ~/.local/share/bash-completion/completions/tidegate
+  tidegate completions zsh > \"${fpath[1]}/_tidegate\"")]
+    Completions(CompletionsArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct CompletionsArgs {
+    /// The shell to complete for.
+    pub shell: Shell,
+}
+
+/// Prints the completion script of a shell.
+#[must_use]
+pub fn completions(args: &CompletionsArgs) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "tidegate", &mut script);
+    print(&script)
+}
+
+#[cfg(test)]
+mod tests;

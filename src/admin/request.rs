@@ -1,0 +1,261 @@
+//! What a REST request asks for: from its head and body to an [`AdminRequest`], without doing it.
+
+mod place;
+
+pub(super) use place::ENDPOINTS;
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use http::{Method, header::IF_MATCH, request::Parts};
+use serde::de::DeserializeOwned;
+
+use super::{
+    AdminError, value,
+    wire::{ReasonBody, RepositoryIndexBody, SplitBody, VersionBody},
+};
+use crate::{
+    domain::{ModelName, Version},
+    registry::ChangeOptions,
+    release::{Change, Split},
+};
+use place::{Part, Place};
+
+/// The header that names who asks.
+pub(super) const ACTOR_HEADER: &str = "tidegate-actor";
+
+/// A REST request, understood and checked.
+#[derive(Debug, Clone)]
+pub enum AdminRequest {
+    /// The list of what is here.
+    Endpoints,
+    RepositoryIndex {
+        only_ready: bool,
+    },
+    Models,
+    Model(ModelName),
+    Load {
+        model: ModelName,
+        version: Version,
+        options: ChangeOptions,
+    },
+    Unload {
+        model: ModelName,
+        version: Version,
+        options: ChangeOptions,
+    },
+    Change {
+        model: ModelName,
+        change: Change,
+        options: ChangeOptions,
+    },
+    History {
+        model: ModelName,
+        limit: usize,
+    },
+    Drift {
+        model: ModelName,
+        version: Option<Version>,
+        window: Option<Duration>,
+    },
+}
+
+impl AdminRequest {
+    /// Reads a request. The plane puts the peer's [`SocketAddr`] into the extensions; it stands
+    /// for the actor when no header names one.
+    pub fn parse(head: &Parts, body: &[u8]) -> Result<Self, AdminError> {
+        let path = head.uri.path();
+        let unknown = || AdminError::UnknownPath(value::shown(path));
+        let segments = place::segments(path).ok_or_else(unknown)?;
+        let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+        let place = Place::find(&segments).ok_or_else(unknown)?;
+        place.check_method(&head.method)?;
+        Reader { head, body, query: query(head.uri.query().unwrap_or_default())? }.read(&place)
+    }
+}
+
+/// The parts of a request that go into an [`AdminRequest`] once its place is known.
+struct Reader<'a> {
+    head: &'a Parts,
+    body: &'a [u8],
+    query: BTreeMap<String, String>,
+}
+
+impl Reader<'_> {
+    fn read(&self, place: &Place<'_>) -> Result<AdminRequest, AdminError> {
+        Ok(match *place {
+            Place::Endpoints => AdminRequest::Endpoints,
+            Place::RepositoryIndex => {
+                let body: RepositoryIndexBody = self.body_or_default(r#"{"ready": true}"#)?;
+                AdminRequest::RepositoryIndex { only_ready: body.ready }
+            }
+            Place::Models => {
+                self.only(&[])?;
+                AdminRequest::Models
+            }
+            Place::Model(model) => {
+                self.only(&[])?;
+                AdminRequest::Model(value::model(model)?)
+            }
+            Place::Load(model, version) => AdminRequest::Load {
+                model: value::model(model)?,
+                version: value::version_text(version)?,
+                options: self.options_alone()?,
+            },
+            Place::Unload(model, version) => AdminRequest::Unload {
+                model: value::model(model)?,
+                version: value::version_text(version)?,
+                options: self.options_alone()?,
+            },
+            Place::Release(model, part) => {
+                let (change, options) = self.change(part)?;
+                AdminRequest::Change { model: value::model(model)?, change, options }
+            }
+            Place::History(model) => {
+                self.only(&["limit"])?;
+                let limit = self.number("limit")?;
+                AdminRequest::History { model: value::model(model)?, limit: value::history_limit(limit)? }
+            }
+            Place::Drift(model) => self.drift(model)?,
+        })
+    }
+
+    fn drift(&self, model: &str) -> Result<AdminRequest, AdminError> {
+        self.only(&["version", "window"])?;
+        let version = self.query.get("version").map(|text| value::version_text(text)).transpose()?;
+        let window = self.query.get("window").map(|text| value::window(text)).transpose()?;
+        Ok(AdminRequest::Drift { model: value::model(model)?, version, window })
+    }
+
+    fn change(&self, part: Part<'_>) -> Result<(Change, ChangeOptions), AdminError> {
+        let clear = self.head.method == Method::DELETE;
+        Ok(match part {
+            Part::Promote => {
+                let (version, options) = self.version_body()?;
+                (Change::Promote(version), options)
+            }
+            Part::Rollback => (Change::Rollback, self.options_alone()?),
+            Part::Canary if clear => (Change::ClearCanary, self.options_alone()?),
+            Part::Canary => {
+                let (split, options) = self.split_body()?;
+                (Change::SetCanary(split), options)
+            }
+            Part::Shadow if clear => (Change::ClearShadow, self.options_alone()?),
+            Part::Shadow => {
+                let (split, options) = self.split_body()?;
+                (Change::SetShadow(split), options)
+            }
+            Part::Label(label) if clear => (Change::ClearLabel(value::label(label)?), self.options_alone()?),
+            Part::Label(label) => {
+                let (version, options) = self.version_body()?;
+                (Change::SetLabel(value::label(label)?, version), options)
+            }
+        })
+    }
+
+    fn version_body(&self) -> Result<(Version, ChangeOptions), AdminError> {
+        let body: VersionBody = self.body(r#"{"version": 4}, with an optional "reason""#)?;
+        Ok((value::version(body.version)?, self.options(body.reason)?))
+    }
+
+    fn split_body(&self) -> Result<(Split, ChangeOptions), AdminError> {
+        let body: SplitBody = self.body(r#"{"version": 4, "percent": 10}, with an optional "reason""#)?;
+        let split = Split { version: value::version(body.version)?, percent: value::percent(body.percent.0)? };
+        Ok((split, self.options(body.reason)?))
+    }
+
+    /// The options of a change that needs no body.
+    fn options_alone(&self) -> Result<ChangeOptions, AdminError> {
+        let body: ReasonBody = self.body_or_default(r#"no body, or {"reason": "why"}"#)?;
+        self.options(body.reason)
+    }
+
+    fn options(&self, reason: Option<String>) -> Result<ChangeOptions, AdminError> {
+        self.only(&["dry_run", "reason"])?;
+        Ok(ChangeOptions {
+            dry_run: self.dry_run()?,
+            if_generation: self.if_generation()?,
+            reason: value::reason(reason.or_else(|| self.query.get("reason").cloned()))?,
+            actor: self.actor()?,
+        })
+    }
+
+    fn dry_run(&self) -> Result<bool, AdminError> {
+        match self.query.get("dry_run").map(String::as_str) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => {
+                let shown = value::shown(other);
+                Err(AdminError::BadRequest(format!("'dry_run' is '{shown}': use true or false")))
+            }
+        }
+    }
+
+    fn if_generation(&self) -> Result<Option<u64>, AdminError> {
+        let mut given = self.head.headers.get_all(IF_MATCH).iter();
+        let Some(first) = given.next() else { return Ok(None) };
+        let text = first.to_str().unwrap_or_default().trim();
+        let number = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+        let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        let generation = number.parse().ok().filter(|_| digits && given.next().is_none());
+        generation.map(Some).ok_or_else(|| {
+            let accepted = "use the release's generation, such as 7 or \"7\"";
+            AdminError::BadRequest(format!("the header If-Match is '{}': {accepted}", value::shown(text)))
+        })
+    }
+
+    fn actor(&self) -> Result<String, AdminError> {
+        let Some(header) = self.head.headers.get(ACTOR_HEADER) else {
+            let peer = self.head.extensions.get::<SocketAddr>();
+            return Ok(peer.map_or_else(|| "anonymous".to_owned(), |peer| peer.ip().to_string()));
+        };
+        value::actor(header.to_str().unwrap_or_default())
+    }
+
+    fn number(&self, name: &str) -> Result<Option<u64>, AdminError> {
+        let Some(text) = self.query.get(name) else { return Ok(None) };
+        let number = text.parse().map_err(|_| {
+            AdminError::BadRequest(format!("'{name}' is '{}': use a whole number from 1", value::shown(text)))
+        })?;
+        Ok(Some(number))
+    }
+
+    /// Refuses query parameters other than `accepted`: a misspelt `dry_run` must not become a change.
+    fn only(&self, accepted: &[&str]) -> Result<(), AdminError> {
+        let Some(unknown) = self.query.keys().find(|key| !accepted.contains(&key.as_str())) else { return Ok(()) };
+        let shown = value::shown(unknown);
+        let accepted = if accepted.is_empty() { "none".to_owned() } else { accepted.join(", ") };
+        Err(AdminError::BadRequest(format!("unknown query parameter '{shown}': accepted here: {accepted}")))
+    }
+
+    fn body_or_default<T: DeserializeOwned + Default>(&self, accepted: &str) -> Result<T, AdminError> {
+        if self.body.trim_ascii().is_empty() { Ok(T::default()) } else { self.body(accepted) }
+    }
+
+    fn body<T: DeserializeOwned>(&self, accepted: &str) -> Result<T, AdminError> {
+        let refused = |cause: &str| AdminError::BadRequest(format!("the request body {cause}; send {accepted}"));
+        match self.body.trim_ascii().first() {
+            None => return Err(refused("is empty")),
+            // serde would read an array as the fields in their order.
+            Some(b'{') => {}
+            Some(_) => return Err(refused("is not a JSON object")),
+        }
+        serde_json::from_slice(self.body).map_err(|error| {
+            let cause: String = error.to_string().chars().take(256).collect();
+            refused(&format!("is refused: {cause}"))
+        })
+    }
+}
+
+fn query(text: &str) -> Result<BTreeMap<String, String>, AdminError> {
+    let mut query = BTreeMap::new();
+    for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+        if query.insert(name.to_string(), value.into_owned()).is_some() {
+            let shown = value::shown(&name);
+            return Err(AdminError::BadRequest(format!("the query parameter '{shown}' is given twice")));
+        }
+    }
+    Ok(query)
+}
+
+#[cfg(test)]
+mod tests;

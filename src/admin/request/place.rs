@@ -1,0 +1,101 @@
+//! The paths of the admin plane and their methods.
+
+use std::borrow::Cow;
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+use crate::admin::AdminError;
+
+/// All that is here, as `GET /` lists it.
+pub(crate) const ENDPOINTS: [&str; 18] = [
+    "GET /admin/v1/models",
+    "GET /admin/v1/models/{model}",
+    "POST /admin/v1/models/{model}/versions/{version}/load",
+    "POST /admin/v1/models/{model}/versions/{version}/unload",
+    "POST /admin/v1/models/{model}/promote",
+    "POST /admin/v1/models/{model}/rollback",
+    "PUT /admin/v1/models/{model}/canary",
+    "DELETE /admin/v1/models/{model}/canary",
+    "PUT /admin/v1/models/{model}/shadow",
+    "DELETE /admin/v1/models/{model}/shadow",
+    "PUT /admin/v1/models/{model}/labels/{label}",
+    "DELETE /admin/v1/models/{model}/labels/{label}",
+    "GET /admin/v1/models/{model}/history?limit=100",
+    "GET /admin/v1/models/{model}/drift?version=1&window=5m",
+    "POST /v2/repository/index",
+    "gRPC tidegate.admin.v1.AdminService",
+    "gRPC grpc.reflection.v1.ServerReflection",
+    "gRPC grpc.reflection.v1alpha.ServerReflection",
+];
+
+/// Where a request goes. Names and numbers are as they came, not checked yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place<'a> {
+    Endpoints,
+    RepositoryIndex,
+    Models,
+    Model(&'a str),
+    Load(&'a str, &'a str),
+    Unload(&'a str, &'a str),
+    /// What is changed of a model's release.
+    Release(&'a str, Part<'a>),
+    History(&'a str),
+    Drift(&'a str),
+}
+
+/// A part of a release that can be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part<'a> {
+    Promote,
+    Rollback,
+    Canary,
+    Shadow,
+    Label(&'a str),
+}
+
+/// The decoded segments of a path; `None` when they are no text.
+pub(super) fn segments(path: &str) -> Option<Vec<Cow<'_, str>>> {
+    path.strip_prefix('/')?.split('/').map(|segment| percent_decode_str(segment).decode_utf8().ok()).collect()
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn find(segments: &[&'a str]) -> Option<Self> {
+        Some(match segments {
+            [""] => Self::Endpoints,
+            ["v2", "repository", "index"] => Self::RepositoryIndex,
+            ["admin", "v1", "models"] => Self::Models,
+            ["admin", "v1", "models", model] if !model.is_empty() => Self::Model(model),
+            ["admin", "v1", "models", model, "versions", version, "load"] => Self::Load(model, version),
+            ["admin", "v1", "models", model, "versions", version, "unload"] => Self::Unload(model, version),
+            ["admin", "v1", "models", model, "promote"] => Self::Release(model, Part::Promote),
+            ["admin", "v1", "models", model, "rollback"] => Self::Release(model, Part::Rollback),
+            ["admin", "v1", "models", model, "canary"] => Self::Release(model, Part::Canary),
+            ["admin", "v1", "models", model, "shadow"] => Self::Release(model, Part::Shadow),
+            ["admin", "v1", "models", model, "labels", label] => Self::Release(model, Part::Label(label)),
+            ["admin", "v1", "models", model, "history"] => Self::History(model),
+            ["admin", "v1", "models", model, "drift"] => Self::Drift(model),
+            _ => return None,
+        })
+    }
+
+    pub(super) fn check_method(&self, method: &Method) -> Result<(), AdminError> {
+        let allow = self.methods();
+        if allow.split(", ").any(|allowed| allowed == method.as_str()) {
+            return Ok(());
+        }
+        Err(AdminError::Method { method: method.to_string(), allow })
+    }
+
+    /// The methods, as the header `Allow` lists them.
+    fn methods(&self) -> &'static str {
+        match self {
+            Self::Endpoints | Self::Models | Self::Model(_) | Self::History(_) | Self::Drift(_) => "GET, HEAD",
+            Self::RepositoryIndex
+            | Self::Load(..)
+            | Self::Unload(..)
+            | Self::Release(_, Part::Promote | Part::Rollback) => "POST",
+            Self::Release(_, Part::Canary | Part::Shadow | Part::Label(_)) => "PUT, DELETE",
+        }
+    }
+}

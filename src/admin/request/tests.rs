@@ -1,0 +1,197 @@
+//! Tables of requests and what they are understood as.
+
+use super::*;
+
+fn request(line: &str, headers: &[(&'static str, &str)], body: &str) -> Result<AdminRequest, AdminError> {
+    let (method, uri) = line.split_once(' ').unwrap();
+    let mut request = http::Request::builder().method(method).uri(uri);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    AdminRequest::parse(&request.body(()).unwrap().into_parts().0, body.as_bytes())
+}
+
+fn change(line: &str, body: &str) -> Change {
+    match request(line, &[], body) {
+        Ok(AdminRequest::Change { model, change, .. }) => {
+            assert_eq!(model.as_str(), "fraud");
+            change
+        }
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn options(line: &str, headers: &[(&'static str, &str)], body: &str) -> ChangeOptions {
+    match request(line, headers, body) {
+        Ok(AdminRequest::Change { options, .. } | AdminRequest::Load { options, .. }) => options,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn refusal(line: &str, headers: &[(&'static str, &str)], body: &str) -> (u16, String) {
+    use crate::fault::Fault;
+    let error = request(line, headers, body).unwrap_err();
+    (error.code().http().as_u16(), error.message())
+}
+
+fn v(number: u64) -> Version {
+    Version::new(number).unwrap()
+}
+
+fn split(version: u64, percent: f64) -> Split {
+    Split { version: v(version), percent: crate::domain::Percent::new(percent).unwrap() }
+}
+
+#[test]
+fn change_is_read_from_method_path_and_body() {
+    let canary = r#"{"version":4,"percent":12.5}"#;
+    let label = || "champion".parse().unwrap();
+    let m = "/admin/v1/models/fraud";
+    assert_eq!(change(&format!("POST {m}/promote"), r#"{"version":4}"#), Change::Promote(v(4)));
+    assert_eq!(change(&format!("POST {m}/rollback"), "{}"), Change::Rollback);
+    assert_eq!(change(&format!("POST {m}/rollback"), ""), Change::Rollback);
+    assert_eq!(change(&format!("PUT {m}/canary"), canary), Change::SetCanary(split(4, 12.5)));
+    assert_eq!(change(&format!("DELETE {m}/canary"), ""), Change::ClearCanary);
+    assert_eq!(change(&format!("PUT {m}/shadow"), canary), Change::SetShadow(split(4, 12.5)));
+    assert_eq!(change(&format!("DELETE {m}/shadow"), ""), Change::ClearShadow);
+    assert_eq!(change(&format!("PUT {m}/labels/champion"), r#"{"version":3}"#), Change::SetLabel(label(), v(3)));
+    assert_eq!(change(&format!("DELETE {m}/labels/champ%69on"), ""), Change::ClearLabel(label()));
+}
+
+#[test]
+fn read_is_understood_with_its_query() {
+    let model = "/admin/v1/models/fraud";
+    assert!(matches!(request("GET /", &[], ""), Ok(AdminRequest::Endpoints)));
+    assert!(matches!(request("HEAD /admin/v1/models", &[], ""), Ok(AdminRequest::Models)));
+    assert!(matches!(request(&format!("GET {model}"), &[], ""), Ok(AdminRequest::Model(_))));
+    assert!(matches!(request(&format!("GET {model}/history"), &[], ""), Ok(AdminRequest::History { limit: 100, .. })));
+    assert!(matches!(
+        request(&format!("GET {model}/history?limit=7"), &[], ""),
+        Ok(AdminRequest::History { limit: 7, .. })
+    ));
+    assert!(matches!(
+        request(&format!("GET {model}/drift"), &[], ""),
+        Ok(AdminRequest::Drift { version: None, window: None, .. })
+    ));
+    let five_minutes = Duration::from_mins(5);
+    assert!(matches!(
+        request(&format!("GET {model}/drift?version=2&window=5m"), &[], ""),
+        Ok(AdminRequest::Drift { version: Some(version), window: Some(window), .. })
+            if version == v(2) && window == five_minutes
+    ));
+    assert!(matches!(
+        request("POST /v2/repository/index", &[], ""),
+        Ok(AdminRequest::RepositoryIndex { only_ready: false })
+    ));
+    assert!(matches!(
+        request("POST /v2/repository/index", &[], r#"{"ready":true}"#),
+        Ok(AdminRequest::RepositoryIndex { only_ready: true })
+    ));
+}
+
+#[test]
+fn load_and_unload_take_the_version_from_the_path() {
+    let load = request("POST /admin/v1/models/fraud/versions/3/load", &[], "").unwrap();
+    assert!(matches!(load, AdminRequest::Load { version, .. } if version == v(3)));
+    let unload = request("POST /admin/v1/models/fraud/versions/3/unload?dry_run=true", &[], "").unwrap();
+    assert!(matches!(unload, AdminRequest::Unload { version, options, .. } if version == v(3) && options.dry_run));
+}
+
+#[test]
+fn options_come_from_query_headers_and_body() {
+    let line = "POST /admin/v1/models/fraud/rollback";
+    let none = options(line, &[], "");
+    assert_eq!((none.dry_run, none.if_generation, none.reason, none.actor.as_str()), (false, None, None, "anonymous"));
+
+    let query = options(&format!("{line}?dry_run=true&reason=p99%20too+high"), &[], "");
+    assert!(query.dry_run);
+    assert_eq!(query.reason.as_deref(), Some("p99 too high"));
+
+    let both = options(&format!("{line}?reason=query"), &[(ACTOR_HEADER, "ada")], r#"{"reason":"body"}"#);
+    assert_eq!((both.reason.as_deref(), both.actor.as_str()), (Some("body"), "ada"));
+}
+
+#[test]
+fn if_match_is_a_generation_with_or_without_quotes() {
+    let line = "POST /admin/v1/models/fraud/rollback";
+    for (text, generation) in [("7", 7), ("\"7\"", 7), (" 0 ", 0)] {
+        assert_eq!(options(line, &[("if-match", text)], "").if_generation, Some(generation), "{text}");
+    }
+    for bad in ["", "seven", "W/\"7\"", "\"7", "+7", "-1", "*", "7, 8", "99999999999999999999"] {
+        let (code, message) = refusal(line, &[("if-match", bad)], "");
+        assert_eq!(code, 400, "{bad}");
+        assert!(message.contains("If-Match"), "{message}");
+    }
+    assert_eq!(refusal(line, &[("if-match", "7"), ("if-match", "8")], "").0, 400);
+}
+
+#[test]
+fn actor_is_the_peer_when_no_header_names_one() {
+    let mut head = http::Request::post("/admin/v1/models/fraud/rollback").body(()).unwrap().into_parts().0;
+    head.extensions.insert(SocketAddr::from(([10, 0, 0, 7], 4711)));
+    let request = AdminRequest::parse(&head, b"").unwrap();
+    assert!(matches!(request, AdminRequest::Change { options, .. } if options.actor == "10.0.0.7"));
+}
+
+/// What is refused, with the status and the words that the message must have.
+#[test]
+fn wrong_request_is_refused_with_what_is_accepted() {
+    let table: &[(&str, &str, u16, &[&str])] = &[
+        ("GET /nothing", "", 404, &["/nothing", "GET /"]),
+        ("GET /admin/v1/models/", "", 404, &["/admin/v1/models/"]),
+        ("GET /admin/v1/models/%ff", "", 404, &[]),
+        ("GET /admin/v1/models/fraud/promote/now", "", 404, &[]),
+        ("POST /admin/v1/models", "", 405, &["POST", "GET, HEAD"]),
+        ("GET /admin/v1/models/fraud/promote", "", 405, &["use POST"]),
+        ("POST /admin/v1/models/fraud/canary", "", 405, &["PUT, DELETE"]),
+        ("GET /admin/v1/models/a%2Fb", "", 400, &["not a model name"]),
+        ("GET /admin/v1/models/fraud?verbose=1", "", 400, &["verbose", "none"]),
+        ("POST /admin/v1/models/fraud/versions/01/load", "", 400, &["whole numbers from 1"]),
+        ("POST /admin/v1/models/fraud/promote", "", 400, &["empty", "{\"version\": 4}"]),
+        ("POST /admin/v1/models/fraud/promote", "{", 400, &["EOF", "{\"version\": 4}"]),
+        ("POST /admin/v1/models/fraud/promote", "{}", 400, &["missing field `version`"]),
+        ("POST /admin/v1/models/fraud/promote", r#"{"version":0}"#, 400, &["'version' is 0", "whole number from 1"]),
+        ("POST /admin/v1/models/fraud/promote", r#"{"version":"4"}"#, 400, &["'version' is \"4\""]),
+        ("POST /admin/v1/models/fraud/promote", r#"{"version":4.5}"#, 400, &["'version' is 4.5"]),
+        ("POST /admin/v1/models/fraud/promote", r#"{"version":4,"dry":1}"#, 400, &["`dry`", "`version` or `reason`"]),
+        ("POST /admin/v1/models/fraud/promote", "[4]", 400, &["not a JSON object", "{\"version\": 4}"]),
+        ("POST /admin/v1/models/fraud/rollback", "[]", 400, &["not a JSON object"]),
+        ("POST /admin/v1/models/fraud/promote", r#"{"version":4}{}"#, 400, &["trailing"]),
+        ("POST /admin/v1/models/fraud/promote?dryrun=true", r#"{"version":4}"#, 400, &["dryrun", "dry_run, reason"]),
+        ("POST /admin/v1/models/fraud/promote?dry_run=yes", r#"{"version":4}"#, 400, &["'yes'", "true or false"]),
+        ("POST /admin/v1/models/fraud/promote?dry_run=true&dry_run=false", r#"{"version":4}"#, 400, &["twice"]),
+        ("PUT /admin/v1/models/fraud/canary", r#"{"version":4}"#, 400, &["missing field `percent`"]),
+        ("PUT /admin/v1/models/fraud/canary", r#"{"version":4,"percent":101}"#, 400, &["'percent'", "0 to 100"]),
+        ("PUT /admin/v1/models/fraud/canary", r#"{"version":4,"percent":"ten"}"#, 400, &["'percent' is \"ten\""]),
+        ("PUT /admin/v1/models/fraud/labels/3", r#"{"version":4}"#, 400, &["not a label"]),
+        ("DELETE /admin/v1/models/fraud/canary", r#"{"reason":5}"#, 400, &["'reason' is 5", "a text"]),
+        ("GET /admin/v1/models/fraud/history?limit=0", "", 400, &["'limit' is 0", "10000"]),
+        ("GET /admin/v1/models/fraud/history?limit=many", "", 400, &["'limit' is 'many'"]),
+        ("GET /admin/v1/models/fraud/drift?window=soon", "", 400, &["'soon'", "5m"]),
+        ("GET /admin/v1/models/fraud/drift?version=latest", "", 400, &["'latest'"]),
+        ("POST /v2/repository/index", r#"{"ready":"yes"}"#, 400, &["boolean"]),
+    ];
+    for (line, body, code, words) in table {
+        let (refused, message) = refusal(line, &[], body);
+        assert_eq!(refused, *code, "{line} {body}: {message}");
+        for word in *words {
+            assert!(message.contains(word), "{line} {body}: {message}");
+        }
+    }
+}
+
+#[test]
+fn body_of_a_read_is_not_looked_at() {
+    assert!(matches!(request("GET /admin/v1/models", &[], "not json"), Ok(AdminRequest::Models)));
+}
+
+/// `GET /` must not list what is not there.
+#[test]
+fn listed_endpoint_is_there() {
+    for endpoint in ENDPOINTS.iter().filter(|endpoint| !endpoint.starts_with("gRPC")) {
+        let line = endpoint.replace("{model}", "fraud").replace("{version}", "3").replace("{label}", "champion");
+        if let Err(error @ (AdminError::UnknownPath(_) | AdminError::Method { .. })) = request(&line, &[], "") {
+            panic!("{endpoint}: {error}");
+        }
+    }
+}

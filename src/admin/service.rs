@@ -1,0 +1,120 @@
+//! The operations of the admin plane, as both doors call them.
+
+use std::time::Duration;
+
+use tokio::task::JoinError;
+
+use crate::{
+    domain::{ModelName, Version},
+    fault::{ErrorCode, Fault},
+    monitor::DriftReport,
+    registry::{ChangeOptions, HistoryEntry, ModelStatus, Registry, RegistryError, VersionStatus},
+    release::{Change, Release},
+};
+
+/// Why an admin request was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The message names the value and what is accepted instead.
+    #[error("{0}")]
+    BadRequest(String),
+    #[error("there is nothing at '{0}': GET / lists what is here")]
+    UnknownPath(String),
+    #[error("{method} is not possible here: use {allow}")]
+    Method { method: String, allow: &'static str },
+    #[error("the request body is larger than {0} bytes")]
+    TooLarge(usize),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error("the operation ended without an answer: {0}")]
+    Crashed(#[from] JoinError),
+}
+
+impl Fault for AdminError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::BadRequest(_) => ErrorCode::BadRequest,
+            Self::UnknownPath(_) => ErrorCode::NotFound,
+            Self::Method { .. } => ErrorCode::MethodNotAllowed,
+            Self::TooLarge(_) => ErrorCode::TooLarge,
+            Self::Registry(error) => error.code(),
+            Self::Crashed(_) => ErrorCode::Internal,
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Registry(error) => error.message(),
+            Self::Crashed(_) => "the operation ended without an answer: the gateway's log says more".to_owned(),
+            other => other.to_string(),
+        }
+    }
+}
+
+/// The operations on models and releases. The registry blocks (disk, loads), so each call
+/// runs on a thread that may block; it runs to its end even if the caller goes away.
+#[derive(Clone)]
+pub struct AdminService {
+    registry: Registry,
+}
+
+impl AdminService {
+    #[must_use]
+    pub fn new(registry: Registry) -> Self {
+        Self { registry }
+    }
+
+    pub async fn models(&self) -> Result<Vec<ModelStatus>, AdminError> {
+        self.blocking(|registry| Ok(registry.models())).await
+    }
+
+    pub async fn model(&self, name: ModelName) -> Result<ModelStatus, AdminError> {
+        self.blocking(move |registry| registry.model(&name)).await
+    }
+
+    /// Makes a change and answers with the new release, or with what it would be.
+    pub async fn change(&self, name: ModelName, change: Change, options: ChangeOptions) -> Result<Release, AdminError> {
+        self.blocking(move |registry| registry.change(&name, &change, &options)).await
+    }
+
+    pub async fn load(
+        &self,
+        name: ModelName,
+        version: Version,
+        options: ChangeOptions,
+    ) -> Result<VersionStatus, AdminError> {
+        self.blocking(move |registry| registry.load(&name, version, &options)).await
+    }
+
+    pub async fn unload(
+        &self,
+        name: ModelName,
+        version: Version,
+        options: ChangeOptions,
+    ) -> Result<VersionStatus, AdminError> {
+        self.blocking(move |registry| registry.unload(&name, version, &options)).await
+    }
+
+    /// The audit log, newest first.
+    pub async fn history(&self, name: ModelName, limit: usize) -> Result<Vec<HistoryEntry>, AdminError> {
+        self.blocking(move |registry| registry.history(&name, limit)).await
+    }
+
+    pub async fn drift(
+        &self,
+        name: ModelName,
+        version: Option<Version>,
+        window: Option<Duration>,
+    ) -> Result<DriftReport, AdminError> {
+        self.blocking(move |registry| registry.drift(&name, version, window)).await
+    }
+
+    async fn blocking<T, F>(&self, operation: F) -> Result<T, AdminError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Registry) -> Result<T, RegistryError> + Send + 'static,
+    {
+        let registry = self.registry.clone();
+        Ok(tokio::task::spawn_blocking(move || operation(&registry)).await??)
+    }
+}

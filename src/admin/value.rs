@@ -1,0 +1,118 @@
+//! Checks of single values that both doors take, each with one message.
+
+use std::time::Duration;
+
+use super::AdminError;
+use crate::domain::{IdError, Label, ModelName, Percent, Version};
+
+/// How many entries of the audit log an answer has when nothing else is asked for.
+const DEFAULT_HISTORY: u64 = 100;
+const MAX_HISTORY: u64 = 10_000;
+const MAX_REASON_BYTES: usize = 4096;
+const MAX_ACTOR_BYTES: usize = 128;
+
+/// A window such as `5m`. The monitor says which windows it can answer for.
+///
+/// # Errors
+/// A message that names the accepted values, when `text` is no duration above zero.
+pub fn parse_window(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|window| !window.is_zero())
+        .ok_or_else(|| format!("'{}' is not a window: use a duration such as 30s, 5m or 1h", shown(text)))
+}
+
+pub(super) fn window(text: &str) -> Result<Duration, AdminError> {
+    parse_window(text).map_err(AdminError::BadRequest)
+}
+
+pub(super) fn model(text: &str) -> Result<ModelName, AdminError> {
+    text.parse().map_err(refused)
+}
+
+pub(super) fn label(text: &str) -> Result<Label, AdminError> {
+    text.parse().map_err(refused)
+}
+
+pub(super) fn percent(number: f64) -> Result<Percent, AdminError> {
+    Percent::new(number).map_err(refused)
+}
+
+pub(super) fn version(number: u64) -> Result<Version, AdminError> {
+    Version::new(number).ok_or_else(|| AdminError::BadRequest("'version' is 0: use a whole number from 1".to_owned()))
+}
+
+pub(super) fn version_text(text: &str) -> Result<Version, AdminError> {
+    text.parse().map_err(refused)
+}
+
+pub(super) fn history_limit(limit: Option<u64>) -> Result<usize, AdminError> {
+    let limit = limit.unwrap_or(DEFAULT_HISTORY);
+    usize::try_from(limit).ok().filter(|_| (1..=MAX_HISTORY).contains(&limit)).ok_or_else(|| {
+        AdminError::BadRequest(format!("'limit' is {limit}: use a whole number from 1 to {MAX_HISTORY}"))
+    })
+}
+
+/// The reason of a change; an empty one is none.
+pub(super) fn reason(text: Option<String>) -> Result<Option<String>, AdminError> {
+    let text = text.filter(|text| !text.is_empty());
+    if text.as_ref().is_some_and(|text| text.len() > MAX_REASON_BYTES) {
+        return Err(AdminError::BadRequest(format!("'reason' is longer than {MAX_REASON_BYTES} bytes")));
+    }
+    Ok(text)
+}
+
+/// Who asks, by their own word.
+pub(super) fn actor(text: &str) -> Result<String, AdminError> {
+    if text.is_empty() || text.len() > MAX_ACTOR_BYTES || text.chars().any(char::is_control) {
+        let accepted = format!("use 1 to {MAX_ACTOR_BYTES} bytes without control characters");
+        return Err(AdminError::BadRequest(format!("the actor '{}' is refused: {accepted}", shown(text))));
+    }
+    Ok(text.to_owned())
+}
+
+/// A refused text as it may be shown: short, and without control characters.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().take(64).flat_map(char::escape_debug).collect()
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn refused(error: IdError) -> AdminError {
+    AdminError::BadRequest(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn window_refuses_what_is_no_duration_above_zero() {
+        for bad in ["", "5", "0s", "-5m", "five minutes", "5 parsecs"] {
+            assert!(parse_window(bad).unwrap_err().contains("30s, 5m or 1h"), "{bad:?}");
+        }
+        assert_eq!(parse_window("1m30s"), Ok(Duration::from_secs(90)));
+    }
+
+    #[test]
+    fn history_limit_has_a_default_and_bounds() {
+        assert_eq!(history_limit(None).unwrap(), 100);
+        assert_eq!(history_limit(Some(10_000)).unwrap(), 10_000);
+        for bad in [0, 10_001, u64::MAX] {
+            assert!(history_limit(Some(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn reason_empty_is_none_and_long_is_refused() {
+        assert_eq!(reason(Some(String::new())).unwrap(), None);
+        assert!(reason(Some("x".repeat(4097))).is_err());
+    }
+
+    #[test]
+    fn actor_refuses_control_characters() {
+        for bad in ["", "a\nb", "\u{1b}[31m", &"x".repeat(129)] {
+            assert!(actor(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(actor("ada@example.org").unwrap(), "ada@example.org");
+    }
+}

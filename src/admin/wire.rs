@@ -1,0 +1,224 @@
+//! The JSON of the admin API: what REST answers and takes, and what the command line reads.
+//!
+//! These types mirror the domain on purpose: a rename inside must not change the contract.
+
+mod body;
+mod drift;
+
+pub use body::{ReasonBody, RepositoryIndexBody, SplitBody, VersionBody};
+pub use drift::{Bin, DriftReport, Feature, Measures};
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::{
+    domain,
+    registry::{self, VersionState},
+    release,
+};
+
+/// A percentage, which prints as `10` and not `10.0` when it is whole.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Deserialize)]
+#[serde(transparent)]
+pub struct Share(pub f64);
+
+impl Serialize for Share {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.fract() == 0.0 && (0.0..=100.0).contains(&self.0) {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole, from 0 to 100")]
+            serializer.serialize_u8(self.0 as u8)
+        } else {
+            serializer.serialize_f64(self.0)
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Split {
+    pub version: u64,
+    pub percent: Share,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Release {
+    pub generation: u64,
+    pub stable: Option<u64>,
+    pub previous: Option<u64>,
+    pub canary: Option<Split>,
+    pub shadow: Option<Split>,
+    pub labels: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VersionStatus {
+    pub version: u64,
+    pub state: String,
+    pub reason: Option<String>,
+    pub digest: Option<String>,
+    pub memory_bytes: Option<u64>,
+    /// RFC 3339, UTC.
+    pub loaded_at: Option<String>,
+    pub requests: u64,
+    pub monitored: bool,
+    /// The share of unpinned requests that the release gives this version; absent for the
+    /// versions that it gives none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic_percent: Option<Share>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelStatus {
+    pub model: String,
+    pub release: Release,
+    pub versions: Vec<VersionStatus>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelList {
+    pub models: Vec<ModelStatus>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    pub sequence: u64,
+    /// RFC 3339, UTC.
+    pub at: String,
+    pub actor: String,
+    pub operation: String,
+    pub from: Release,
+    pub to: Release,
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    pub model: String,
+    /// Newest first.
+    pub entries: Vec<HistoryEntry>,
+}
+
+/// An error, on every plane.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    pub error: String,
+}
+
+/// An entry of Triton's repository index. Triton writes versions as text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RepositoryEntry {
+    pub name: String,
+    pub version: String,
+    /// Triton's words: `READY`, `LOADING`, `UNLOADING` or `UNAVAILABLE`.
+    pub state: String,
+    pub reason: String,
+}
+
+impl From<release::Split> for Split {
+    fn from(split: release::Split) -> Self {
+        Self { version: split.version.get(), percent: Share(split.percent.get()) }
+    }
+}
+
+impl From<&release::Release> for Release {
+    fn from(release: &release::Release) -> Self {
+        Self {
+            generation: release.generation,
+            stable: release.stable.map(domain::Version::get),
+            previous: release.previous.map(domain::Version::get),
+            canary: release.canary.map(Split::from),
+            shadow: release.shadow.map(Split::from),
+            labels: release.labels.iter().map(|(label, version)| (label.to_string(), version.get())).collect(),
+        }
+    }
+}
+
+impl From<&registry::VersionStatus> for VersionStatus {
+    fn from(status: &registry::VersionStatus) -> Self {
+        Self {
+            version: status.version.get(),
+            state: status.state.as_str().to_owned(),
+            reason: status.reason.clone(),
+            digest: status.digest.clone(),
+            memory_bytes: status.memory_bytes,
+            loaded_at: status.loaded_at.map(timestamp),
+            requests: status.requests,
+            monitored: status.monitored,
+            traffic_percent: None,
+        }
+    }
+}
+
+impl From<&registry::ModelStatus> for ModelStatus {
+    fn from(status: &registry::ModelStatus) -> Self {
+        let with_traffic = |version: &registry::VersionStatus| VersionStatus {
+            traffic_percent: traffic_percent(&status.release, version.version),
+            ..VersionStatus::from(version)
+        };
+        Self {
+            model: status.name.to_string(),
+            release: Release::from(&status.release),
+            versions: status.versions.iter().map(with_traffic).collect(),
+        }
+    }
+}
+
+impl From<&registry::HistoryEntry> for HistoryEntry {
+    fn from(entry: &registry::HistoryEntry) -> Self {
+        Self {
+            sequence: entry.sequence,
+            at: timestamp(entry.at),
+            actor: entry.actor.clone(),
+            operation: entry.operation.clone(),
+            from: Release::from(&entry.from),
+            to: Release::from(&entry.to),
+            reason: entry.reason.clone(),
+        }
+    }
+}
+
+/// Triton's index of all versions, or of the ready ones.
+#[must_use]
+pub fn repository_index(models: &[registry::ModelStatus], only_ready: bool) -> Vec<RepositoryEntry> {
+    let versions = models.iter().flat_map(|model| model.versions.iter().map(move |version| (&model.name, version)));
+    versions
+        .filter(|(_, version)| !only_ready || version.state == VersionState::Ready)
+        .map(|(name, version)| RepositoryEntry {
+            name: name.to_string(),
+            version: version.version.to_string(),
+            state: triton_state(version.state).to_owned(),
+            reason: version.reason.clone().unwrap_or_default(),
+        })
+        .collect()
+}
+
+/// RFC 3339 in UTC, to the millisecond. A time that the format cannot say is moved into its range.
+pub(crate) fn timestamp(at: SystemTime) -> String {
+    /// 9999-12-31T23:59:59Z
+    const LAST: Duration = Duration::from_secs(253_402_300_799);
+    let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + since_epoch.min(LAST)).to_string()
+}
+
+fn traffic_percent(release: &release::Release, version: domain::Version) -> Option<Share> {
+    let canary = release.canary.map_or(0.0, |split| split.percent.get());
+    if release.stable == Some(version) {
+        return Some(Share(100.0 - canary));
+    }
+    release.canary.filter(|split| split.version == version).map(|_| Share(canary))
+}
+
+fn triton_state(state: VersionState) -> &'static str {
+    match state {
+        VersionState::Ready => "READY",
+        VersionState::Loading => "LOADING",
+        VersionState::Draining => "UNLOADING",
+        VersionState::Discovered | VersionState::Unloaded | VersionState::Failed => "UNAVAILABLE",
+    }
+}
+
+#[cfg(test)]
+mod tests;

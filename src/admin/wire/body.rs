@@ -1,0 +1,71 @@
+//! The bodies that changes are asked with. Unknown fields are refused: a misspelt `percent`
+//! must not become a release.
+
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use serde_json::Value;
+
+use super::Share;
+
+/// For a promotion or a label.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VersionBody {
+    #[serde(deserialize_with = "version")]
+    pub version: u64,
+    #[serde(default, deserialize_with = "reason", skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// For a canary or a shadow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitBody {
+    #[serde(deserialize_with = "version")]
+    pub version: u64,
+    #[serde(deserialize_with = "percent")]
+    pub percent: Share,
+    #[serde(default, deserialize_with = "reason", skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// For all that names its object in the path: rollback, load, unload, and every DELETE.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReasonBody {
+    #[serde(default, deserialize_with = "reason", skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Triton's filter of its repository index.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepositoryIndexBody {
+    #[serde(default)]
+    pub ready: bool,
+}
+
+// serde's own messages do not name the field that has the wrong type; these do.
+
+fn version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    value.as_u64().filter(|number| *number > 0).ok_or_else(|| wrong("version", &value, "a whole number from 1"))
+}
+
+fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Share, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    let percent = value.as_f64().filter(|percent| (0.0..=100.0).contains(percent));
+    percent.map(Share).ok_or_else(|| wrong("percent", &value, "a number from 0 to 100"))
+}
+
+fn reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text)),
+        other => Err(wrong("reason", &other, "a text")),
+    }
+}
+
+fn wrong<E: Error>(field: &str, value: &Value, accepted: &str) -> E {
+    let shown: String = value.to_string().chars().take(64).collect();
+    E::custom(format_args!("'{field}' is {shown}: use {accepted}"))
+}

@@ -1,0 +1,194 @@
+//! The JSON of the contract, written out by hand.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::*;
+use crate::{domain::Percent, monitor};
+
+fn v(number: u64) -> domain::Version {
+    domain::Version::new(number).unwrap()
+}
+
+fn split(version: u64, percent: f64) -> release::Split {
+    release::Split { version: v(version), percent: Percent::new(percent).unwrap() }
+}
+
+fn release() -> release::Release {
+    release::Release {
+        generation: 7,
+        stable: Some(v(3)),
+        previous: Some(v(2)),
+        canary: Some(split(4, 10.0)),
+        shadow: Some(split(5, 2.5)),
+        labels: [("champion".parse().unwrap(), v(3))].into(),
+    }
+}
+
+fn version(number: u64, state: VersionState) -> registry::VersionStatus {
+    registry::VersionStatus {
+        version: v(number),
+        state,
+        reason: None,
+        digest: Some("sha256:ab".to_owned()),
+        memory_bytes: Some(1024),
+        loaded_at: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123)),
+        requests: 12,
+        monitored: true,
+    }
+}
+
+fn failed(number: u64) -> registry::VersionStatus {
+    registry::VersionStatus {
+        reason: Some("model.onnx is no ONNX model".to_owned()),
+        digest: None,
+        memory_bytes: None,
+        loaded_at: None,
+        requests: 0,
+        monitored: false,
+        ..version(number, VersionState::Failed)
+    }
+}
+
+#[test]
+fn release_prints_as_the_contract_says() {
+    assert_eq!(
+        serde_json::to_string(&Release::from(&release())).unwrap(),
+        r#"{"generation":7,"stable":3,"previous":2,"canary":{"version":4,"percent":10},"#.to_owned()
+            + r#""shadow":{"version":5,"percent":2.5},"labels":{"champion":3}}"#
+    );
+}
+
+#[test]
+fn release_never_made_prints_null_for_what_it_has_not() {
+    assert_eq!(
+        serde_json::to_string(&Release::from(&release::Release::default())).unwrap(),
+        r#"{"generation":0,"stable":null,"previous":null,"canary":null,"shadow":null,"labels":{}}"#
+    );
+}
+
+#[test]
+fn model_prints_its_release_and_versions() {
+    let status = registry::ModelStatus {
+        name: "fraud".parse().unwrap(),
+        release: release::Release { shadow: None, labels: BTreeMap::new(), ..release() },
+        versions: vec![version(3, VersionState::Ready), failed(6)],
+    };
+    let expected = json!({
+        "model": "fraud",
+        "release": {
+            "generation": 7, "stable": 3, "previous": 2,
+            "canary": {"version": 4, "percent": 10}, "shadow": null, "labels": {},
+        },
+        "versions": [
+            {
+                "version": 3, "state": "ready", "reason": null, "digest": "sha256:ab", "memory_bytes": 1024,
+                "loaded_at": "2023-11-14T22:13:20.123Z", "requests": 12, "monitored": true, "traffic_percent": 90,
+            },
+            {
+                "version": 6, "state": "failed", "reason": "model.onnx is no ONNX model", "digest": null,
+                "memory_bytes": null, "loaded_at": null, "requests": 0, "monitored": false,
+            },
+        ],
+    });
+    let list = ModelList { models: vec![ModelStatus::from(&status)] };
+    assert_eq!(serde_json::to_value(&list).unwrap(), json!({ "models": [expected] }));
+}
+
+#[test]
+fn traffic_percent_is_what_the_release_gives() {
+    let shares = [3, 4, 2, 5].map(|number| traffic_percent(&release(), v(number)));
+    assert_eq!(shares, [Some(Share(90.0)), Some(Share(10.0)), None, None]);
+}
+
+#[test]
+fn history_entry_prints_both_releases() {
+    let entry = registry::HistoryEntry {
+        sequence: 9,
+        at: SystemTime::UNIX_EPOCH,
+        actor: "ada".to_owned(),
+        operation: "promote".to_owned(),
+        from: release::Release::default(),
+        to: release::Release { generation: 1, stable: Some(v(1)), ..Default::default() },
+        reason: None,
+    };
+    let history = History { model: "fraud".to_owned(), entries: vec![HistoryEntry::from(&entry)] };
+    let bare = json!({"generation": 0, "stable": null, "previous": null, "canary": null, "shadow": null, "labels": {}});
+    let one = json!({"generation": 1, "stable": 1, "previous": null, "canary": null, "shadow": null, "labels": {}});
+    assert_eq!(
+        serde_json::to_value(&history).unwrap(),
+        json!({"model": "fraud", "entries": [{
+            "sequence": 9, "at": "1970-01-01T00:00:00.000Z", "actor": "ada", "operation": "promote",
+            "from": bare, "to": one, "reason": null,
+        }]})
+    );
+}
+
+#[test]
+fn drift_prints_as_the_contract_says() {
+    let report = monitor::DriftReport {
+        model: "fraud".parse().unwrap(),
+        version: v(1),
+        window: Duration::from_mins(5),
+        rows: 100,
+        state: monitor::DriftState::Drift,
+        features: vec![monitor::FeatureReport {
+            tensor: "input".to_owned(),
+            feature: "age".to_owned(),
+            kind: monitor::FeatureKind::Numeric,
+            rows: 100,
+            missing: 1,
+            state: monitor::DriftState::Drift,
+            threshold: 0.25,
+            measures: monitor::Measures {
+                psi: Some(0.5),
+                psi_corrected: Some(0.4),
+                wasserstein: Some(f64::INFINITY),
+                ..Default::default()
+            },
+            bins: vec![monitor::BinCount { bin: "below".to_owned(), reference: 0, live: 3 }],
+        }],
+    };
+    let expected = json!({
+        "model": "fraud", "version": 1, "window": "5m", "rows": 100, "state": "drift",
+        "features": [{
+            "tensor": "input", "feature": "age", "kind": "numeric", "rows": 100, "missing": 1, "state": "drift",
+            "threshold": 0.25,
+            "measures": {
+                "psi": 0.5, "psi_corrected": 0.4, "jensen_shannon": null, "hellinger": null,
+                "kolmogorov_smirnov": null, "wasserstein": null, "chi_square": null, "p_value": null,
+                "total_variation": null,
+            },
+            "bins": [{"bin": "below", "reference": 0, "live": 3}],
+        }],
+    });
+    let printed = DriftReport::from(&report);
+    assert_eq!(serde_json::to_value(&printed).unwrap(), expected);
+    assert_eq!(serde_json::from_value::<DriftReport>(expected).unwrap(), printed);
+}
+
+#[test]
+fn repository_index_speaks_tritons_words() {
+    let status = registry::ModelStatus {
+        name: "fraud".parse().unwrap(),
+        release: release(),
+        versions: vec![version(3, VersionState::Ready), failed(6)],
+    };
+    assert_eq!(
+        serde_json::to_value(repository_index(std::slice::from_ref(&status), false)).unwrap(),
+        json!([
+            {"name": "fraud", "version": "3", "state": "READY", "reason": ""},
+            {"name": "fraud", "version": "6", "state": "UNAVAILABLE", "reason": "model.onnx is no ONNX model"},
+        ])
+    );
+    assert_eq!(repository_index(&[status], true).len(), 1);
+}
+
+#[test]
+fn timestamp_outside_the_format_is_moved_into_it() {
+    let long_ago = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+    assert_eq!(timestamp(long_ago), "1970-01-01T00:00:00.000Z");
+    let far = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 40);
+    assert_eq!(timestamp(far), "9999-12-31T23:59:59.000Z");
+}

@@ -1,0 +1,193 @@
+//! A client of the admin API over REST.
+
+use std::{fmt::Display, io::ErrorKind, net::IpAddr, time::Duration};
+
+use http::{
+    Method, Request, Uri,
+    header::{AUTHORIZATION, CONTENT_TYPE, IF_MATCH},
+};
+use serde::Serialize;
+use ureq::{Agent, Timeout};
+
+use super::operator::{ChangeArgs, GatewayArgs};
+use crate::admin::wire::ErrorBody;
+
+/// A drift report of thousands of features fits.
+const MAX_ANSWER_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Why the gateway did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    #[error("cannot reach the gateway at {0}: is `tidegate serve` running?")]
+    Unreachable(String),
+    #[error("the request to the gateway at {url} failed: {cause}")]
+    Failed {
+        url: String,
+        #[source]
+        cause: Box<ureq::Error>,
+    },
+    /// In the gateway's own words.
+    #[error("{0}")]
+    Refused(String),
+    #[error("{url} answered {status}, and not as tidegate's admin plane does: is the address right?")]
+    Foreign { url: String, status: u16 },
+    #[error("the gateway's answer cannot be read: {0}")]
+    Unreadable(#[source] serde_json::Error),
+}
+
+/// One request of the admin API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Call {
+    method: Method,
+    path: String,
+    query: Vec<(&'static str, String)>,
+    headers: Vec<(&'static str, String)>,
+    body: Option<String>,
+}
+
+impl Call {
+    pub(super) fn new(method: Method, path: impl Into<String>) -> Self {
+        Self { method, path: path.into(), query: Vec::new(), headers: Vec::new(), body: None }
+    }
+
+    pub(super) fn get(path: impl Into<String>) -> Self {
+        Self::new(Method::GET, path)
+    }
+
+    pub(super) fn query(mut self, name: &'static str, value: impl Display) -> Self {
+        self.query.push((name, value.to_string()));
+        self
+    }
+
+    pub(super) fn json(mut self, body: &impl Serialize) -> Self {
+        self.headers.push((CONTENT_TYPE.as_str(), "application/json".to_owned()));
+        self.body = Some(serde_json::to_string(body).expect("bodies have text keys and no failing serializer"));
+        self
+    }
+
+    pub(super) fn options(mut self, options: &ChangeArgs) -> Self {
+        if options.dry_run {
+            self = self.query("dry_run", true);
+        }
+        if let Some(reason) = &options.reason {
+            self = self.query("reason", reason);
+        }
+        if let Some(generation) = options.if_generation {
+            self.headers.push((IF_MATCH.as_str(), format!("\"{generation}\"")));
+        }
+        // A name that no header can carry is left out: the gateway then notes the address.
+        let carried = |name: &&String| !name.is_empty() && name.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        if let Some(actor) = options.actor.as_ref().filter(carried) {
+            self.headers.push(("tidegate-actor", actor.clone()));
+        }
+        self
+    }
+
+    fn url(&self, base: &str) -> String {
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.query).finish();
+        let mark = if query.is_empty() { "" } else { "?" };
+        format!("{base}{}{mark}{query}", self.path)
+    }
+}
+
+/// Asks one gateway.
+pub(super) struct Client {
+    agent: Agent,
+    base: String,
+    token: Option<String>,
+}
+
+impl Client {
+    pub(super) fn new(gateway: &GatewayArgs) -> Self {
+        let base = gateway.admin_url.as_str().to_owned();
+        let mut config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            // A load may take minutes; only the connection must not.
+            .timeout_connect(Some(Duration::from_secs(5)));
+        if is_local(&base) {
+            config = config.proxy(None);
+        }
+        Self { agent: config.build().into(), base, token: gateway.token.clone() }
+    }
+
+    /// The text of a successful answer.
+    pub(super) fn call(&self, call: &Call) -> Result<String, ClientError> {
+        let failed = |cause| self.failure(cause);
+        let mut request = Request::builder().method(&call.method).uri(call.url(&self.base));
+        for (name, value) in &call.headers {
+            request = request.header(*name, value);
+        }
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request.body(call.body.clone().unwrap_or_default()).map_err(|error| failed(error.into()))?;
+        let mut response = self.agent.run(request).map_err(failed)?;
+        let status = response.status();
+        let text = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_string().map_err(failed)?;
+        if status.is_success() {
+            return Ok(text);
+        }
+        Err(match serde_json::from_str(&text) {
+            Ok(ErrorBody { error }) => ClientError::Refused(error),
+            Err(_) => ClientError::Foreign { url: self.base.clone(), status: status.as_u16() },
+        })
+    }
+
+    fn failure(&self, cause: ureq::Error) -> ClientError {
+        let unreachable = match &cause {
+            ureq::Error::Io(error) => matches!(
+                error.kind(),
+                ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable
+            ),
+            ureq::Error::HostNotFound | ureq::Error::ConnectionFailed | ureq::Error::Timeout(Timeout::Connect) => true,
+            _ => false,
+        };
+        let url = self.base.clone();
+        if unreachable { ClientError::Unreachable(url) } else { ClientError::Failed { url, cause: Box::new(cause) } }
+    }
+}
+
+/// A gateway on this machine is never behind the proxy that the environment names.
+fn is_local(base: &str) -> bool {
+    let url: Uri = base.parse().unwrap_or_default();
+    let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn call_writes_options_into_query_and_headers() {
+        let options = ChangeArgs {
+            dry_run: true,
+            if_generation: Some(7),
+            reason: Some("p99 & more".to_owned()),
+            actor: Some("ada".to_owned()),
+        };
+        let call = Call::new(Method::POST, "/admin/v1/models/fraud/rollback").options(&options);
+        assert_eq!(
+            call.url("http://g:1"),
+            "http://g:1/admin/v1/models/fraud/rollback?dry_run=true&reason=p99+%26+more"
+        );
+        assert_eq!(call.headers, [("if-match", "\"7\"".to_owned()), ("tidegate-actor", "ada".to_owned())]);
+    }
+
+    #[test]
+    fn actor_that_no_header_can_carry_is_left_out() {
+        for actor in ["", "zoë", "a\nb"] {
+            let options = ChangeArgs { actor: Some(actor.to_owned()), ..ChangeArgs::default() };
+            assert!(Call::get("/").options(&options).headers.is_empty(), "{actor:?}");
+        }
+    }
+
+    #[test]
+    fn proxy_is_not_for_this_machine() {
+        for local in ["http://127.0.0.1:8003", "http://localhost:8003", "http://[::1]:8003"] {
+            assert!(is_local(local), "{local}");
+        }
+        assert!(!is_local("http://gateway.example:8003"));
+    }
+}

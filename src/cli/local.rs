@@ -1,0 +1,109 @@
+//! The arguments of the commands that need no running gateway.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::Output;
+
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub config: ConfigFlags,
+
+    /// Write the bound addresses to this file, as JSON, once the gateway listens.
+    #[arg(long, value_name = "FILE")]
+    pub addresses_file: Option<PathBuf>,
+}
+
+/// The flags that win over the configuration file and the environment.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ConfigFlags {
+    /// The configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// The model repository.
+    #[arg(long, value_name = "DIR")]
+    pub models: Option<PathBuf>,
+
+    /// Where releases and their history are kept.
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+
+    /// Where inference over HTTP listens; port 0 picks a free one.
+    #[arg(long, value_name = "ADDRESS")]
+    pub http: Option<SocketAddr>,
+
+    /// Where inference over gRPC listens.
+    #[arg(long, value_name = "ADDRESS")]
+    pub grpc: Option<SocketAddr>,
+
+    /// Where metrics and health listen.
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics: Option<SocketAddr>,
+
+    /// Where the admin plane listens.
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin: Option<SocketAddr>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    /// Model version directories, model repositories or configuration files.
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+
+    /// How to print the report.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Output,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ProfileArgs {
+    /// The directory of the model version, such as models/fraud/4.
+    #[arg(value_name = "MODEL_VERSION_DIR")]
+    pub version_dir: PathBuf,
+
+    /// The reference data: a .parquet or .csv file with a column for each feature.
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+
+    /// Where the profile goes [default: profile.json in the version's directory].
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum ConfigCommand {
+    /// Print the effective configuration: defaults, file, environment and flags together.
+    #[command(after_help = "Examples:
+  tidegate config show
+  tidegate config show --config tidegate.toml --output json")]
+    Show(Box<ConfigShowArgs>),
+
+    /// Print the JSON Schema of the configuration file.
+    #[command(after_help = "Examples:
+  tidegate config schema > tidegate.schema.json")]
+    Schema,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ConfigShowArgs {
+    #[command(flatten)]
+    pub flags: ConfigFlags,
+
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: ConfigFormat,
+}
+
+/// How a configuration is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ConfigFormat {
+    /// As the configuration file is written. `table`, as other commands call it, is this too.
+    #[default]
+    #[value(alias = "table")]
+    Toml,
+    Json,
+}

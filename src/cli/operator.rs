@@ -1,0 +1,254 @@
+//! The operator commands: they ask the admin API over REST and print what it answers.
+
+mod args;
+
+pub use args::{
+    AdminUrl, ChangeArgs, DriftArgs, GatewayArgs, HistoryArgs, LabelArgs, ModelsArgs, RollbackArgs, SplitArgs,
+    StatusArgs, VersionArgs,
+};
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use http::Method;
+use serde::de::DeserializeOwned;
+
+use super::{
+    Output,
+    client::{Call, Client, ClientError},
+    output::{Look, complain, print},
+    view,
+};
+use crate::{
+    admin::wire::{
+        DriftReport, History, ModelList, ModelStatus, Release, Share, SplitBody, VersionBody, VersionStatus,
+    },
+    domain::ModelName,
+};
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum OperatorCommand {
+    /// List the models, what serves each of them, and which versions are ready.
+    #[command(after_help = "Examples:
+  tidegate models
+  tidegate models --output json | jq -r '.models[].model'")]
+    Models(ModelsArgs),
+
+    /// Show the release and the versions of a model.
+    #[command(after_help = "Examples:
+  tidegate status fraud
+  tidegate status fraud --output json | jq .release.generation")]
+    Status(StatusArgs),
+
+    /// Load a version that is on disk; wait until it is ready or has failed.
+    #[command(after_help = "Examples:
+  tidegate load fraud 4")]
+    Load(VersionArgs),
+
+    /// Drain and drop a version that the release does not use.
+    #[command(after_help = "Examples:
+  tidegate unload fraud 2")]
+    Unload(VersionArgs),
+
+    /// Make a version the stable one; the old stable becomes the rollback target.
+    #[command(after_help = "Examples:
+  tidegate promote fraud 4 --reason \"better recall on card fraud\"
+  tidegate promote fraud 4 --dry-run
+  tidegate promote fraud 4 --if-generation 7")]
+    Promote(VersionArgs),
+
+    /// Go back to the previous stable version.
+    #[command(after_help = "Examples:
+  tidegate rollback fraud --reason \"false alarms doubled\"")]
+    Rollback(RollbackArgs),
+
+    /// Give a version a percentage of the requests, or end that.
+    #[command(after_help = "Examples:
+  tidegate canary fraud --version 4 --percent 10
+  tidegate canary fraud --clear")]
+    Canary(SplitArgs),
+
+    /// Give a version copies of a percentage of the requests, or end that; its answers are only counted.
+    #[command(after_help = "Examples:
+  tidegate shadow fraud --version 4 --percent 100
+  tidegate shadow fraud --clear")]
+    Shadow(SplitArgs),
+
+    /// Let a label stand for a version, or remove it.
+    #[command(after_help = "Examples:
+  tidegate label fraud champion --version 3
+  tidegate label fraud champion --clear")]
+    Label(LabelArgs),
+
+    /// Show who changed the release of a model, when, what and why.
+    #[command(after_help = "Examples:
+  tidegate history fraud
+  tidegate history fraud --limit 100 --output json")]
+    History(HistoryArgs),
+
+    /// Show how far the live requests of a model are from its reference data.
+    #[command(after_help = "Examples:
+  tidegate drift fraud
+  tidegate drift fraud --version 4 --window 5m
+  tidegate drift fraud --output json | jq -r '.features[] | select(.state == \"drift\").feature'")]
+    Drift(DriftArgs),
+}
+
+/// Runs an operator command and prints its answer.
+#[must_use]
+pub fn run(command: &OperatorCommand) -> ExitCode {
+    match execute(command, Look::of_stdout()) {
+        Ok(answer) => {
+            let printed = print(answer.text.as_bytes());
+            answer.failure.map_or(printed, |failure| {
+                complain(&failure);
+                ExitCode::FAILURE
+            })
+        }
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What a command prints, and why it failed all the same.
+struct Answer {
+    text: String,
+    failure: Option<String>,
+}
+
+impl From<String> for Answer {
+    fn from(text: String) -> Self {
+        Self { text, failure: None }
+    }
+}
+
+fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError> {
+    match command {
+        OperatorCommand::Models(args) => {
+            let call = Call::get("/admin/v1/models");
+            show(&args.gateway, &call, |models: &ModelList| view::models(models, look))
+        }
+        OperatorCommand::Status(args) => {
+            let call = Call::get(model_path(&args.model));
+            show(&args.gateway, &call, |model: &ModelStatus| view::status(model, look))
+        }
+        OperatorCommand::Load(args) => versioned(args, "load", look),
+        OperatorCommand::Unload(args) => versioned(args, "unload", look),
+        OperatorCommand::Promote(args) => {
+            let body = VersionBody { version: args.version.get(), reason: None };
+            let call = Call::new(Method::POST, format!("{}/promote", model_path(&args.model))).json(&body);
+            change(&args.model, call, &args.change, &args.gateway, look)
+        }
+        OperatorCommand::Rollback(args) => {
+            let call = Call::new(Method::POST, format!("{}/rollback", model_path(&args.model)));
+            change(&args.model, call, &args.change, &args.gateway, look)
+        }
+        OperatorCommand::Canary(args) => split(args, "canary", look),
+        OperatorCommand::Shadow(args) => split(args, "shadow", look),
+        OperatorCommand::Label(args) => label(args, look),
+        OperatorCommand::History(args) => {
+            let call = Call::get(format!("{}/history", model_path(&args.model))).query("limit", args.limit);
+            show(&args.gateway, &call, |history: &History| view::history(history, look))
+        }
+        OperatorCommand::Drift(args) => {
+            let mut call = Call::get(format!("{}/drift", model_path(&args.model)));
+            if let Some(version) = args.version {
+                call = call.query("version", version);
+            }
+            if let Some(window) = args.window {
+                call = call.query("window", humantime::format_duration(window));
+            }
+            show(&args.gateway, &call, |report: &DriftReport| view::drift(report, look))
+        }
+    }
+}
+
+fn split(args: &SplitArgs, role: &str, look: Look) -> Result<Answer, ClientError> {
+    let path = format!("{}/{role}", model_path(&args.model));
+    let call = match args.version.zip(args.percent) {
+        Some((version, percent)) => {
+            let body = SplitBody { version: version.get(), percent: Share(percent.get()), reason: None };
+            Call::new(Method::PUT, path).json(&body)
+        }
+        // The command line takes `--clear` or both.
+        None => Call::new(Method::DELETE, path),
+    };
+    change(&args.model, call, &args.change, &args.gateway, look)
+}
+
+fn label(args: &LabelArgs, look: Look) -> Result<Answer, ClientError> {
+    let path = format!("{}/labels/{}", model_path(&args.model), args.label);
+    let call = match args.version {
+        Some(version) => Call::new(Method::PUT, path).json(&VersionBody { version: version.get(), reason: None }),
+        // The command line takes `--clear` or a version.
+        None => Call::new(Method::DELETE, path),
+    };
+    change(&args.model, call, &args.change, &args.gateway, look)
+}
+
+/// Makes a change of a release. For people, says what is different from before.
+fn change(
+    model: &ModelName,
+    call: Call,
+    options: &ChangeArgs,
+    gateway: &GatewayArgs,
+    look: Look,
+) -> Result<Answer, ClientError> {
+    let client = Client::new(gateway);
+    let call = call.options(options);
+    if gateway.output == Output::Json {
+        return Ok(line(client.call(&call)?).into());
+    }
+    let before: ModelStatus = read(&client.call(&Call::get(model_path(model)))?)?;
+    let after: Release = read(&client.call(&call)?)?;
+    Ok(view::change(model.as_str(), &before.release, &after, options.dry_run, look).into())
+}
+
+/// Loads or unloads a version. A version that failed to load is printed, and is a failure.
+fn versioned(args: &VersionArgs, operation: &str, look: Look) -> Result<Answer, ClientError> {
+    let path = format!("{}/versions/{}/{operation}", model_path(&args.model), args.version);
+    let call = Call::new(Method::POST, path).options(&args.change);
+    let text = Client::new(&args.gateway).call(&call)?;
+    let version: VersionStatus = read(&text)?;
+    let failure = (version.state == "failed" && operation == "load").then(|| {
+        let reason = version.reason.as_deref().unwrap_or("the gateway gave no reason");
+        format!("{} version {} failed: {reason}", args.model, args.version)
+    });
+    let text = match args.gateway.output {
+        Output::Json => line(text),
+        Output::Table => view::version(args.model.as_str(), &version, args.change.dry_run, look),
+    };
+    Ok(Answer { text, failure })
+}
+
+fn show<T: DeserializeOwned>(
+    gateway: &GatewayArgs,
+    call: &Call,
+    table: impl FnOnce(&T) -> String,
+) -> Result<Answer, ClientError> {
+    let text = Client::new(gateway).call(call)?;
+    Ok(match gateway.output {
+        Output::Json => line(text).into(),
+        Output::Table => table(&read(&text)?).into(),
+    })
+}
+
+fn read<T: DeserializeOwned>(text: &str) -> Result<T, ClientError> {
+    serde_json::from_str(text).map_err(ClientError::Unreadable)
+}
+
+fn line(mut text: String) -> String {
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+fn model_path(model: &ModelName) -> String {
+    format!("/admin/v1/models/{model}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+//! The arguments of the operator commands.
+
+use std::{str::FromStr, time::Duration};
+
+use clap::Args;
+
+use crate::{
+    admin::parse_window,
+    cli::Output,
+    domain::{Label, ModelName, Percent, Version},
+};
+
+/// The gateway to talk to, and how to print what it says.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Gateway and output")]
+pub struct GatewayArgs {
+    /// The admin plane of the gateway.
+    #[arg(long, env = "TIDEGATE_ADMIN_URL", default_value = "http://127.0.0.1:8003", value_name = "URL")]
+    pub admin_url: AdminUrl,
+
+    /// The token to show to the gateway.
+    #[arg(long, env = "TIDEGATE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub token: Option<String>,
+
+    /// How to print the answer.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Output,
+}
+
+/// How a change is to be made.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Change")]
+pub struct ChangeArgs {
+    /// Show what would be; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Refuse unless the release has this generation.
+    #[arg(long, value_name = "N")]
+    pub if_generation: Option<u64>,
+
+    /// Why, for the history.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+
+    /// Who, for the history.
+    #[arg(long, env = "USER", hide_env_values = true, value_name = "NAME")]
+    pub actor: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ModelsArgs {
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// The name of the model.
+    pub model: ModelName,
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+}
+
+/// For load, unload and promote.
+#[derive(Debug, Clone, Args)]
+pub struct VersionArgs {
+    /// The name of the model.
+    pub model: ModelName,
+    /// The number of the version.
+    pub version: Version,
+    #[command(flatten)]
+    pub change: ChangeArgs,
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct RollbackArgs {
+    /// The name of the model.
+    pub model: ModelName,
+    #[command(flatten)]
+    pub change: ChangeArgs,
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+}
+
+/// For canary and shadow: a version and its share, or `--clear`.
+#[derive(Debug, Clone, Args)]
+pub struct SplitArgs {
+    /// The name of the model.
+    pub model: ModelName,
+
+    /// The version that gets a share of the requests.
+    #[arg(long, value_name = "VERSION", required_unless_present = "clear", requires = "percent")]
+    pub version: Option<Version>,
+
+    /// Its share, from 0 to 100.
+    #[arg(long, value_name = "PERCENT", required_unless_present = "clear", requires = "version", value_parser = percent)]
+    pub percent: Option<Percent>,
+
+    /// End it.
+    #[arg(long, conflicts_with_all = ["version", "percent"])]
+    pub clear: bool,
+
+    #[command(flatten)]
+    pub change: ChangeArgs,
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct LabelArgs {
+    /// The name of the model.
+    pub model: ModelName,
+    /// The name of the label.
+    pub label: Label,
+
+    /// The version that the label stands for.
+    #[arg(long, value_name = "VERSION", required_unless_present = "clear")]
+    pub version: Option<Version>,
+
+    /// Remove the label.
+    #[arg(long, conflicts_with = "version")]
+    pub clear: bool,
+
+    #[command(flatten)]
+    pub change: ChangeArgs,
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct HistoryArgs {
+    /// The name of the model.
+    pub model: ModelName,
+
+    /// How many entries, the newest first.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub limit: u64,
+
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DriftArgs {
+    /// The name of the model.
+    pub model: ModelName,
+
+    /// The version to look at [default: the stable one].
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<Version>,
+
+    /// How far to look back, such as 5m [default: the configured window].
+    #[arg(long, value_name = "DURATION", value_parser = parse_window)]
+    pub window: Option<Duration>,
+
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+}
+
+/// Where the admin plane is: `http://HOST:PORT`, without a slash at the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminUrl(String);
+
+impl AdminUrl {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AdminUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "use http://HOST:PORT".to_owned();
+        let url: http::Uri = text.parse().map_err(|_| wrong())?;
+        match url.scheme_str() {
+            Some("http") if url.host().is_some_and(|host| !host.is_empty()) && url.query().is_none() => {
+                Ok(Self(text.trim_end_matches('/').to_owned()))
+            }
+            Some("https") => Err("tidegate speaks plain http here: use http://HOST:PORT".to_owned()),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+fn percent(text: &str) -> Result<Percent, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse().map_err(|_| "use a number from 0 to 100".to_owned())?;
+    Percent::new(number).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn admin_url_is_plain_http_without_a_slash_at_the_end() {
+        let url: AdminUrl = "http://gateway:8003/".parse().unwrap();
+        assert_eq!(url.as_str(), "http://gateway:8003");
+        for bad in ["", "gateway:8003", "127.0.0.1", "ftp://gateway", "http://", "http://gateway/?a=1"] {
+            assert!(bad.parse::<AdminUrl>().is_err(), "{bad:?}");
+        }
+        assert!("https://gateway".parse::<AdminUrl>().unwrap_err().contains("plain http"));
+    }
+}

@@ -1,0 +1,148 @@
+//! Operator commands against a small HTTP server that answers from a script.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    thread::JoinHandle,
+};
+
+use clap::Parser;
+
+use super::*;
+use crate::cli::{Cli, Command};
+
+const PIPE: Look = Look { colours: false };
+const RELEASE: &str = r#"{"generation":2,"stable":2,"previous":1,"canary":null,"shadow":null,"labels":{}}"#;
+const MODEL: &str = r#"{"model":"fraud","release":{"generation":1,"stable":1,"previous":null,"canary":null,
+    "shadow":null,"labels":{}},"versions":[]}"#;
+
+/// Answers one request after another and hands back what was asked: head lines in lower case, then the body.
+fn gateway(answers: Vec<(u16, &'static str)>) -> (String, JoinHandle<Vec<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        answers.into_iter().map(|(status, body)| exchange(&listener, status, body)).collect()
+    });
+    (url, server)
+}
+
+fn exchange(listener: &TcpListener, status: u16, answer: &str) -> Vec<String> {
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut lines: Vec<String> = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        if line.trim().is_empty() {
+            break;
+        }
+        lines.push(line.trim().to_owned());
+    }
+    let length = lines.iter().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    reader.read_exact(&mut body).unwrap();
+    lines.push(String::from_utf8(body).unwrap());
+    let length = answer.len();
+    write!(stream, "HTTP/1.1 {status} X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{answer}").unwrap();
+    lines
+}
+
+fn run_line(line: &str, url: &str) -> Result<Answer, ClientError> {
+    let words = line.split_whitespace().chain(["--admin-url", url]);
+    match Cli::try_parse_from(words).unwrap().command {
+        Command::Operator(command) => execute(&command, PIPE),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn promote_prints_what_changed() {
+    let (url, server) = gateway(vec![(200, MODEL), (200, RELEASE)]);
+    let line = "tidegate promote fraud 2 --reason why --if-generation 1 --token secret --actor ada";
+    let answer = run_line(line, &url).unwrap();
+    assert!(answer.text.starts_with("fraud: changed stable 1 → 2, previous - → 1\n"), "{}", answer.text);
+    let asked = server.join().unwrap();
+    assert_eq!(asked[0][0], "GET /admin/v1/models/fraud HTTP/1.1");
+    assert_eq!(asked[1][0], "POST /admin/v1/models/fraud/promote?reason=why HTTP/1.1");
+    assert_eq!(asked[1].last().unwrap(), r#"{"version":2}"#);
+    for header in ["if-match: \"1\"", "authorization: Bearer secret", "tidegate-actor: ada"] {
+        assert!(asked[1].iter().any(|line| line == header), "{header}: {:?}", asked[1]);
+    }
+}
+
+#[test]
+fn json_output_is_the_gateways_own() {
+    let (url, server) = gateway(vec![(200, RELEASE)]);
+    let answer = run_line("tidegate rollback fraud --dry-run --output json", &url).unwrap();
+    assert_eq!(answer.text, format!("{RELEASE}\n"));
+    assert_eq!(server.join().unwrap()[0][0], "POST /admin/v1/models/fraud/rollback?dry_run=true HTTP/1.1");
+}
+
+#[test]
+fn split_and_label_are_put_or_deleted() {
+    for (line, request, body) in [
+        ("canary fraud --version 2 --percent 10", "PUT /admin/v1/models/fraud/canary", r#"{"version":2,"percent":10}"#),
+        ("canary fraud --clear", "DELETE /admin/v1/models/fraud/canary", ""),
+        (
+            "shadow fraud --version 2 --percent 0.5",
+            "PUT /admin/v1/models/fraud/shadow",
+            r#"{"version":2,"percent":0.5}"#,
+        ),
+        ("shadow fraud --clear", "DELETE /admin/v1/models/fraud/shadow", ""),
+        ("label fraud champion --version 2", "PUT /admin/v1/models/fraud/labels/champion", r#"{"version":2}"#),
+        ("label fraud champion --clear", "DELETE /admin/v1/models/fraud/labels/champion", ""),
+    ] {
+        let (url, server) = gateway(vec![(200, RELEASE)]);
+        run_line(&format!("tidegate {line} --output json"), &url).unwrap();
+        let asked = server.join().unwrap();
+        assert_eq!(asked[0][0], format!("{request} HTTP/1.1"));
+        assert_eq!(asked[0].last().unwrap(), body, "{line}");
+    }
+}
+
+#[test]
+fn drift_asks_for_the_version_and_window() {
+    let report = r#"{"model":"fraud","version":2,"window":"5m","rows":0,"state":"ok","features":[]}"#;
+    let (url, server) = gateway(vec![(200, report)]);
+    let answer = run_line("tidegate drift fraud --version 2 --window 1m30s", &url).unwrap();
+    assert!(answer.text.starts_with("fraud version 2: ok, 0 of 0 features drifted"), "{}", answer.text);
+    assert_eq!(server.join().unwrap()[0][0], "GET /admin/v1/models/fraud/drift?version=2&window=1m+30s HTTP/1.1");
+}
+
+#[test]
+fn load_that_failed_is_printed_and_is_a_failure() {
+    let version = r#"{"version":3,"state":"failed","reason":"torn","digest":null,"memory_bytes":null,
+        "loaded_at":null,"requests":0,"monitored":false}"#;
+    let (url, server) = gateway(vec![(200, version)]);
+    let answer = run_line("tidegate load fraud 3", &url).unwrap();
+    assert_eq!(answer.failure.as_deref(), Some("fraud version 3 failed: torn"));
+    assert!(answer.text.starts_with("fraud: version 3 is failed\n"), "{}", answer.text);
+    assert_eq!(server.join().unwrap()[0][0], "POST /admin/v1/models/fraud/versions/3/load HTTP/1.1");
+}
+
+#[test]
+fn refusal_is_told_in_the_gateways_words() {
+    let (url, server) = gateway(vec![(404, r#"{"error":"there is no model 'fraud'"}"#)]);
+    let error = run_line("tidegate status fraud", &url).map(|answer| answer.text).unwrap_err();
+    assert_eq!(error.to_string(), "there is no model 'fraud'");
+    server.join().unwrap();
+}
+
+#[test]
+fn answer_of_another_server_is_told_apart() {
+    let (url, server) = gateway(vec![(502, "<html>bad gateway</html>"), (200, "<html>hello</html>")]);
+    let error = run_line("tidegate models", &url).map(|answer| answer.text).unwrap_err();
+    assert!(error.to_string().contains("answered 502"), "{error}");
+    let error = run_line("tidegate models", &url).map(|answer| answer.text).unwrap_err();
+    assert!(matches!(error, ClientError::Unreadable(_)), "{error}");
+    server.join().unwrap();
+}
+
+#[test]
+fn gateway_that_does_not_run_is_named_in_one_line() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let error = run_line("tidegate models", &url).map(|answer| answer.text).unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot reach the gateway at {url}: is `tidegate serve` running?"));
+}

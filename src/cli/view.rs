@@ -1,0 +1,187 @@
+//! What operator commands show to people.
+
+mod drift;
+mod table;
+
+pub(super) use drift::drift;
+
+use comfy_table::{Cell, Color};
+
+use super::output::{Look, printable};
+use crate::admin::wire::{History, ModelList, ModelStatus, Release, Split, VersionStatus};
+use table::Table;
+
+pub(super) fn models(list: &ModelList, look: Look) -> String {
+    let headers = ["MODEL", "STABLE", "CANARY", "SHADOW", "PREVIOUS", "READY VERSIONS", "FAILED"];
+    let mut table = Table::new(&headers, look);
+    for model in &list.models {
+        let release = &model.release;
+        table.row([
+            Cell::new(printable(&model.model)),
+            Cell::new(version_or_none(release.stable)),
+            Cell::new(split_or_none(release.canary.as_ref())),
+            Cell::new(split_or_none(release.shadow.as_ref())),
+            Cell::new(version_or_none(release.previous)),
+            Cell::new(versions_in(model, "ready")),
+            table.coloured(&versions_in(model, "failed"), Some(Color::Red)),
+        ]);
+    }
+    table.text()
+}
+
+pub(super) fn status(model: &ModelStatus, look: Look) -> String {
+    format!("{}\n\n{}", release_line(&model.model, &model.release), versions(&model.versions, look))
+}
+
+/// What a load or an unload came to.
+pub(super) fn version(model: &str, version: &VersionStatus, dry_run: bool, look: Look) -> String {
+    let note = if dry_run { " (dry run: nothing changed)" } else { "" };
+    let head = format!("{model}: version {} is {}{note}", version.version, printable(&version.state));
+    format!("{head}\n\n{}", versions(std::slice::from_ref(version), look))
+}
+
+/// What a change came to: the difference in one line, and the release.
+pub(super) fn change(model: &str, before: &Release, after: &Release, dry_run: bool, look: Look) -> String {
+    let difference = match (difference(before, after), dry_run) {
+        (None, _) => "nothing to change".to_owned(),
+        (Some(difference), true) => format!("dry run, would change {difference}"),
+        (Some(difference), false) => format!("changed {difference}"),
+    };
+    let mut table = Table::new(&["STABLE", "PREVIOUS", "CANARY", "SHADOW", "LABELS", "GENERATION"], look);
+    table.row([
+        Cell::new(version_or_none(after.stable)),
+        Cell::new(version_or_none(after.previous)),
+        Cell::new(split_or_none(after.canary.as_ref())),
+        Cell::new(split_or_none(after.shadow.as_ref())),
+        Cell::new(labels_or_none(after)),
+        Cell::new(after.generation),
+    ]);
+    format!("{model}: {difference}\n\n{}", table.text())
+}
+
+pub(super) fn history(history: &History, look: Look) -> String {
+    let mut table = Table::new(&["SEQUENCE", "AT", "ACTOR", "OPERATION", "CHANGE", "REASON"], look);
+    table.right(0);
+    for entry in &history.entries {
+        table.row([
+            Cell::new(entry.sequence),
+            Cell::new(seconds(&entry.at)),
+            Cell::new(printable(&entry.actor)),
+            Cell::new(printable(&entry.operation)),
+            Cell::new(difference(&entry.from, &entry.to).unwrap_or_else(|| NONE.to_owned())),
+            Cell::new(entry.reason.as_deref().map_or_else(|| NONE.to_owned(), printable)),
+        ]);
+    }
+    table.text()
+}
+
+/// How an absent thing is shown in a table.
+const NONE: &str = "-";
+
+fn versions(versions: &[VersionStatus], look: Look) -> String {
+    let headers = ["VERSION", "STATE", "TRAFFIC", "REQUESTS", "MEMORY", "LOADED AT", "DIGEST", "MONITORED", "REASON"];
+    let mut table = Table::new(&headers, look);
+    table.right(0).right(2).right(3).right(4);
+    for version in versions {
+        let colour = match version.state.as_str() {
+            "ready" => Some(Color::Green),
+            "failed" => Some(Color::Red),
+            "loading" | "draining" => Some(Color::Yellow),
+            _ => None,
+        };
+        table.row([
+            Cell::new(version.version),
+            table.coloured(&version.state, colour),
+            Cell::new(version.traffic_percent.map_or_else(|| NONE.to_owned(), |share| format!("{}%", share.0))),
+            Cell::new(version.requests),
+            Cell::new(version.memory_bytes.map_or_else(|| NONE.to_owned(), size)),
+            Cell::new(version.loaded_at.as_deref().map_or_else(|| NONE.to_owned(), seconds)),
+            Cell::new(version.digest.as_deref().map_or_else(|| NONE.to_owned(), short_digest)),
+            Cell::new(if version.monitored { "yes" } else { "no" }),
+            Cell::new(version.reason.as_deref().map_or_else(|| NONE.to_owned(), printable)),
+        ]);
+    }
+    table.text()
+}
+
+fn release_line(model: &str, release: &Release) -> String {
+    let labels =
+        if release.labels.is_empty() { String::new() } else { format!(", labels {}", labels_or_none(release)) };
+    format!(
+        "{}: stable {}, previous {}, canary {}, shadow {}{labels}, generation {}",
+        printable(model),
+        version_or_none(release.stable),
+        version_or_none(release.previous),
+        split_or_none(release.canary.as_ref()),
+        split_or_none(release.shadow.as_ref()),
+        release.generation,
+    )
+}
+
+/// What differs between two releases, such as `stable 1 → 2, previous - → 1`.
+fn difference(before: &Release, after: &Release) -> Option<String> {
+    let mut parts = Vec::new();
+    let mut compare = |name: &str, from: String, to: String| {
+        if from != to {
+            parts.push(format!("{name} {from} → {to}"));
+        }
+    };
+    compare("stable", version_or_none(before.stable), version_or_none(after.stable));
+    compare("previous", version_or_none(before.previous), version_or_none(after.previous));
+    compare("canary", split_or_none(before.canary.as_ref()), split_or_none(after.canary.as_ref()));
+    compare("shadow", split_or_none(before.shadow.as_ref()), split_or_none(after.shadow.as_ref()));
+    let labels: std::collections::BTreeSet<_> = before.labels.keys().chain(after.labels.keys()).collect();
+    for label in labels {
+        let at = |release: &Release| version_or_none(release.labels.get(label).copied());
+        compare(&format!("label {}", printable(label)), at(before), at(after));
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+fn versions_in(model: &ModelStatus, state: &str) -> String {
+    let versions = model.versions.iter().filter(|version| version.state == state);
+    let numbers: Vec<_> = versions.map(|version| version.version.to_string()).collect();
+    if numbers.is_empty() { NONE.to_owned() } else { numbers.join(", ") }
+}
+
+fn version_or_none(version: Option<u64>) -> String {
+    version.map_or_else(|| NONE.to_owned(), |version| version.to_string())
+}
+
+fn split_or_none(split: Option<&Split>) -> String {
+    split.map_or_else(|| NONE.to_owned(), |split| format!("{} at {}%", split.version, split.percent.0))
+}
+
+fn labels_or_none(release: &Release) -> String {
+    let labels = release.labels.iter().map(|(label, version)| format!("{}={version}", printable(label)));
+    let labels: Vec<_> = labels.collect();
+    if labels.is_empty() { NONE.to_owned() } else { labels.join(", ") }
+}
+
+/// Enough of `sha256:<hex>` to tell versions apart.
+fn short_digest(digest: &str) -> String {
+    printable(digest.strip_prefix("sha256:").unwrap_or(digest)).chars().take(12).collect()
+}
+
+/// An RFC 3339 time without its fraction of a second.
+fn seconds(at: &str) -> String {
+    let at = printable(at);
+    at.split_once('.').map_or_else(|| at.clone(), |(seconds, _)| format!("{seconds}Z"))
+}
+
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,57 @@
+//! A plain table: columns side by side, no lines. Nothing is wrapped or cut, so prose goes last.
+
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, presets::NOTHING};
+
+use crate::cli::output::{Look, printable};
+
+pub(super) struct Table {
+    table: comfy_table::Table,
+    look: Look,
+}
+
+impl Table {
+    pub(super) fn new(headers: &[&str], look: Look) -> Self {
+        let mut table = comfy_table::Table::new();
+        table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        // What is styled is decided here, and never by the library's own look at the terminal.
+        table.force_no_tty();
+        if look.colours {
+            table.enforce_styling();
+            table.style_text_only();
+        }
+        let header = |text: &&str| {
+            let cell = Cell::new(text);
+            if look.colours { cell.add_attribute(Attribute::Bold) } else { cell }
+        };
+        table.set_header(headers.iter().map(header).collect::<Vec<_>>());
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        Self { table, look }
+    }
+
+    /// Aligns a column of numbers.
+    pub(super) fn right(&mut self, column: usize) -> &mut Self {
+        if let Some(column) = self.table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        self
+    }
+
+    /// A cell in a colour, where colours are wanted.
+    pub(super) fn coloured(&self, text: &str, colour: Option<Color>) -> Cell {
+        let cell = Cell::new(printable(text));
+        match colour {
+            Some(colour) if self.look.colours => cell.fg(colour),
+            _ => cell,
+        }
+    }
+
+    pub(super) fn row<const N: usize>(&mut self, cells: [Cell; N]) {
+        self.table.add_row(cells);
+    }
+
+    pub(super) fn text(&self) -> String {
+        self.table.trim_fmt() + "\n"
+    }
+}
