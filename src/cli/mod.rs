@@ -1,18 +1,24 @@
 //! The command line: what `tidegate` understands, and the operator commands.
 //!
-//! Commands that run the gateway's own rooms (`serve`, `check`, `profile`, `config`) are only
-//! described here; the program runs them. Operator commands are clients of the admin API.
+//! `check`, `profile` and `config` work offline; operator commands are clients of the admin API;
+//! `serve` is only described here, the program runs it.
 
+mod check;
 mod client;
+mod configuration;
 mod local;
 pub mod operator;
 mod output;
+mod profile;
 mod sparkline;
 mod view;
 
+pub use check::check;
+pub use configuration::{load_config, print_schema, show_config};
 pub use local::{CheckArgs, ConfigCommand, ConfigFlags, ConfigFormat, ConfigShowArgs, ProfileArgs, ServeArgs};
 pub use operator::OperatorCommand;
 pub use output::{Output, print};
+pub use profile::profile;
 
 use std::process::ExitCode;
 
