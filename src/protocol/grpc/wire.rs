@@ -1,0 +1,135 @@
+//! What tonic refuses before a handler runs, in the contract's codes and words.
+//!
+//! tonic reads and decodes a message by itself, and answers what it cannot read with codes
+//! of its own: `OUT_OF_RANGE` for one over the limit, `INTERNAL` for one that is not
+//! protobuf. Its answer carries the `Status` as an extension. A `Status` of our handlers has
+//! [`Answered`] as its source; one without it comes from tonic.
+
+use std::{error::Error, sync::Arc};
+
+use http::Response;
+use tonic::{Code, Status, body::Body};
+
+use crate::{
+    domain::Protocol,
+    fault::Fault,
+    protocol::{data_plane::DataPlane, refusal::Refusal},
+};
+
+const SERVICE_PREFIX: &str = "/inference.GRPCInferenceService/";
+
+/// What a call is to this file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Call {
+    Infer,
+    /// Another method of the inference service.
+    Ask,
+    /// Health and reflection, whose answers are their own business.
+    Foreign,
+}
+
+impl Call {
+    pub(super) fn of(path: &str) -> Self {
+        match path.strip_prefix(SERVICE_PREFIX) {
+            Some("ModelInfer") => Self::Infer,
+            Some(_) => Self::Ask,
+            None => Self::Foreign,
+        }
+    }
+}
+
+/// Marks a `Status` as the deliberate answer of a handler.
+#[derive(Debug, thiserror::Error)]
+#[error("answered by a handler")]
+struct Answered;
+
+/// The status with which a handler answers a fault.
+pub(super) fn status(fault: &impl Fault) -> Status {
+    let mut status = fault.to_status();
+    status.set_source(Arc::new(Answered));
+    status
+}
+
+/// `response`, with tonic's own refusal of a message said in our words and counted.
+pub(super) fn in_our_words(
+    call: Call,
+    response: Response<Body>,
+    limit: usize,
+    gateway: &impl DataPlane,
+) -> Response<Body> {
+    let refusal = match response.extensions().get::<Status>() {
+        Some(status) if call != Call::Foreign && !is_answered(status) => refusal(status, limit),
+        _ => None,
+    };
+    let Some(refusal) = refusal else { return response };
+    if call == Call::Infer {
+        gateway.refuse(None, Protocol::Grpc, refusal.code());
+    }
+    refusal.to_status().into_http()
+}
+
+fn is_answered(status: &Status) -> bool {
+    status.source().is_some_and(<dyn Error>::is::<Answered>)
+}
+
+fn refusal(status: &Status, limit: usize) -> Option<Refusal> {
+    match status.code() {
+        // By its length, or while it was decompressed.
+        Code::OutOfRange | Code::ResourceExhausted => Some(Refusal::too_large(limit)),
+        Code::Internal => {
+            Some(Refusal::bad_request(format!("the message cannot be read: {}", lowercase_start(status.message()))))
+        }
+        // A compression that we do not know; tonic says so well, and which ones we do.
+        _ => None,
+    }
+}
+
+fn lowercase_start(text: &str) -> String {
+    let mut rest = text.chars();
+    rest.next().map(|first| first.to_lowercase().chain(rest).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fault::ErrorCode, protocol::stand_in::StandIn};
+
+    fn answer(call: Call, status: Status) -> (Status, Vec<ErrorCode>) {
+        let gateway = StandIn::default();
+        let response = in_our_words(call, status.into_http(), 100, &gateway);
+        let status = Status::from_header_map(response.headers()).unwrap();
+        (status, gateway.refusals().into_iter().map(|(_, code)| code).collect())
+    }
+
+    #[test]
+    fn refusal_of_tonic_is_said_in_the_contracts_codes_and_counted() {
+        let (status, counted) = answer(Call::Infer, Status::out_of_range("Error, decoded message length too large"));
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(status.message(), "the request is larger than the limit of 100 bytes");
+        assert_eq!(counted, [ErrorCode::TooLarge]);
+
+        let (status, counted) = answer(Call::Infer, Status::internal("Unexpected EOF decoding stream."));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(status.message(), "the message cannot be read: unexpected EOF decoding stream.");
+        assert_eq!(counted, [ErrorCode::BadRequest]);
+
+        let (status, counted) = answer(Call::Ask, Status::internal("x"));
+        assert_eq!((status.code(), counted.len()), (Code::InvalidArgument, 0));
+    }
+
+    #[test]
+    fn answer_of_a_handler_is_left_alone() {
+        for code in ErrorCode::ALL {
+            let (answered, counted) = answer(Call::Infer, status(&Refusal::new(code, "why")));
+            assert_eq!((answered.code(), answered.message()), (code.grpc(), "why"));
+            assert!(counted.is_empty());
+        }
+    }
+
+    #[test]
+    fn answer_of_another_service_is_left_alone() {
+        let call = Call::of("/grpc.health.v1.Health/Check");
+        let (status, counted) = answer(call, Status::internal("theirs"));
+        assert_eq!((status.code(), status.message(), counted.len()), (Code::Internal, "theirs", 0));
+    }
+}

@@ -1,0 +1,82 @@
+//! Answers: JSON bodies, errors as `{"error": "…"}`, and the headers that go with them.
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+};
+use http_body_util::{Either, Full};
+use serde::Serialize;
+
+use super::server::PlaneBody;
+use crate::fault::{ErrorCode, Fault};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// An answer whose body is JSON already.
+pub(crate) fn json_bytes(status: StatusCode, body: impl Into<Bytes>) -> Response<PlaneBody> {
+    let mut response = Response::new(Either::Left(Full::new(body.into())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+/// `value` as JSON.
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<PlaneBody> {
+    let body = serde_json::to_vec(value).expect("our own answers have string keys and serialise");
+    json_bytes(status, body)
+}
+
+/// What a client is told when `fault` is why it gets nothing else.
+pub(crate) fn fault(fault: &impl Fault) -> Response<PlaneBody> {
+    error(fault.code(), &fault.message())
+}
+
+pub(crate) fn error(code: ErrorCode, message: &str) -> Response<PlaneBody> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        error: &'a str,
+    }
+    let mut response = json(code.http(), &Body { error: message });
+    if let Some(seconds) = code.retry_after() {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// The answer to `HEAD` where `GET` would have answered `response`.
+pub(crate) fn head_only(mut response: Response<PlaneBody>) -> Response<PlaneBody> {
+    let length = http_body::Body::size_hint(response.body()).exact();
+    if let Some(length) = length {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    *response.body_mut() = Either::Left(Full::default());
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn error_of_every_code_is_json_with_its_status() {
+        for code in ErrorCode::ALL {
+            let response = error(code, "a \"quoted\" reason");
+            assert_eq!(response.status(), code.http());
+            assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+            let retry = response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap().parse().unwrap());
+            assert_eq!(retry, code.retry_after());
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(body, r#"{"error":"a \"quoted\" reason"}"#);
+        }
+    }
+
+    #[tokio::test]
+    async fn head_keeps_the_length_and_drops_the_body() {
+        let response = head_only(json_bytes(StatusCode::OK, "{}"));
+        assert_eq!(response.headers()[CONTENT_LENGTH], "2");
+        assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
+    }
+}

@@ -1,0 +1,245 @@
+//! One HTTP request: which route it takes, what it is told.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
+    header::{ALLOW, CONNECTION, CONTENT_ENCODING, EXPECT},
+    request::Parts,
+};
+use http_body::Body;
+use serde::Serialize;
+use tracing::{Instrument, Span};
+
+use super::{
+    answer,
+    body::{self, BodyFault},
+    json,
+    routes::{self, Route, Selector, Verb},
+    server::PlaneBody,
+};
+use crate::{
+    domain::{InferRequest, Protocol, TensorSpec},
+    fault::{ErrorCode, Fault},
+    gateway::ModelView,
+    protocol::{
+        DoorOptions, EXTENSIONS, PLATFORM, ROUTING_KEY_HEADER, SERVER_NAME, data_plane::DataPlane, naming,
+        refusal::Refusal, trace,
+    },
+};
+
+/// Marks a request of the binary tensor extension.
+const BINARY_HEADER: &str = "inference-header-content-length";
+
+/// The HTTP door of one gateway.
+pub(super) struct Door<D> {
+    gateway: Arc<D>,
+    options: DoorOptions,
+}
+
+impl<D: DataPlane> Door<D> {
+    pub(super) fn new(gateway: Arc<D>, options: DoorOptions) -> Self {
+        Self { gateway, options }
+    }
+
+    /// Answers a request, whatever it is.
+    pub(super) async fn answer<B>(&self, request: Request<B>) -> Response<PlaneBody>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let (parts, mut body) = request.into_parts();
+        let route = match routes::parse(parts.uri.path()) {
+            Ok(route) => route,
+            Err(refusal) => return self.refused(None, &refusal, &parts, &mut body).await,
+        };
+        if !route.allows(&parts.method) {
+            let refusal = Refusal::new(ErrorCode::MethodNotAllowed, format!("use {} here", route.allow()));
+            let mut response = self.refused(None, &refusal, &parts, &mut body).await;
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(route.allow()));
+            return response;
+        }
+        let response = match route {
+            Route::Server => answer::json(StatusCode::OK, &ServerMetadata::OURS),
+            Route::Live => answer::json_bytes(StatusCode::OK, r#"{"live":true}"#),
+            Route::Ready if self.gateway.is_ready() => answer::json_bytes(StatusCode::OK, r#"{"ready":true}"#),
+            Route::Ready => answer::error(ErrorCode::Unavailable, "the gateway is not ready"),
+            Route::Model { name, selector, verb: Verb::Infer } => {
+                let span = trace::request_span(Protocol::Http, &parts.headers, &name);
+                self.infer(&name, &selector, &parts, &mut body, &span).instrument(span.clone()).await
+            }
+            Route::Model { name, selector, verb } => match self.view(&name, &selector) {
+                Err(response) => response,
+                Ok(view) if verb == Verb::Ready => {
+                    answer::json(StatusCode::OK, &ModelReady { name: view.name.as_str(), ready: true })
+                }
+                Ok(view) => answer::json(StatusCode::OK, &ModelMetadata::of(&view)),
+            },
+        };
+        if parts.method == Method::HEAD { answer::head_only(response) } else { response }
+    }
+
+    async fn infer<B>(
+        &self,
+        model: &str,
+        selector: &Selector<'_>,
+        parts: &Parts,
+        body: &mut B,
+        span: &Span,
+    ) -> Response<PlaneBody>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let request = match self.accept(model, selector, parts, body).await {
+            Ok(request) => request,
+            Err(refusal) => {
+                trace::record_failure(span, refusal.code());
+                return self.refused(Some(model), &refusal, parts, body).await;
+            }
+        };
+        let reply = match self.gateway.infer(request).await {
+            Ok(reply) => reply,
+            Err(fault) => {
+                trace::record_failure(span, fault.code());
+                return answer::fault(&fault);
+            }
+        };
+        trace::record_reply(span, &reply);
+        match json::encode(&reply) {
+            Ok(body) => answer::json_bytes(StatusCode::OK, body),
+            Err(refusal) => self.refused(Some(model), &refusal, parts, body).await,
+        }
+    }
+
+    /// The request in our own terms.
+    async fn accept<B>(
+        &self,
+        model: &str,
+        selector: &Selector<'_>,
+        parts: &Parts,
+        body: &mut B,
+    ) -> Result<InferRequest, Refusal>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        check_encoding(&parts.headers)?;
+        let (model, target) = (naming::model(model)?, selector.target()?);
+        let header_key = routing_key(&parts.headers)?;
+        let limit = self.options.max_body_bytes;
+        let bytes = body::read(body, limit).await.map_err(|fault| match fault {
+            BodyFault::TooLarge => Refusal::too_large(limit),
+            BodyFault::Broken => Refusal::bad_request("the body ended early or its framing is broken"),
+        })?;
+        let decoded = json::decode(&bytes)?;
+        Ok(InferRequest {
+            model,
+            target,
+            id: decoded.id,
+            routing_key: header_key.or(decoded.routing_key),
+            inputs: decoded.inputs.into(),
+            outputs: decoded.outputs,
+            protocol: Protocol::Http,
+        })
+    }
+
+    /// What the gateway knows of a model, or what the client is told instead.
+    fn view(&self, name: &str, selector: &Selector<'_>) -> Result<ModelView, Response<PlaneBody>> {
+        let named = naming::model(name).and_then(|name| Ok((name, selector.target()?)));
+        let (name, target) = named.map_err(|refusal| {
+            self.gateway.refuse(Some(name), Protocol::Http, refusal.code());
+            answer::fault(&refusal)
+        })?;
+        self.gateway.model(&name, &target).map_err(|fault| answer::fault(&fault))
+    }
+
+    /// Counts a refusal and answers it, in a way that a client still sending can see.
+    async fn refused<B>(
+        &self,
+        model: Option<&str>,
+        refusal: &Refusal,
+        parts: &Parts,
+        body: &mut B,
+    ) -> Response<PlaneBody>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        self.gateway.refuse(model, Protocol::Http, refusal.code());
+        let mut response = answer::fault(refusal);
+        // HTTP/2 can refuse the rest of a body by itself.
+        let unread = parts.version < Version::HTTP_2 && !body.is_end_stream();
+        // A client that asked first has sent nothing yet, and is told now that it need not.
+        if unread && (parts.headers.contains_key(EXPECT) || !body::drain(body).await) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
+    if headers.get(CONTENT_ENCODING).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Refusal::bad_request("compressed requests are not supported yet: send the body as it is"));
+    }
+    if headers.contains_key(BINARY_HEADER) {
+        return Err(Refusal::bad_request(json::NO_BINARY_DATA));
+    }
+    Ok(())
+}
+
+fn routing_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let Some(value) = headers.get(ROUTING_KEY_HEADER) else { return Ok(None) };
+    let key = std::str::from_utf8(value.as_bytes())
+        .map_err(|_| Refusal::bad_request(format!("the header {ROUTING_KEY_HEADER} is not UTF-8 text")))?;
+    Ok((!key.is_empty()).then(|| key.to_owned()))
+}
+
+#[derive(Serialize)]
+struct ServerMetadata {
+    name: &'static str,
+    version: &'static str,
+    extensions: &'static [&'static str],
+}
+
+impl ServerMetadata {
+    const OURS: Self = Self { name: SERVER_NAME, version: env!("CARGO_PKG_VERSION"), extensions: &EXTENSIONS };
+}
+
+#[derive(Serialize)]
+struct ModelReady<'a> {
+    name: &'a str,
+    ready: bool,
+}
+
+#[derive(Serialize)]
+struct ModelMetadata<'a> {
+    name: &'a str,
+    versions: Vec<String>,
+    platform: &'static str,
+    inputs: Vec<TensorMetadata<'a>>,
+    outputs: Vec<TensorMetadata<'a>>,
+}
+
+#[derive(Serialize)]
+struct TensorMetadata<'a> {
+    name: &'a str,
+    datatype: &'static str,
+    shape: Vec<i64>,
+}
+
+impl<'a> ModelMetadata<'a> {
+    fn of(view: &'a ModelView) -> Self {
+        let tensors = |specs: &'a [TensorSpec]| specs.iter().map(TensorMetadata::of).collect();
+        Self {
+            name: view.name.as_str(),
+            versions: view.versions.iter().map(ToString::to_string).collect(),
+            platform: PLATFORM,
+            inputs: tensors(&view.signature.inputs),
+            outputs: tensors(&view.signature.outputs),
+        }
+    }
+}
+
+impl<'a> TensorMetadata<'a> {
+    fn of(spec: &'a TensorSpec) -> Self {
+        Self { name: &spec.name, datatype: spec.datatype.name(), shape: spec.wire_shape() }
+    }
+}

@@ -1,0 +1,35 @@
+//! The HTTP door: OIP v2 REST. From the wire inward:
+//!
+//! `server` (connections; shared by all planes) → `routes` (the path) → `handlers` (one
+//! request) → `body` (its bytes) → `json` (its meaning), and back out through `answer`.
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{DoorOptions, data_plane::DataPlane};
+
+pub(crate) mod answer;
+pub(crate) mod body;
+mod handlers;
+mod json;
+mod routes;
+pub(crate) mod server;
+#[cfg(test)]
+mod wire_tests;
+
+/// See [`super::serve_http`].
+pub(super) async fn serve<D: DataPlane>(
+    listener: TcpListener,
+    gateway: Arc<D>,
+    options: DoorOptions,
+    shutdown: CancellationToken,
+) {
+    let door = Arc::new(handlers::Door::new(gateway, options));
+    let handler = move |request| {
+        let door = Arc::clone(&door);
+        async move { door.answer(request).await }
+    };
+    server::serve("http", listener, handler, shutdown).await;
+}

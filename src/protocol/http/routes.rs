@@ -1,0 +1,218 @@
+//! The paths of the inference plane.
+//!
+//! A path is split first and each segment percent-decoded after, so that `%2F` can never
+//! become a separator. One trailing slash is tolerated; an empty segment is not.
+
+use std::borrow::Cow;
+
+use crate::{
+    domain::Target,
+    fault::ErrorCode,
+    protocol::refusal::{Refusal, shown},
+};
+
+/// What a path asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Route<'a> {
+    Server,
+    Live,
+    Ready,
+    /// The name is as the client gave it, not yet checked.
+    Model {
+        name: Cow<'a, str>,
+        selector: Selector<'a>,
+        verb: Verb,
+    },
+}
+
+/// Which version of the model, as the client gave it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Selector<'a> {
+    Release,
+    Version(Cow<'a, str>),
+    Label(Cow<'a, str>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    Metadata,
+    Ready,
+    Infer,
+}
+
+impl Route<'_> {
+    /// The methods that the path answers to, as the header `Allow` has them.
+    pub(super) fn allow(&self) -> &'static str {
+        match self {
+            Self::Model { verb: Verb::Infer, .. } => "POST",
+            _ => "GET, HEAD",
+        }
+    }
+
+    pub(super) fn allows(&self, method: &http::Method) -> bool {
+        self.allow().split(", ").any(|allowed| allowed == method.as_str())
+    }
+}
+
+impl Selector<'_> {
+    pub(super) fn target(&self) -> Result<Target, Refusal> {
+        Ok(match self {
+            Self::Release => Target::Release,
+            Self::Version(text) => Target::Version(text.parse()?),
+            Self::Label(text) => Target::Label(text.parse()?),
+        })
+    }
+}
+
+/// Reads a path.
+pub(super) fn parse(path: &str) -> Result<Route<'_>, Refusal> {
+    let unknown = || Refusal::new(ErrorCode::NotFound, format!("the path '{}' is unknown", shown(path)));
+    let inner = path.strip_prefix('/').ok_or_else(unknown)?;
+    let mut segments = inner.strip_suffix('/').unwrap_or(inner).split('/').map(decode);
+    let mut next = || segments.next().transpose();
+
+    if next()?.as_deref() != Some("v2") {
+        return Err(unknown());
+    }
+    let route = match (next()?.as_deref(), next()?) {
+        (None, _) => Route::Server,
+        (Some("health"), Some(check)) if check == "live" => Route::Live,
+        (Some("health"), Some(check)) if check == "ready" => Route::Ready,
+        (Some("models"), Some(name)) if !name.is_empty() => {
+            let mut word = next()?;
+            let selector = match word.as_deref() {
+                Some("versions") => Selector::Version(next()?.ok_or_else(unknown)?),
+                Some("labels") => Selector::Label(next()?.ok_or_else(unknown)?),
+                _ => Selector::Release,
+            };
+            if selector != Selector::Release {
+                word = next()?;
+            }
+            let verb = match word.as_deref() {
+                None => Verb::Metadata,
+                Some("ready") => Verb::Ready,
+                Some("infer") => Verb::Infer,
+                Some(_) => return Err(unknown()),
+            };
+            Route::Model { name, selector, verb }
+        }
+        _ => return Err(unknown()),
+    };
+    if next()?.is_some() { Err(unknown()) } else { Ok(route) }
+}
+
+/// One segment with its `%`-escapes resolved.
+fn decode(segment: &str) -> Result<Cow<'_, str>, Refusal> {
+    if !segment.contains('%') {
+        return Ok(Cow::Borrowed(segment));
+    }
+    let broken = || Refusal::bad_request("the path has a broken %-escape");
+    let mut decoded = Vec::with_capacity(segment.len());
+    let mut rest = segment.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16));
+            let (Some(high), Some(low)) = (digit(), digit()) else { return Err(broken()) };
+            decoded.push(u8::try_from(high * 16 + low).expect("two hexadecimal digits make a byte"));
+        } else {
+            decoded.push(byte);
+        }
+    }
+    String::from_utf8(decoded).map(Cow::Owned).map_err(|_| broken())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fault::Fault;
+
+    fn model<'a>(name: &'a str, selector: Selector<'a>, verb: Verb) -> Route<'a> {
+        Route::Model { name: name.into(), selector, verb }
+    }
+
+    #[test]
+    fn path_of_the_protocol_is_known_with_and_without_a_trailing_slash() {
+        let version = || Selector::Version("3".into());
+        let label = || Selector::Label("champion".into());
+        let table = [
+            ("/v2", Route::Server),
+            ("/v2/health/live", Route::Live),
+            ("/v2/health/ready", Route::Ready),
+            ("/v2/models/m", model("m", Selector::Release, Verb::Metadata)),
+            ("/v2/models/m/ready", model("m", Selector::Release, Verb::Ready)),
+            ("/v2/models/m/infer", model("m", Selector::Release, Verb::Infer)),
+            ("/v2/models/m/versions/3", model("m", version(), Verb::Metadata)),
+            ("/v2/models/m/versions/3/ready", model("m", version(), Verb::Ready)),
+            ("/v2/models/m/versions/3/infer", model("m", version(), Verb::Infer)),
+            ("/v2/models/m/labels/champion", model("m", label(), Verb::Metadata)),
+            ("/v2/models/m/labels/champion/infer", model("m", label(), Verb::Infer)),
+            ("/v2/models/car%5Floan/infer", model("car_loan", Selector::Release, Verb::Infer)),
+            // Whether such a name can exist is for the name itself to say.
+            ("/v2/models/a%2Fb", model("a/b", Selector::Release, Verb::Metadata)),
+            ("/v2/models/%2e%2e/infer", model("..", Selector::Release, Verb::Infer)),
+        ];
+        for (path, route) in table {
+            assert_eq!(parse(path).unwrap(), route, "{path}");
+            assert_eq!(parse(&format!("{path}/")).unwrap(), route, "{path}/");
+        }
+    }
+
+    #[test]
+    fn path_outside_the_protocol_is_not_found() {
+        for path in [
+            "/",
+            "",
+            "*",
+            "//v2",
+            "/v1",
+            "/v2//",
+            "/V2",
+            "/v2/health",
+            "/v2/health/up",
+            "/v2/health/live/x",
+            "/v2/models",
+            "/v2/models//infer",
+            "/v2/models/m/versions",
+            "/v2/models/m/labels/",
+            "/v2/models/m/stats",
+            "/v2/models/m/infer/x",
+            "/v2/models/m/infer//",
+            "/v2/models/m/versions/1/labels/a",
+            "/v2/models/a/../b/infer",
+        ] {
+            assert_eq!(parse(path).unwrap_err().code(), ErrorCode::NotFound, "{path}");
+        }
+    }
+
+    #[test]
+    fn escape_that_is_broken_is_a_bad_request() {
+        for path in ["/v2/models/%", "/v2/models/%4", "/v2/models/%zz/infer", "/v2/models/%ff"] {
+            assert_eq!(parse(path).unwrap_err().code(), ErrorCode::BadRequest, "{path}");
+        }
+    }
+
+    #[test]
+    fn selector_that_cannot_exist_is_a_bad_request() {
+        for selector in [Selector::Version("abc".into()), Selector::Version("0".into()), Selector::Label("7".into())] {
+            assert_eq!(selector.target().unwrap_err().code(), ErrorCode::BadRequest);
+        }
+    }
+
+    #[test]
+    fn method_is_that_of_the_verb() {
+        use http::Method;
+        let infer = model("m", Selector::Release, Verb::Infer);
+        assert!(infer.allows(&Method::POST) && !infer.allows(&Method::GET) && !infer.allows(&Method::HEAD));
+        assert!(Route::Server.allows(&Method::GET) && Route::Server.allows(&Method::HEAD));
+        assert!(!Route::Server.allows(&Method::POST) && !Route::Server.allows(&Method::DELETE));
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_parses_without_panic(path in "(/v2/models/)?[/%a-z0-9é.]{0,40}") {
+            let _ = parse(&path);
+        }
+    }
+}
