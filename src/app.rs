@@ -200,7 +200,9 @@ fn build_registry(
 
 fn monitor_settings(config: &Config) -> MonitorSettings {
     let monitor = &config.monitor;
-    let thresholds = Thresholds { warning: monitor.warning, drift: monitor.drift, min_rows: monitor.min_rows, ..Thresholds::default() };
+    let defaults = Thresholds::default();
+    let thresholds =
+        Thresholds { warning: monitor.warning, drift: monitor.drift, min_rows: monitor.min_rows, ..defaults };
     MonitorSettings { window: monitor.window.0, thresholds }
 }
 

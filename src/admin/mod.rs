@@ -4,12 +4,14 @@
 //! [`AdminService`], and the answer into its wire. Nothing is decided here: the registry is.
 
 pub mod grpc;
+mod plane;
 mod request;
 mod rest;
 mod service;
 mod value;
 pub mod wire;
 
+pub use plane::serve_admin;
 pub use request::AdminRequest;
 pub use rest::RestDoor;
 pub use service::{AdminError, AdminService};

@@ -9,7 +9,7 @@ use http::{
 };
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use prometheus::{Encoder, ProtobufEncoder, TextEncoder};
+use prometheus::{Encoder, ProtobufEncoder, TextEncoder, proto::MetricFamily};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -63,15 +63,23 @@ impl MetricsDoor {
         let Ok(families) = gathered.await else {
             return answer::error(ErrorCode::Internal, "the metrics could not be gathered");
         };
-        let encoder: &dyn Encoder = if wants_protobuf { &ProtobufEncoder::new() } else { &TextEncoder::new() };
-        let mut body = Vec::new();
-        if let Err(error) = encoder.encode(&families, &mut body) {
+        let encoded = if wants_protobuf {
+            encode(&ProtobufEncoder::new(), &families)
+        } else {
+            encode(&TextEncoder::new(), &families)
+        };
+        encoded.unwrap_or_else(|error| {
             tracing::error!(%error, "the metrics could not be encoded");
-            return answer::error(ErrorCode::Internal, "the metrics could not be encoded");
-        }
-        let kind = HeaderValue::from_str(encoder.format_type()).unwrap_or(HeaderValue::from_static("text/plain"));
-        with_type(kind, body.into())
+            answer::error(ErrorCode::Internal, "the metrics could not be encoded")
+        })
     }
+}
+
+fn encode(encoder: &impl Encoder, families: &[MetricFamily]) -> prometheus::Result<Response<PlaneBody>> {
+    let mut body = Vec::new();
+    encoder.encode(families, &mut body)?;
+    let kind = HeaderValue::from_str(encoder.format_type()).unwrap_or(HeaderValue::from_static("text/plain"));
+    Ok(with_type(kind, body.into()))
 }
 
 /// Prometheus asks for its own message first when it prefers protobuf.

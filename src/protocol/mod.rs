@@ -11,6 +11,7 @@
 //! | `refusal` | why a door refused a request, and the words shared by both protocols |
 //! | `trace` | the span of a request, with the caller's W3C context |
 //! | `http/` | the plane server that all planes share, routes, JSON, answers |
+//! | `metrics` | the metrics plane: `/metrics`, `/livez`, `/readyz` |
 //! | `grpc/` | conversion, the services, what tonic refuses by itself in the contract's words |
 
 use std::sync::Arc;
@@ -18,11 +19,13 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use self::metrics::{MetricsDoor, serve_metrics};
 use crate::gateway::Gateway;
 
 mod data_plane;
 pub(crate) mod grpc;
 pub(crate) mod http;
+mod metrics;
 mod naming;
 mod refusal;
 #[cfg(test)]

@@ -34,7 +34,7 @@ fn each_wrong_json_request_gets_its_status_and_plain_words() {
     let cases: Vec<(&str, Vec<u8>, u16, &str)> = vec![
         ("/v2/models/none/infer", good.to_string().into(), 404, "'none'"),
         ("/v2/models/m/versions/7/infer", good.to_string().into(), 404, "version 7"),
-        ("/v2/models/m/versions/x/infer", good.to_string().into(), 404, ""),
+        ("/v2/models/m/versions/x/infer", good.to_string().into(), 400, "'x' is not a version"),
         ("/v2/models/m/labels/prod/infer", good.to_string().into(), 404, "'prod'"),
         ("/v2/models/..%2F..%2Fetc/infer", good.to_string().into(), 404, ""),
         ("/v2/nothing", good.to_string().into(), 404, ""),
@@ -148,27 +148,19 @@ async fn message_over_the_limit_is_resource_exhausted() {
     client.model_infer(grpc_request("x", DataType::Fp32, &[1, 1], vec![vec![0; 4]])).await.unwrap();
 }
 
-/// Bytes that are no protobuf message, sent with a codec that does not care.
+/// A message of another type, whose field 1 is a number where the request has a string.
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_protobuf_is_invalid_argument() {
+    use tidegate::proto::inference::{ModelInferResponse, ModelReadyResponse};
     let (_repository, gateway) = serving_add();
-    let url = format!("http://{}/inference.GRPCInferenceService/ModelInfer", gateway.addresses.grpc);
-    let body = [&[0_u8, 0, 0, 0, 6][..], &[0xff; 6]].concat();
-    let output = tokio::process::Command::new("curl")
-        .args(["-s", "--http2-prior-knowledge", "-D", "-", "-o", "/dev/null", "-X", "POST", "--data-binary", "@-"])
-        .args(["-H", "content-type: application/grpc", "-H", "te: trailers", &url])
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .map(|mut child| async move {
-            use tokio::io::AsyncWriteExt;
-            child.stdin.take().unwrap().write_all(&body).await.unwrap();
-            child.wait_with_output().await.unwrap()
-        })
-        .unwrap()
-        .await;
-    let headers = String::from_utf8_lossy(&output.stdout).to_lowercase();
-    assert!(headers.contains("grpc-status: 3"), "{headers}");
+    let channel = tonic::transport::Channel::from_shared(format!("http://{}", gateway.addresses.grpc)).unwrap();
+    let mut client = tonic::client::Grpc::new(channel.connect().await.unwrap());
+    client.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<ModelReadyResponse, ModelInferResponse>::default();
+    let path = http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/ModelInfer");
+    let wrong = tonic::Request::new(ModelReadyResponse { ready: true });
+    let status = client.unary(wrong, path, codec).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{}", status.message());
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! The real binary, started as a user would, asked over its real protocols.
+#![allow(unreachable_pub, reason = "a test binary has no public interface")]
 
 mod bad_input;
 mod data_types;

@@ -21,6 +21,13 @@ fn three_versions() -> Repository {
     repository
 }
 
+/// The repository must live as long as the gateway.
+fn serving() -> (Repository, Gateway) {
+    let repository = three_versions();
+    let gateway = Gateway::start(&repository);
+    (repository, gateway)
+}
+
 fn change(gateway: &Gateway, method: &str, path: &str, body: &Value) -> Value {
     let (status, answer) = gateway.admin(method, &format!("{ADMIN}{path}"), Some(body));
     assert_eq!(status, 200, "{method} {path}: {answer}");
@@ -38,14 +45,14 @@ fn answering(gateway: &Gateway, path: &str) -> u64 {
 
 #[test]
 fn first_start_makes_the_highest_version_stable() {
-    let gateway = Gateway::start(&three_versions());
+    let (_repository, gateway) = serving();
     assert_eq!(answering(&gateway, "/v2/models/m/infer"), 3);
     assert_eq!(answering(&gateway, "/v2/models/m/versions/1/infer"), 1);
 }
 
 #[test]
 fn promote_and_rollback_flip_what_answers() {
-    let gateway = Gateway::start(&three_versions());
+    let (_repository, gateway) = serving();
     let release = change(&gateway, "POST", "/promote", &json!({"version": 1, "reason": "older is better"}));
     assert_eq!((&release["stable"], &release["previous"]), (&json!(1), &json!(3)));
     assert_eq!(answering(&gateway, "/v2/models/m/infer"), 1);
@@ -62,7 +69,7 @@ fn promote_and_rollback_flip_what_answers() {
 
 #[test]
 fn canary_gets_its_share_and_keeps_its_keys() {
-    let gateway = Gateway::start(&three_versions());
+    let (_repository, gateway) = serving();
     change(&gateway, "PUT", "/canary", &json!({"version": 1, "percent": 30}));
     let canary = (0..400).filter(|_| answering(&gateway, "/v2/models/m/infer") == 1).count();
     // Five standard deviations around 120.
@@ -87,7 +94,7 @@ fn canary_gets_its_share_and_keeps_its_keys() {
 
 #[test]
 fn shadow_gets_copies_and_never_answers() {
-    let gateway = Gateway::start(&three_versions());
+    let (_repository, gateway) = serving();
     change(&gateway, "PUT", "/shadow", &json!({"version": 2, "percent": 100}));
     for _ in 0..20 {
         assert_eq!(answering(&gateway, "/v2/models/m/infer"), 3);
@@ -128,7 +135,7 @@ fn refused_changes_change_nothing_and_say_why() {
 
 #[test]
 fn stale_generation_is_refused() {
-    let gateway = Gateway::start(&three_versions());
+    let (_repository, gateway) = serving();
     let promote = |generation: &str| {
         let url = format!("http://{}{ADMIN}/promote", gateway.addresses.admin);
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
@@ -156,7 +163,7 @@ fn release_survives_kill_9() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn grpc_admin_says_what_rest_says() {
-    let gateway = Gateway::start(&three_versions());
+    let (_repository, gateway) = serving();
     let mut admin = AdminServiceClient::connect(format!("http://{}", gateway.addresses.admin)).await.unwrap();
     let options = Some(ChangeOptions { reason: "over gRPC".into(), actor: "ann".into(), ..ChangeOptions::default() });
     let promote = PromoteRequest { model: "m".into(), version: 2, options: options.clone() };
@@ -179,7 +186,7 @@ async fn grpc_admin_says_what_rest_says() {
 #[test]
 fn swaps_under_load_fail_no_request() {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-    let gateway = Gateway::start(&three_versions());
+    let (_repository, gateway) = serving();
     let (stop, answered) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -203,7 +210,7 @@ fn swaps_under_load_fail_no_request() {
 
 #[test]
 fn unloaded_version_answers_no_more_and_loads_again() {
-    let gateway = Gateway::start(&three_versions());
+    let (_repository, gateway) = serving();
     let (status, answer) = gateway.admin("POST", &format!("{ADMIN}/versions/1/unload"), Some(&json!({})));
     assert_eq!(status, 200, "{answer}");
     gateway.wait_for_state("m", 1, "unloaded");
@@ -215,7 +222,7 @@ fn unloaded_version_answers_no_more_and_loads_again() {
 
 #[test]
 fn admin_refuses_what_it_does_not_know() {
-    let gateway = Gateway::start(&three_versions());
+    let (_repository, gateway) = serving();
     let admin = gateway.addresses.admin;
     assert_eq!(request("GET", admin, "/admin/v1/nothing", None).0, 404);
     assert_eq!(request("DELETE", admin, &format!("{ADMIN}/promote"), None).0, 405);
