@@ -89,7 +89,15 @@ fn range(datatype: DataType) -> String {
 
 /// A client's text as it may be shown in a message: short, and without control characters.
 pub(super) fn shown(text: &str) -> String {
-    text.chars().take(64).flat_map(char::escape_debug).collect()
+    let mut shown = String::new();
+    for character in text.chars().take(64) {
+        match character {
+            // Of what `escape_debug` escapes these alone can do no harm in a log or a terminal.
+            '"' | '\'' | '\\' => shown.push(character),
+            _ => shown.extend(character.escape_debug()),
+        }
+    }
+    shown
 }
 
 #[cfg(test)]

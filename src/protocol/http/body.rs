@@ -123,7 +123,7 @@ mod tests {
     async fn drain_ends_at_its_bound() {
         assert!(drain(&mut pieces(&[1 << 20; 3])).await);
         let endless = tokio_stream::iter(std::iter::repeat_with(|| {
-            Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from_static(&[0; 1 << 16])))
+            Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from(vec![0; 1 << 20])))
         }));
         assert!(!drain(&mut StreamBody::new(endless)).await);
     }

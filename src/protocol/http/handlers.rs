@@ -68,13 +68,7 @@ impl<D: DataPlane> Door<D> {
                 let span = trace::request_span(Protocol::Http, &parts.headers, &name);
                 self.infer(&name, &selector, &parts, &mut body, &span).instrument(span.clone()).await
             }
-            Route::Model { name, selector, verb } => match self.view(&name, &selector) {
-                Err(response) => response,
-                Ok(view) if verb == Verb::Ready => {
-                    answer::json(StatusCode::OK, &ModelReady { name: view.name.as_str(), ready: true })
-                }
-                Ok(view) => answer::json(StatusCode::OK, &ModelMetadata::of(&view)),
-            },
+            Route::Model { name, selector, verb } => self.describe(&name, &selector, verb),
         };
         if parts.method == Method::HEAD { answer::head_only(response) } else { response }
     }
@@ -142,14 +136,22 @@ impl<D: DataPlane> Door<D> {
         })
     }
 
-    /// What the gateway knows of a model, or what the client is told instead.
-    fn view(&self, name: &str, selector: &Selector<'_>) -> Result<ModelView, Response<PlaneBody>> {
-        let named = naming::model(name).and_then(|name| Ok((name, selector.target()?)));
-        let (name, target) = named.map_err(|refusal| {
-            self.gateway.refuse(Some(name), Protocol::Http, refusal.code());
-            answer::fault(&refusal)
-        })?;
-        self.gateway.model(&name, &target).map_err(|fault| answer::fault(&fault))
+    /// What a client may know of a model.
+    fn describe(&self, name: &str, selector: &Selector<'_>, verb: Verb) -> Response<PlaneBody> {
+        let (model, target) = match naming::model(name).and_then(|model| Ok((model, selector.target()?))) {
+            Ok(named) => named,
+            Err(refusal) => {
+                self.gateway.refuse(Some(name), Protocol::Http, refusal.code());
+                return answer::fault(&refusal);
+            }
+        };
+        match self.gateway.model(&model, &target) {
+            Err(fault) => answer::fault(&fault),
+            Ok(view) if verb == Verb::Ready => {
+                answer::json(StatusCode::OK, &ModelReady { name: view.name.as_str(), ready: true })
+            }
+            Ok(view) => answer::json(StatusCode::OK, &ModelMetadata::of(&view)),
+        }
     }
 
     /// Counts a refusal and answers it, in a way that a client still sending can see.
@@ -165,10 +167,14 @@ impl<D: DataPlane> Door<D> {
     {
         self.gateway.refuse(model, Protocol::Http, refusal.code());
         let mut response = answer::fault(refusal);
-        // HTTP/2 can refuse the rest of a body by itself.
-        let unread = parts.version < Version::HTTP_2 && !body.is_end_stream();
+        if body.is_end_stream() {
+            return response;
+        }
+        let http1 = parts.version < Version::HTTP_2;
         // A client that asked first has sent nothing yet, and is told now that it need not.
-        if unread && (parts.headers.contains_key(EXPECT) || !body::drain(body).await) {
+        let unsent = http1 && parts.headers.contains_key(EXPECT);
+        let emptied = !unsent && body::drain(body).await;
+        if http1 && !emptied {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response

@@ -40,7 +40,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait after a failed accept: most often no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 /// An HTTP/2 peer that is silent for this long is asked whether it is still there.
-const PING_INTERVAL: Duration = Duration::from_secs(60);
+const PING_INTERVAL: Duration = Duration::from_mins(1);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests at once on one HTTP/2 connection; gRPC clients put all of theirs on one.
 const STREAMS_PER_CONNECTION: u32 = 1024;

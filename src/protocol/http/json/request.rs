@@ -167,7 +167,7 @@ mod tests {
             ("", "the request has no body"),
             (" \n", "the request has no body"),
             ("{", "the request is not valid JSON: EOF"),
-            ("{} x", "the request is not valid JSON: trailing characters"),
+            (r#"{"inputs":[]} x"#, "the request is not valid JSON: trailing characters"),
             ("[]", "the request does not fit the protocol: invalid type: sequence, expected a JSON object"),
             ("[null,null,[],null]", "expected a JSON object"),
             ("7", "expected a JSON object"),

@@ -92,7 +92,7 @@ fn value_that_does_not_fit_is_refused_by_tensor_element_and_range() {
         ("INT8", "[128,0]", "element 0 is 128, outside the range of INT8 (-128 to 127)"),
         ("INT32", "[1.0,2]", "element 0 is 1.0, expected a whole number for INT32"),
         ("INT64", "[1e3,2]", "element 0 is 1e3, expected a whole number for INT64"),
-        ("INT64", "[\"1\",2]", "element 0 is \\\"1\\\", expected a whole number for INT64"),
+        ("INT64", "[\"1\",2]", "element 0 is \"1\", expected a whole number for INT64"),
         ("FP32", "[0,1e39]", "element 1 is 1e39, outside the range of FP32 (-3.4028235e38 to 3.4028235e38)"),
         (
             "FP64",
@@ -103,7 +103,7 @@ fn value_that_does_not_fit_is_refused_by_tensor_element_and_range() {
         ("BF16", "[1e39,0]", "element 0 is 1e39, outside the range of BF16 (-3.3895314e38 to 3.3895314e38)"),
         ("FP32", "[0,null]", "element 1 is null, expected a number for FP32"),
         ("FP32", "[true,0]", "element 0 is true, expected a number for FP32"),
-        ("FP32", "[0,\"inf\"]", "element 1 is \\\"inf\\\", expected a number for FP32"),
+        ("FP32", "[0,\"inf\"]", "element 1 is \"inf\", expected a number for FP32"),
         ("FP32", "[0,{\"a\":1}]", "element 1 is {, expected a number for FP32"),
         ("BOOL", "[true,2]", "element 1 is 2, expected true or false for BOOL"),
         ("BYTES", "[\"a\",1]", "element 1 is 1, expected a string for BYTES"),
