@@ -161,7 +161,7 @@ impl App {
     }
 
     fn announce_when_ready(&self, config: &Config, addresses: start_up::Addresses) {
-        let (registry, version) = (self.registry.clone(), self.runtime.version());
+        let (registry, version) = (self.registry.clone(), self.runtime.version().to_owned());
         let models = config.repository.models.clone();
         tokio::task::spawn_blocking(move || {
             registry.wait_until_complete();
@@ -206,13 +206,7 @@ fn monitor_settings(config: &Config) -> MonitorSettings {
     MonitorSettings { window: monitor.window.0, thresholds }
 }
 
-fn register_monitor(
-    metrics: &Metrics,
-    registry: &Registry,
-    monitor: &MonitorHandle,
-    clock: &Clock,
-    config: &Config,
-) {
+fn register_monitor(metrics: &Metrics, registry: &Registry, monitor: &MonitorHandle, clock: &Clock, config: &Config) {
     let registry = registry.clone();
     let versions = move || registry.monitors();
     let window = config.monitor.window.0;

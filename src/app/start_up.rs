@@ -48,7 +48,8 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 /// Tells the operator what is served, where, and what to try.
 pub(super) fn say_ready(registry: &Registry, models: &Path, runtime: &str, addresses: Addresses) {
     let statuses = registry.models();
-    let count = |state| statuses.iter().flat_map(|model| &model.versions).filter(|version| version.state == state).count();
+    let count =
+        |state| statuses.iter().flat_map(|model| &model.versions).filter(|version| version.state == state).count();
     let (ready, failed) = (count(VersionState::Ready), count(VersionState::Failed));
     tracing::info!(models = statuses.len(), ready, failed, onnxruntime = runtime, "ready");
     let http = reachable(addresses.http);
@@ -63,10 +64,7 @@ pub(super) fn say_ready(registry: &Registry, models: &Path, runtime: &str, addre
     );
     let example = models.join("car_loan/request.json");
     if example.is_file() && statuses.iter().any(|model| model.name.as_str() == "car_loan") {
-        text += &format!(
-            "\nTry:\n  curl -s http://{http}/v2/models/car_loan/infer -d @{}\n",
-            example.display()
-        );
+        text += &format!("\nTry:\n  curl -s http://{http}/v2/models/car_loan/infer -d @{}\n", example.display());
     } else if let Some(model) = statuses.iter().find(|model| model.release.stable.is_some()) {
         text += &format!("\nTry:\n  curl -s http://{http}/v2/models/{}\n", model.name);
     }

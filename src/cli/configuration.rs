@@ -19,7 +19,8 @@ pub fn load_config(flags: &ConfigFlags) -> Result<Config, ConfigError> {
         admin: flags.admin,
     };
     // Variables that are not text are none of ours.
-    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     config::load(flags.config.as_deref(), variables, &overrides)
 }
 
@@ -28,7 +29,9 @@ pub fn load_config(flags: &ConfigFlags) -> Result<Config, ConfigError> {
 pub fn show_config(args: &ConfigShowArgs) -> ExitCode {
     let shown = load_config(&args.flags).map_err(|error| error.to_string()).and_then(|config| match args.output {
         ConfigFormat::Toml => toml::to_string(&config).map_err(|error| error.to_string()),
-        ConfigFormat::Json => serde_json::to_string_pretty(&config).map(|text| text + "\n").map_err(|error| error.to_string()),
+        ConfigFormat::Json => {
+            serde_json::to_string_pretty(&config).map(|text| text + "\n").map_err(|error| error.to_string())
+        }
     });
     match shown {
         Ok(text) => print(text.as_bytes()),

@@ -92,6 +92,7 @@ pub enum RuntimeError {
 #[derive(Clone)]
 pub struct Runtime {
     environment: Environment,
+    version: String,
 }
 
 impl Runtime {
@@ -108,14 +109,14 @@ impl Runtime {
             .with_logger(Arc::new(log_line))
             .build()
             .map_err(|error| unusable(error.message().into()))?;
-        Ok(Self { environment })
+        Ok(Self { environment, version: version_in_name(path).unwrap_or_else(|| ort::info().into()) })
     }
 
-    /// The version of the loaded library, such as `1.31.1`; its build line where that names none.
+    /// The version of the loaded library, such as `1.31.1`; its build line where its file name
+    /// carries none.
     #[must_use]
-    pub fn version(&self) -> String {
-        let info = ort::info();
-        info.split("git-branch=rel-").nth(1).and_then(|rest| rest.split(',').next()).unwrap_or(info).into()
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// Opens the ONNX model in `file`.
@@ -134,6 +135,15 @@ pub enum ModelFile<'a> {
     Bytes(&'a [u8]),
     /// A model with weights in files beside it, which ONNX Runtime must open itself.
     Path(&'a Path),
+}
+
+/// The `1.31.1` of `libonnxruntime.so.1.31.1` or `libonnxruntime.1.31.1.dylib`, links resolved.
+fn version_in_name(path: &Path) -> Option<String> {
+    let real = path.canonicalize().ok()?;
+    let name = real.file_name()?.to_str()?;
+    let numbers = name.split('.').filter(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+    let version = numbers.collect::<Vec<_>>().join(".");
+    (!version.is_empty()).then_some(version)
 }
 
 fn in_plain_words(error: &ort::LoadDynamicError) -> String {

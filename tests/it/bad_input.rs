@@ -30,7 +30,11 @@ fn x(datatype: &str, shape: &Value, data: &Value) -> Value {
 fn each_wrong_json_request_gets_its_status_and_plain_words() {
     let (_repository, gateway) = serving_add();
     let good = x("FP32", &json!([1, 1]), &json!([1]));
-    let deep = format!(r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":[1,1],"data":{}1{}}}]}}"#, "[".repeat(50_000), "]".repeat(50_000));
+    let deep = format!(
+        r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":[1,1],"data":{}1{}}}]}}"#,
+        "[".repeat(50_000),
+        "]".repeat(50_000)
+    );
     let cases: Vec<(&str, Vec<u8>, u16, &str)> = vec![
         ("/v2/models/none/infer", good.to_string().into(), 404, "'none'"),
         ("/v2/models/m/versions/7/infer", good.to_string().into(), 404, "version 7"),
@@ -85,7 +89,10 @@ fn body_of_100_megabytes_is_refused_and_the_gateway_goes_on() {
     let (_repository, gateway) = serving_add();
     let (status, answer) = gateway.post_bytes("/v2/models/m/infer", &vec![b' '; 100_000_000]);
     assert_eq!(status, 413, "{answer}");
-    assert!(answer["error"].as_str().unwrap().contains("64MiB") || answer["error"].as_str().unwrap().contains("67108864"), "{answer}");
+    assert!(
+        answer["error"].as_str().unwrap().contains("64MiB") || answer["error"].as_str().unwrap().contains("67108864"),
+        "{answer}"
+    );
     assert_eq!(gateway.run_add("/v2/models/m/infer", 1.0).0, 200);
 }
 
@@ -107,8 +114,7 @@ fn grpc_request(name: &str, datatype: DataType, shape: &[i64], raw: Vec<Vec<u8>>
 #[tokio::test(flavor = "multi_thread")]
 async fn each_wrong_grpc_request_gets_its_code_and_plain_words() {
     let (_repository, gateway) = serving_add();
-    let mut client =
-        GrpcInferenceServiceClient::connect(format!("http://{}", gateway.addresses.grpc)).await.unwrap();
+    let mut client = GrpcInferenceServiceClient::connect(format!("http://{}", gateway.addresses.grpc)).await.unwrap();
     let one = || vec![1.0_f32.to_le_bytes().to_vec()];
     let good = || grpc_request("x", DataType::Fp32, &[1, 1], one());
     let cases: Vec<(ModelInferRequest, Code, &str)> = vec![

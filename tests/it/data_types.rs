@@ -240,8 +240,7 @@ async fn health_and_reflection_answer() {
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
     let requests = tokio_stream::iter([request]);
-    let mut answers =
-        ServerReflectionClient::new(channel).server_reflection_info(requests).await.unwrap().into_inner();
+    let mut answers = ServerReflectionClient::new(channel).server_reflection_info(requests).await.unwrap().into_inner();
     let answer = answers.message().await.unwrap().unwrap().message_response.unwrap();
     let MessageResponse::ListServicesResponse(list) = answer else { panic!("{answer:?}") };
     assert!(list.service.iter().any(|service| service.name == "inference.GRPCInferenceService"));

@@ -114,9 +114,8 @@ impl Gateway {
         command.arg("--addresses-file").arg(&file).stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap());
         let child = adjust(&mut command).spawn().unwrap();
         let mut gateway = Self { child, addresses: unbound(), log };
-        let addresses: Value = gateway.wait("the addresses file", || {
-            fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        });
+        let addresses: Value = gateway
+            .wait("the addresses file", || fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()));
         let address = |plane: &str| addresses[plane].as_str().unwrap().parse().unwrap();
         gateway.addresses = Addresses {
             http: address("http"),

@@ -92,8 +92,7 @@ pub fn add(constant: i64) -> Vec<u8> {
         r#type: Some(2),
         ..AttributeProto::default()
     };
-    let to_float =
-        AttributeProto { name: Some("to".into()), i: Some(1), r#type: Some(2), ..AttributeProto::default() };
+    let to_float = AttributeProto { name: Some("to".into()), i: Some(1), r#type: Some(2), ..AttributeProto::default() };
     let graph = GraphProto {
         name: Some("add".into()),
         node: vec![
@@ -123,7 +122,8 @@ pub fn sum_and_product() -> Vec<u8> {
 /// `y = x + bias` where `bias` is an input with a default (an initializer of the same name): 0
 /// by 1 zeros, that is one FP32 whose bytes were left out and so read as given in `dims`.
 pub fn optional_bias() -> Vec<u8> {
-    let mut bias = TensorProto { data_type: Some(1), dims: vec![1], name: Some("bias".into()), ..TensorProto::default() };
+    let mut bias =
+        TensorProto { data_type: Some(1), dims: vec![1], name: Some("bias".into()), ..TensorProto::default() };
     bias.external_data.clear();
     let graph = GraphProto {
         name: Some("optional".into()),

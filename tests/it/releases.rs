@@ -99,7 +99,7 @@ fn shadow_gets_copies_and_never_answers() {
     for _ in 0..20 {
         assert_eq!(answering(&gateway, "/v2/models/m/infer"), 3);
     }
-    let labels = [("version", "2"), ("role", "shadow"), ("code", "ok")];
+    let labels = [("version", "2"), ("role", "shadow"), ("protocol", "http"), ("code", "ok")];
     gateway.wait("the shadow's answers", || {
         (gateway.metric("tidegate_requests_total", &labels) == Some(20.0)).then_some(())
     });

@@ -61,8 +61,30 @@ fn only_the_engine_names_onnx_runtime_and_only_one_module_is_unsafe() {
 #[test]
 fn rooms_import_only_what_they_may() {
     let forbidden: [(&str, &[&str]); 9] = [
-        ("domain", &["protocol", "gateway", "route", "schedule", "engine", "observe", "monitor", "registry", "store", "admin", "config", "telemetry"]),
-        ("fault", &["protocol", "gateway", "route", "schedule", "engine", "observe", "monitor", "registry", "store", "admin", "config"]),
+        (
+            "domain",
+            &[
+                "protocol",
+                "gateway",
+                "route",
+                "schedule",
+                "engine",
+                "observe",
+                "monitor",
+                "registry",
+                "store",
+                "admin",
+                "config",
+                "telemetry",
+            ],
+        ),
+        (
+            "fault",
+            &[
+                "protocol", "gateway", "route", "schedule", "engine", "observe", "monitor", "registry", "store",
+                "admin", "config",
+            ],
+        ),
         ("release", &["protocol", "gateway", "route", "registry", "store", "admin", "config", "telemetry"]),
         ("gateway", &["protocol", "registry", "store", "admin", "config", "proto"]),
         ("route", &["protocol", "gateway", "registry", "store", "admin", "config", "proto"]),
@@ -76,10 +98,13 @@ fn rooms_import_only_what_they_may() {
         let text = production(&text);
         for other in *rooms {
             let imported = [format!("crate::{other}::"), format!("    {other}::"), format!("crate::{{{other}::")];
-            let is_imported = imported.iter().any(|form| text.lines().any(|line| {
-                let code = line.trim_end();
-                !code.trim_start().starts_with("//") && (code.starts_with(form) || code.contains(&format!("crate::{other}::")))
-            }));
+            let is_imported = imported.iter().any(|form| {
+                text.lines().any(|line| {
+                    let code = line.trim_end();
+                    !code.trim_start().starts_with("//")
+                        && (code.starts_with(form) || code.contains(&format!("crate::{other}::")))
+                })
+            });
             assert!(!is_imported, "{} imports {other}", path.display());
         }
     }

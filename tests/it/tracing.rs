@@ -11,8 +11,7 @@ use opentelemetry_proto::tonic::{
 };
 use serde_json::json;
 use tidegate::proto::inference::{
-    ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient,
-    model_infer_request::InferInputTensor,
+    ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient, model_infer_request::InferInputTensor,
 };
 
 use crate::{
@@ -100,8 +99,7 @@ async fn spans_carry_the_callers_context_over_both_protocols() {
     .await
     .unwrap();
 
-    let mut client =
-        GrpcInferenceServiceClient::connect(format!("http://{}", gateway.addresses.grpc)).await.unwrap();
+    let mut client = GrpcInferenceServiceClient::connect(format!("http://{}", gateway.addresses.grpc)).await.unwrap();
     let input = InferInputTensor {
         name: "x".into(),
         datatype: "FP32".into(),
