@@ -35,7 +35,7 @@ mod trace;
 /// What this server calls itself in its metadata, on both protocols.
 const SERVER_NAME: &str = "tidegate";
 /// The protocol extensions that are really served.
-const EXTENSIONS: [&str; 1] = ["parameters"];
+const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "parameters"];
 /// Triton's name for what runs the models, which its clients know.
 const PLATFORM: &str = "onnxruntime_onnx";
 /// The header or gRPC metadata key that makes routing sticky.

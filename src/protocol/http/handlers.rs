@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{ALLOW, CONNECTION, CONTENT_ENCODING, EXPECT},
+    header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT},
     request::Parts,
 };
 use http_body::Body;
@@ -15,7 +15,7 @@ use tracing::{Instrument, Span};
 use super::{
     answer,
     body::{self, BodyFault},
-    json,
+    json::{self, BinaryOutputs, Encoded},
     routes::{self, Route, Selector, Verb},
     server::PlaneBody,
 };
@@ -84,8 +84,8 @@ impl<D: DataPlane> Door<D> {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let request = match self.accept(model, selector, parts, body).await {
-            Ok(request) => request,
+        let (request, binary) = match self.accept(model, selector, parts, body).await {
+            Ok(accepted) => accepted,
             Err(refusal) => {
                 trace::record_failure(span, refusal.code());
                 return self.refused(Some(model), &refusal, parts, body).await;
@@ -99,8 +99,8 @@ impl<D: DataPlane> Door<D> {
             }
         };
         trace::record_reply(span, &reply);
-        match json::encode(&reply) {
-            Ok(body) => answer::json_bytes(StatusCode::OK, body),
+        match json::encode(&reply, &binary) {
+            Ok(encoded) => answered(encoded),
             Err(refusal) => self.refused(Some(model), &refusal, parts, body).await,
         }
     }
@@ -112,7 +112,7 @@ impl<D: DataPlane> Door<D> {
         selector: &Selector<'_>,
         parts: &Parts,
         body: &mut B,
-    ) -> Result<InferRequest, Refusal>
+    ) -> Result<(InferRequest, BinaryOutputs), Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -124,8 +124,8 @@ impl<D: DataPlane> Door<D> {
             BodyFault::TooLarge => Refusal::too_large(limit),
             BodyFault::Broken => Refusal::bad_request("the body ended early or its framing is broken"),
         })?;
-        let decoded = json::decode(&bytes)?;
-        Ok(InferRequest {
+        let decoded = json::decode(&bytes, json_length(&parts.headers)?)?;
+        let request = InferRequest {
             model,
             target,
             id: decoded.id,
@@ -133,7 +133,8 @@ impl<D: DataPlane> Door<D> {
             inputs: decoded.inputs.into(),
             outputs: decoded.outputs,
             protocol: Protocol::Http,
-        })
+        };
+        Ok((request, decoded.binary))
     }
 
     /// What a client may know of a model.
@@ -185,10 +186,27 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
     if headers.get(CONTENT_ENCODING).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Refusal::bad_request("compressed requests are not supported yet: send the body as it is"));
     }
-    if headers.contains_key(BINARY_HEADER) {
-        return Err(Refusal::bad_request(json::NO_BINARY_DATA));
-    }
     Ok(())
+}
+
+/// The length of the JSON, when the request says that raw tensors stand behind it.
+fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
+    let Some(value) = headers.get(BINARY_HEADER) else { return Ok(None) };
+    let length = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let length = length.and_then(|text| text.parse().ok());
+    let wrong = || Refusal::bad_request("Inference-Header-Content-Length is not a length in bytes");
+    length.ok_or_else(wrong).map(Some)
+}
+
+/// The encoded reply as an answer.
+fn answered(encoded: Encoded) -> Response<PlaneBody> {
+    let mut response = answer::json_bytes(StatusCode::OK, encoded.body);
+    if let Some(length) = encoded.json_length {
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        headers.insert(BINARY_HEADER, length.into());
+    }
+    response
 }
 
 fn routing_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {

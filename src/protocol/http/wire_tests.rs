@@ -158,7 +158,7 @@ async fn inference_refused_is_counted_with_its_model() {
     let gzip = plane.call("POST", "/v2/models/echo/infer", "content-encoding: gzip\r\n", "x").await;
     assert_answer(&gzip, 400, "send the body as it is\"}");
     let binary = plane.call("POST", "/v2/models/echo/infer", "Inference-Header-Content-Length: 2\r\n", "{}").await;
-    assert_answer(&binary, 400, "or use gRPC\"}");
+    assert_answer(&binary, 400, "missing field `inputs` at line 1 column 2\"}");
     assert_eq!(plane.gateway.refusals(), vec![(Some("echo".into()), ErrorCode::BadRequest); 3]);
 
     let busy = plane.infer("busy", ROW).await;

@@ -8,5 +8,5 @@ mod request;
 #[cfg(test)]
 mod round_trip_tests;
 
-pub(super) use reply::encode;
-pub(super) use request::{NO_BINARY_DATA, decode};
+pub(super) use reply::{Encoded, encode};
+pub(super) use request::{BinaryOutputs, decode};

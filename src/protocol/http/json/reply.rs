@@ -2,10 +2,14 @@
 //!
 //! Elements are written flat, floats in the shortest form that reads back to the same value
 //! (FP16 and BF16 as the FP32 of equal value). JSON has no NaN and no infinity: both become
-//! `null`. Bytes that are not UTF-8 cannot be written; gRPC can carry them.
+//! `null`. Bytes that are not UTF-8 cannot be written; binary data can carry them.
+//!
+//! An output wanted as binary data has `parameters.binary_data_size` in place of `data`; its
+//! raw bytes stand behind the JSON, in the order of the outputs.
 
 use serde::{Serialize, Serializer};
 
+use super::BinaryOutputs;
 use crate::{
     domain::{DataType, Elements, InferReply, Tensor},
     protocol::refusal::{Refusal, shown},
@@ -24,17 +28,45 @@ struct Output<'a> {
     name: &'a str,
     datatype: &'static str,
     shape: &'a [i64],
-    data: Data<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<Parameters>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Data<'a>>,
 }
 
-/// The JSON text of a reply.
-pub(crate) fn encode(reply: &InferReply) -> Result<Vec<u8>, Refusal> {
-    let outputs = reply.outputs.iter().map(Output::of).collect::<Result<Vec<_>, _>>()?;
+#[derive(Serialize)]
+struct Parameters {
+    binary_data_size: usize,
+}
+
+/// An encoded reply.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub(crate) body: Vec<u8>,
+    /// The length of the JSON, when raw tensors stand behind it.
+    pub(crate) json_length: Option<usize>,
+}
+
+/// A reply as JSON, with the outputs that are `wanted` in binary behind it.
+pub(crate) fn encode(reply: &InferReply, wanted: &BinaryOutputs) -> Result<Encoded, Refusal> {
+    let mut blobs = Vec::new();
+    let mut outputs = Vec::with_capacity(reply.outputs.len());
+    for tensor in reply.outputs.iter() {
+        if wanted.wants(tensor.name()) {
+            let raw = tensor.to_raw();
+            outputs.push(Output::binary(tensor, raw.len()));
+            blobs.push(raw);
+        } else {
+            outputs.push(Output::of(tensor)?);
+        }
+    }
     let mut text = Vec::with_capacity(256 + reply.outputs.iter().map(expected_length).sum::<usize>());
     let (model_name, id) = (reply.model.as_str(), reply.id.as_str());
     let wire = Reply { model_name, model_version: reply.version.to_string(), id, outputs };
     serde_json::to_writer(&mut text, &wire).expect("memory takes all bytes, and every key is a string");
-    Ok(text)
+    let json_length = (!blobs.is_empty()).then_some(text.len());
+    blobs.iter().for_each(|raw| text.extend_from_slice(raw));
+    Ok(Encoded { body: text, json_length })
 }
 
 impl<'a> Output<'a> {
@@ -45,11 +77,22 @@ impl<'a> Output<'a> {
                 let strings = elements.iter().map(|element| std::str::from_utf8(element));
                 Data::Text(strings.collect::<Result<_, _>>().map_err(|_| {
                     let name = shown(tensor.name());
-                    Refusal::bad_request(format!("output '{name}' is not UTF-8 text, which JSON needs: ask over gRPC"))
+                    Refusal::bad_request(format!(
+                        "output '{name}' is not UTF-8 text, which JSON needs: ask for binary data"
+                    ))
                 })?)
             }
         };
-        Ok(Self { name: tensor.name(), datatype: tensor.datatype().name(), shape: tensor.shape().dimensions(), data })
+        Ok(Self { data: Some(data), parameters: None, ..Self::head(tensor) })
+    }
+
+    fn binary(tensor: &'a Tensor, binary_data_size: usize) -> Self {
+        Self { parameters: Some(Parameters { binary_data_size }), ..Self::head(tensor) }
+    }
+
+    fn head(tensor: &'a Tensor) -> Self {
+        let (name, datatype, shape) = (tensor.name(), tensor.datatype().name(), tensor.shape().dimensions());
+        Self { name, datatype, shape, parameters: None, data: None }
     }
 }
 
@@ -125,6 +168,22 @@ mod tests {
         vector("y", DataType::Fp32, values.iter().flat_map(|value| value.to_le_bytes()).collect())
     }
 
+    fn encode(reply: &InferReply) -> Result<Vec<u8>, Refusal> {
+        super::encode(reply, &BinaryOutputs::default()).map(|encoded| encoded.body)
+    }
+
+    #[test]
+    fn output_wanted_in_binary_stands_behind_the_json() {
+        let wanted = BinaryOutputs { all: true, single: vec![("j".into(), false)] };
+        let outputs = vec![vector("b", DataType::Int8, vec![1, 2]), vector("j", DataType::Int8, vec![3])];
+        let encoded = super::encode(&reply(outputs), &wanted).unwrap();
+        let (json, blobs) = encoded.body.split_at(encoded.json_length.unwrap());
+        let json = std::str::from_utf8(json).unwrap();
+        assert!(json.contains(r#"{"name":"b","datatype":"INT8","shape":[2],"parameters":{"binary_data_size":2}}"#));
+        assert!(json.contains(r#"{"name":"j","datatype":"INT8","shape":[1],"data":[3]}"#));
+        assert_eq!(blobs, [1, 2]);
+    }
+
     #[test]
     fn reply_is_written_in_the_order_of_the_protocol() {
         let text = Tensor::text("t", Shape::new(vec![1, 1]).unwrap(), vec![Bytes::from("a\nä")]).unwrap();
@@ -149,6 +208,6 @@ mod tests {
     fn bytes_that_are_not_utf8_are_refused_by_name() {
         let text = Tensor::text("t", Shape::new(vec![1]).unwrap(), vec![Bytes::from_static(b"\xff")]).unwrap();
         let error = encode(&reply(vec![text])).unwrap_err();
-        assert_eq!(error.to_string(), "output 't' is not UTF-8 text, which JSON needs: ask over gRPC");
+        assert_eq!(error.to_string(), "output 't' is not UTF-8 text, which JSON needs: ask for binary data");
     }
 }

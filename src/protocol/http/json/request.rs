@@ -2,11 +2,15 @@
 //!
 //! Unknown keys are ignored, as clients send extensions. `data` stays a slice of the body
 //! until its datatype and shape are known; strings without escapes stay one to the end.
+//!
+//! With the binary tensor extension an input has `parameters.binary_data_size` in place of
+//! `data`, and its raw bytes stand behind the JSON, in the order of the inputs. They stay
+//! slices of the body too.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 use serde_json::{error::Category, value::RawValue};
 
 use super::{elements, object::Object};
@@ -18,9 +22,6 @@ use crate::{
     },
 };
 
-/// What a client is told that sends tensors behind the JSON.
-pub(crate) const NO_BINARY_DATA: &str = "binary tensor data is not supported yet: send 'data' as JSON, or use gRPC";
-
 /// What the body of a request says.
 #[derive(Debug)]
 pub(crate) struct Decoded {
@@ -28,6 +29,22 @@ pub(crate) struct Decoded {
     pub(crate) routing_key: Option<String>,
     pub(crate) inputs: Vec<Tensor>,
     pub(crate) outputs: Vec<String>,
+    pub(crate) binary: BinaryOutputs,
+}
+
+/// Which outputs the client wants as raw bytes behind the JSON of the answer.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct BinaryOutputs {
+    /// Wanted for every output that does not say otherwise.
+    pub(crate) all: bool,
+    /// What single outputs say.
+    pub(crate) single: Vec<(String, bool)>,
+}
+
+impl BinaryOutputs {
+    pub(crate) fn wants(&self, output: &str) -> bool {
+        self.single.iter().find(|(name, _)| name == output).map_or(self.all, |(_, wanted)| *wanted)
+    }
 }
 
 #[derive(Deserialize)]
@@ -44,6 +61,7 @@ struct Body<'a> {
 struct RequestParameters<'a> {
     #[serde(borrow)]
     routing_key: Option<&'a RawValue>,
+    binary_data_output: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -61,41 +79,109 @@ struct Input<'a> {
 
 #[derive(Deserialize)]
 struct InputParameters {
-    binary_data_size: Option<IgnoredAny>,
+    binary_data_size: Option<usize>,
 }
 
 #[derive(Deserialize)]
 struct Output {
     name: String,
+    parameters: Option<Object<OutputParameters>>,
 }
 
-/// Reads the body of an inference request.
-pub(crate) fn decode(body: &Bytes) -> Result<Decoded, Refusal> {
-    let text = std::str::from_utf8(body).map_err(|_| Refusal::bad_request("the request is not UTF-8 text"))?;
+#[derive(Deserialize)]
+struct OutputParameters {
+    binary_data: Option<bool>,
+}
+
+/// Reads the body of an inference request. `json_length` is the length of its JSON when raw
+/// tensors may stand behind it.
+pub(crate) fn decode(body: &Bytes, json_length: Option<usize>) -> Result<Decoded, Refusal> {
+    let (json, blobs) = split(body, json_length)?;
+    let text = std::str::from_utf8(&json).map_err(|_| Refusal::bad_request("the request is not UTF-8 text"))?;
     if text.trim_ascii().is_empty() {
         return Err(Refusal::bad_request("the request has no body: send a JSON object with 'inputs'"));
     }
     let Object(parsed) = serde_json::from_str::<Object<Body<'_>>>(text).map_err(|error| malformed(&error))?;
-    let inputs = parsed.inputs.into_iter().map(|Object(input)| tensor(&input, body));
+    let mut blobs = Blobs { rest: blobs, is_marked: json_length.is_some() };
+    let inputs = parsed.inputs.into_iter().map(|Object(input)| tensor(&input, &json, &mut blobs));
+    let inputs = inputs.collect::<Result<_, _>>()?;
+    blobs.finish()?;
+    let parameters = parsed.parameters.map(|Object(parameters)| parameters);
+    let all = parameters.as_ref().and_then(|parameters| parameters.binary_data_output).unwrap_or(false);
+    let outputs = parsed.outputs.unwrap_or_default();
+    let single = outputs
+        .iter()
+        .filter_map(|Object(output)| Some((output.name.clone(), output.parameters.as_ref()?.0.binary_data?)));
     Ok(Decoded {
-        inputs: inputs.collect::<Result<_, _>>()?,
+        inputs,
         id: RequestId::given_or_new(parsed.id.as_deref().unwrap_or_default())?,
-        routing_key: parsed.parameters.and_then(|parameters| parameters.0.routing_key).map(routing_key).transpose()?,
-        outputs: parsed.outputs.unwrap_or_default().into_iter().map(|Object(output)| output.name).collect(),
+        routing_key: parameters.and_then(|parameters| parameters.routing_key).map(routing_key).transpose()?,
+        binary: BinaryOutputs { all, single: single.collect() },
+        outputs: outputs.into_iter().map(|Object(output)| output.name).collect(),
     })
 }
 
-fn tensor(input: &Input<'_>, body: &Bytes) -> Result<Tensor, Refusal> {
-    let name: &str = &input.name;
-    if input.parameters.as_ref().is_some_and(|parameters| parameters.0.binary_data_size.is_some()) {
-        return Err(Refusal::input(name, NO_BINARY_DATA));
+fn split(body: &Bytes, json_length: Option<usize>) -> Result<(Bytes, Bytes), Refusal> {
+    match json_length {
+        None => Ok((body.clone(), Bytes::new())),
+        Some(0) => Err(Refusal::bad_request(
+            "raw binary requests are not supported yet: send JSON before the tensors, and its length in the header",
+        )),
+        Some(length) if length > body.len() => Err(Refusal::bad_request(format!(
+            "Inference-Header-Content-Length is {length}, but the body has only {} bytes",
+            body.len()
+        ))),
+        Some(length) => Ok((body.slice(..length), body.slice(length..))),
     }
+}
+
+/// The raw tensors behind the JSON, taken in the order of the inputs.
+struct Blobs {
+    rest: Bytes,
+    /// The header says where the JSON ends.
+    is_marked: bool,
+}
+
+impl Blobs {
+    fn take(&mut self, input: &str, size: usize) -> Result<Bytes, Refusal> {
+        if !self.is_marked {
+            let words = "'binary_data_size' needs the header Inference-Header-Content-Length";
+            return Err(Refusal::input(input, words));
+        }
+        if size > self.rest.len() {
+            let words =
+                format!("'binary_data_size' is {size}, but only {} bytes are left in the body", self.rest.len());
+            return Err(Refusal::input(input, words));
+        }
+        Ok(self.rest.split_to(size))
+    }
+
+    fn finish(self) -> Result<(), Refusal> {
+        if self.rest.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal::bad_request(format!("{} bytes behind the JSON belong to no input", self.rest.len())))
+    }
+}
+
+fn tensor(input: &Input<'_>, body: &Bytes, blobs: &mut Blobs) -> Result<Tensor, Refusal> {
+    let name: &str = &input.name;
     let datatype: Cow<'_, str> = field(name, "datatype", input.datatype, "a string such as \"FP32\"")?;
     let datatype: DataType = datatype.parse().map_err(|error| Refusal::input(name, error))?;
     let shape: Vec<i64> = field(name, "shape", input.shape, "a list of whole numbers")?;
     let shape = Shape::new(shape).map_err(|error| Refusal::input(name, error))?;
-    let data = input.data.ok_or_else(|| Refusal::input(name, "'data' is missing"))?;
-    elements::tensor(name, datatype, shape, data.get(), body).map_err(|fault| Refusal::input(name, fault))
+    let size = input.parameters.as_ref().and_then(|parameters| parameters.0.binary_data_size);
+    match (size, input.data) {
+        (None, Some(data)) => {
+            elements::tensor(name, datatype, shape, data.get(), body).map_err(|fault| Refusal::input(name, fault))
+        }
+        (Some(size), None) => {
+            let raw = blobs.take(name, size)?;
+            Tensor::from_raw(name, datatype, shape, raw).map_err(|error| Refusal::input(name, error))
+        }
+        (Some(_), Some(_)) => Err(Refusal::input(name, "'data' and 'binary_data_size' exclude each other")),
+        (None, None) => Err(Refusal::input(name, "'data' is missing")),
+    }
 }
 
 /// A field of an input, so read that an error can name the input.
@@ -132,7 +218,7 @@ mod tests {
     use crate::fault::{ErrorCode, Fault};
 
     fn refused(body: &str) -> String {
-        let refusal = decode(&Bytes::copy_from_slice(body.as_bytes())).unwrap_err();
+        let refusal = decode(&Bytes::copy_from_slice(body.as_bytes()), None).unwrap_err();
         assert_eq!(refusal.code(), ErrorCode::BadRequest);
         refusal.message()
     }
@@ -146,7 +232,7 @@ mod tests {
         let body = r#" {"id":"a\"1","unknown":[{}],"parameters":{"routing_key":"k\u00e4","binary_data_output":true},
             "inputs":[{"name":"x","shape":[2],"datatype":"INT8","data":[1,-2],"parameters":{"z":1}}],
             "outputs":[{"name":"y","parameters":{"binary_data":true}},{"name":"z"}]} "#;
-        let decoded = decode(&Bytes::from(body)).unwrap();
+        let decoded = decode(&Bytes::from(body), None).unwrap();
         assert_eq!(decoded.id.as_str(), "a\"1");
         assert_eq!(decoded.routing_key.as_deref(), Some("kä"));
         assert_eq!(decoded.outputs, ["y", "z"]);
@@ -156,7 +242,8 @@ mod tests {
 
     #[test]
     fn request_without_an_id_gets_one() {
-        let decoded = decode(&Bytes::from(r#"{"id":null,"inputs":[],"outputs":null,"parameters":null}"#)).unwrap();
+        let decoded =
+            decode(&Bytes::from(r#"{"id":null,"inputs":[],"outputs":null,"parameters":null}"#), None).unwrap();
         assert_eq!(decoded.id.as_str().len(), 36);
         assert!(decoded.inputs.is_empty() && decoded.outputs.is_empty() && decoded.routing_key.is_none());
     }
@@ -185,7 +272,10 @@ mod tests {
             let message = refused(body);
             assert!(message.contains(words), "{body}: {message}");
         }
-        assert_eq!(decode(&Bytes::from_static(b"\xff{}")).unwrap_err().message(), "the request is not UTF-8 text");
+        assert_eq!(
+            decode(&Bytes::from_static(b"\xff{}"), None).unwrap_err().message(),
+            "the request is not UTF-8 text"
+        );
     }
 
     #[test]
@@ -214,10 +304,44 @@ mod tests {
         assert!(input(r#""datatype":"float","shape":[1],"data":[1]"#).contains("datatype 'float' is unknown"));
     }
 
+    fn with_blobs(inputs: &str, blobs: &[u8]) -> Result<Decoded, Refusal> {
+        let json = format!(
+            r#"{{"parameters":{{"binary_data_output":true}},"inputs":[{inputs}],"outputs":[{{"name":"z","parameters":{{"binary_data":false}}}}]}}"#
+        );
+        let body = [json.as_bytes(), blobs].concat();
+        decode(&Bytes::from(body), Some(json.len()))
+    }
+
     #[test]
-    fn binary_data_is_refused_as_not_supported_yet() {
-        let fields = r#""datatype":"FP32","shape":[1],"parameters":{"binary_data_size":4}"#;
-        assert!(input(fields).contains("binary tensor data is not supported yet"));
+    fn tensors_behind_the_json_are_taken_in_order() {
+        let inputs = r#"{"name":"x","datatype":"INT8","shape":[2],"parameters":{"binary_data_size":2}},
+            {"name":"j","datatype":"INT8","shape":[1],"data":[9]},
+            {"name":"t","datatype":"BYTES","shape":[1],"parameters":{"binary_data_size":5}}"#;
+        let decoded = with_blobs(inputs, b"\x01\x02\x01\0\0\0\xff").unwrap();
+        let raw: Vec<_> = decoded.inputs.iter().map(Tensor::to_raw).collect();
+        assert_eq!(raw, [&b"\x01\x02"[..], b"\x09", b"\x01\0\0\0\xff"]);
+        assert!(decoded.binary.wants("y") && !decoded.binary.wants("z"));
+    }
+
+    #[test]
+    fn tensors_behind_the_json_that_do_not_add_up_are_refused() {
+        let input = |more: &str| format!(r#"{{"name":"x","datatype":"INT8","shape":[2],{more}}}"#);
+        for (inputs, blobs, words) in [
+            (input(r#""parameters":{"binary_data_size":2}"#), &b"\x01"[..], "only 1 bytes are left"),
+            (input(r#""parameters":{"binary_data_size":2}"#), b"\x01\x02\x03", "1 bytes behind the JSON"),
+            (input(r#""parameters":{"binary_data_size":3}"#), b"\x01\x02\x03", "needs 2 bytes, got 3"),
+            (input(r#""parameters":{"binary_data_size":2},"data":[1,2]"#), b"\x01\x02", "exclude each other"),
+            (input(r#""parameters":{"binary_data_size":-1}"#), b"", "binary_data_size"),
+        ] {
+            let message = with_blobs(&inputs, blobs).unwrap_err().message();
+            assert!(message.contains(words) || words == "binary_data_size", "{message}");
+        }
+        let without_header =
+            r#"{"inputs":[{"name":"x","datatype":"INT8","shape":[1],"parameters":{"binary_data_size":1}}]}"#;
+        assert!(refused(without_header).contains("Inference-Header-Content-Length"));
+        let body = Bytes::from_static(b"{}");
+        assert!(decode(&body, Some(3)).unwrap_err().message().contains("only 2 bytes"));
+        assert!(decode(&body, Some(0)).unwrap_err().message().contains("raw binary requests"));
     }
 
     #[test]
@@ -228,6 +352,6 @@ mod tests {
         assert!(input(&format!(r#""datatype":"FP32","shape":[1],"data":{closed}"#)).contains("nested deeper"));
         input(&format!(r#""datatype":"FP32","shape":{closed},"data":[1]"#));
         // An unknown key is skipped, however deep.
-        decode(&Bytes::from(format!(r#"{{"inputs":[],"z":{closed}}}"#))).unwrap();
+        decode(&Bytes::from(format!(r#"{{"inputs":[],"z":{closed}}}"#)), None).unwrap();
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{decode, encode};
+use super::{BinaryOutputs, decode, encode};
 use crate::{
     domain::{DataType, InferReply, RequestId, Shape, Tensor},
     fault::Fault,
@@ -15,7 +15,7 @@ use crate::{
 /// The tensor `x` of a request with these fields.
 fn read(datatype: &str, shape: &str, data: &str) -> Result<Tensor, String> {
     let body = format!(r#"{{"inputs":[{{"name":"x","datatype":"{datatype}","shape":{shape},"data":{data}}}]}}"#);
-    let mut decoded = decode(&Bytes::from(body)).map_err(|refusal| refusal.message())?;
+    let mut decoded = decode(&Bytes::from(body), None).map_err(|refusal| refusal.message())?;
     Ok(decoded.inputs.remove(0))
 }
 
@@ -27,7 +27,7 @@ fn written(tensor: Tensor) -> String {
         id: RequestId::given_or_new("i").unwrap(),
         outputs: [tensor].into(),
     };
-    let text = String::from_utf8(encode(&reply).unwrap()).unwrap();
+    let text = String::from_utf8(encode(&reply, &BinaryOutputs::default()).unwrap().body).unwrap();
     let (_, data) = text.split_once(r#""data":"#).unwrap();
     data.strip_suffix("}]}").unwrap().to_owned()
 }
@@ -136,7 +136,7 @@ fn shape_that_claims_much_reserves_nothing() {
 #[test]
 fn string_without_escapes_is_a_slice_of_the_body() {
     let body = Bytes::from(r#"{"inputs":[{"name":"x","datatype":"BYTES","shape":[1],"data":["abc"]}]}"#);
-    let decoded = decode(&body).unwrap();
+    let decoded = decode(&body, None).unwrap();
     let crate::domain::Elements::Text(elements) = decoded.inputs[0].elements() else { panic!("a BYTES tensor") };
     assert!(body.as_ptr_range().contains(&elements[0].as_ptr()));
 }
@@ -183,7 +183,7 @@ proptest! {
 
     #[test]
     fn any_bytes_decode_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = decode(&Bytes::from(bytes));
+        let _ = decode(&Bytes::from(bytes), None);
     }
 
     #[test]
