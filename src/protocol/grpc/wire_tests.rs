@@ -89,7 +89,10 @@ async fn server_and_models_tell_about_themselves() {
     assert!(client.server_live(ServerLiveRequest {}).await.unwrap().into_inner().live);
     assert!(client.server_ready(ServerReadyRequest {}).await.unwrap().into_inner().ready);
     let server = client.server_metadata(ServerMetadataRequest {}).await.unwrap().into_inner();
-    assert_eq!((server.name.as_str(), server.extensions), ("tidegate", vec!["parameters".to_owned()]));
+    assert_eq!(
+        (server.name.as_str(), server.extensions),
+        ("tidegate", vec!["binary_tensor_data".to_owned(), "parameters".to_owned()])
+    );
     let model = ModelMetadataRequest { name: "echo".into(), version: "1".into() };
     let model = client.model_metadata(model).await.unwrap().into_inner();
     assert_eq!((model.platform.as_str(), model.versions), ("onnxruntime_onnx", vec!["1".to_owned(), "2".to_owned()]));

@@ -84,7 +84,9 @@ fn assert_answer(answer: &str, status: u16, end: &str) {
 async fn server_and_models_tell_about_themselves() {
     let plane = Plane::start().await;
     let version = env!("CARGO_PKG_VERSION");
-    let metadata = format!("{{\"name\":\"tidegate\",\"version\":\"{version}\",\"extensions\":[\"parameters\"]}}");
+    let metadata = format!(
+        "{{\"name\":\"tidegate\",\"version\":\"{version}\",\"extensions\":[\"binary_tensor_data\",\"parameters\"]}}"
+    );
     for (path, status, body) in [
         ("/v2", 200, metadata.as_str()),
         ("/v2/", 200, &metadata),
