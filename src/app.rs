@@ -194,7 +194,7 @@ fn build_registry(
         engine: EngineOptions { intra_op_threads: config.runtime.intra_op_threads },
         monitor: config.monitor.enabled.then(|| monitor_settings(config)),
     };
-    let (monitor, clock, metrics) = (monitor.clone(), Arc::clone(clock), Arc::clone(metrics));
+    let (monitor, clock) = (monitor.clone(), Arc::clone(clock));
     Ok(Registry::new(options, runtime.clone(), store, publisher, monitor, clock, metrics)?)
 }
 

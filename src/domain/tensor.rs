@@ -239,6 +239,9 @@ impl Tensor {
 
     /// The protocol's raw form of the elements (see [`Tensor::from_raw`]). Shares the bytes of
     /// fixed-size elements.
+    ///
+    /// # Panics
+    /// Never: an element is part of a message, and messages are smaller than 4 GiB.
     #[must_use]
     pub fn to_raw(&self) -> Bytes {
         match &self.elements {

@@ -28,7 +28,7 @@ pub(super) fn to_value(shape: &Shape, elements: &[Bytes]) -> ort::Result<DynValu
     for (index, element) in elements.iter().enumerate() {
         let mut buffer = ptr::null_mut();
         // SAFETY: `tensor` is a string tensor that holds `elements.len()` elements (checked above).
-        ortsys![unsafe GetResizedStringTensorElementBuffer(tensor.ptr_mut(), index, element.len(), &mut buffer)?];
+        ortsys![unsafe GetResizedStringTensorElementBuffer(tensor.ptr_mut(), index, element.len(), &raw mut buffer)?];
         if !element.is_empty() {
             // SAFETY: on success `buffer` points to `element.len()` bytes owned by the tensor,
             // which nothing else refers to.
@@ -44,7 +44,7 @@ pub(super) fn from_value(value: &DynValue, count: usize) -> ort::Result<Vec<Byte
     for index in 0..count {
         let mut length = 0;
         // SAFETY: `value` is a string tensor with `count` elements; `length` outlives the call.
-        ortsys![unsafe GetStringTensorElementLength(value.ptr(), index, &mut length)?];
+        ortsys![unsafe GetStringTensorElementLength(value.ptr(), index, &raw mut length)?];
         let mut element = vec![0_u8; length];
         // SAFETY: `element` has exactly `length` writable bytes.
         ortsys![unsafe GetStringTensorElement(value.ptr(), length, index, element.as_mut_ptr().cast())?];

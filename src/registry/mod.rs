@@ -97,7 +97,7 @@ impl Registry {
         publisher: RoutePublisher,
         monitor: MonitorHandle,
         clock: Clock,
-        metrics: Arc<Metrics>,
+        metrics: &Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let stored = store.releases()?;
         let (jobs, queue) = mpsc::channel();
@@ -113,7 +113,7 @@ impl Registry {
         let shared = Shared {
             options,
             runtime,
-            metrics: Arc::clone(&metrics),
+            metrics: Arc::clone(metrics),
             monitor,
             clock,
             publisher,
@@ -149,6 +149,7 @@ impl Registry {
 
     /// Reads the repository once and asks for what is new to be loaded. Returns true when
     /// something is there that has not settled yet, so that the next look should be soon.
+    #[must_use]
     pub fn scan(&self) -> bool {
         let found = match disk::scan(&self.shared.options.models) {
             Ok(found) => found,
@@ -260,7 +261,7 @@ impl Registry {
             } else if entry.policy(self.shared.options.policy) == Policy::Latest
                 && entry.release.generation > 0
                 && entry.release.stable.is_none_or(|stable| highest > stable)
-                && !entry.release.previous.is_some_and(|previous| previous >= highest)
+                && entry.release.previous.is_none_or(|previous| previous < highest)
             {
                 "release.policy is latest"
             } else {

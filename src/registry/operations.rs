@@ -153,7 +153,7 @@ impl Registry {
         version: Version,
         options: &ChangeOptions,
     ) -> Result<VersionStatus, RegistryError> {
-        self.scan();
+        let _ = self.scan();
         let mut state = self.lock();
         state.entry(name)?.check_generation(name, options)?;
         let entry = state.models.get_mut(name).ok_or_else(|| RegistryError::UnknownModel(name.clone()))?;

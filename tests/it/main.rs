@@ -1,5 +1,14 @@
 //! The real binary, started as a user would, asked over its real protocols.
-#![allow(unreachable_pub, reason = "a test binary has no public interface")]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::float_cmp,
+    reason = "a test fails by panicking, and has no public interface"
+)]
 
 mod bad_input;
 mod data_types;

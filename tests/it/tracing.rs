@@ -49,7 +49,7 @@ async fn receiver() -> (SocketAddr, mpsc::Receiver<Span>) {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
 fn attribute(span: &Span, key: &str) -> Option<String> {

@@ -125,8 +125,13 @@ async fn serve_connection<H, F>(
         () = shutdown.cancelled() => return,
         first = timeout(HEAD_TIMEOUT, stream.readable()) => if first.is_err() { return },
     }
-    let service = service_fn(move |request| {
+    // Who asks: the audit log of the admin plane wants to know.
+    let peer = stream.peer_addr().ok();
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let handler = handler.clone();
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
         async move { Ok::<_, Infallible>(guard(plane, handler, request).await) }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));

@@ -65,7 +65,9 @@ pub(crate) fn encode(reply: &InferReply, wanted: &BinaryOutputs) -> Result<Encod
     let wire = Reply { model_name, model_version: reply.version.to_string(), id, outputs };
     serde_json::to_writer(&mut text, &wire).expect("memory takes all bytes, and every key is a string");
     let json_length = (!blobs.is_empty()).then_some(text.len());
-    blobs.iter().for_each(|raw| text.extend_from_slice(raw));
+    for raw in &blobs {
+        text.extend_from_slice(raw);
+    }
     Ok(Encoded { body: text, json_length })
 }
 
