@@ -106,7 +106,6 @@ async fn listen(key: &str, address: SocketAddr) -> Result<TcpListener> {
 struct App {
     gateway: Arc<Gateway>,
     registry: Registry,
-    monitor: MonitorHandle,
     metrics: Arc<Metrics>,
     readiness: Readiness,
     runtime: Runtime,
@@ -119,12 +118,12 @@ impl App {
         let started = Instant::now();
         let clock: Clock = Arc::new(move || started.elapsed());
         let runtime = load_runtime(config)?;
-        let monitor = Monitor::start(Arc::clone(&clock)).context("cannot start the monitor's thread")?;
+        let monitor = Monitor::start(Arc::clone(&clock)).context("cannot start the monitor's thread")?.handle();
         let (routes, publisher) = routes();
         let registry = build_registry(config, &runtime, publisher, &monitor, &clock, &metrics)?;
-        register_monitor(&metrics, &registry, &monitor, &clock, config);
+        register_monitor(&metrics, &registry, &monitor, &clock)?;
         let gateway = build_gateway(routes, &monitor, &metrics, &readiness);
-        Ok(Self { gateway, registry, monitor, metrics, readiness, runtime })
+        Ok(Self { gateway, registry, metrics, readiness, runtime })
     }
 
     async fn run(self, config: &Config, planes: Planes) -> Result<()> {
@@ -203,14 +202,19 @@ fn monitor_settings(config: &Config) -> MonitorSettings {
     let defaults = Thresholds::default();
     let thresholds =
         Thresholds { warning: monitor.warning, drift: monitor.drift, min_rows: monitor.min_rows, ..defaults };
-    MonitorSettings { window: monitor.window.0, thresholds }
+    MonitorSettings { windows: vec![monitor.window.0], thresholds, ..MonitorSettings::default() }
 }
 
-fn register_monitor(metrics: &Metrics, registry: &Registry, monitor: &MonitorHandle, clock: &Clock, config: &Config) {
+fn register_monitor(
+    metrics: &Metrics,
+    registry: &Registry,
+    monitor: &MonitorHandle,
+    clock: &Clock,
+) -> prometheus::Result<()> {
     let registry = registry.clone();
-    let versions = move || registry.monitors();
-    let window = config.monitor.window.0;
-    metrics.register(Box::new(MonitorCollector::new(Box::new(versions), monitor.clone(), Arc::clone(clock), window)));
+    let collector = MonitorCollector::new(monitor.clone(), Arc::clone(clock), move || registry.monitors())?;
+    metrics.register(Box::new(collector));
+    Ok(())
 }
 
 fn build_gateway(

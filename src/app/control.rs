@@ -31,7 +31,7 @@ impl ControlPlanes {
         let stopping = shutdown.clone();
         let service = AdminService::new(app.registry.clone());
         let runtime = app.runtime.version();
-        let door = MetricsDoor::new(Arc::clone(&app.gateway), Arc::clone(&app.metrics), app.monitor.clone(), runtime);
+        let door = MetricsDoor::new(Arc::clone(&app.gateway), Arc::clone(&app.metrics), runtime);
         // The listeners move to the other runtime through the system's own handles.
         let (metrics, admin) = (metrics.into_std()?, admin.into_std()?);
         let run = move || {

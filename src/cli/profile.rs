@@ -46,8 +46,8 @@ fn run(args: &ProfileArgs) -> Result<()> {
         .map_err(|faults| anyhow::Error::msg(faults.join("; ")))?;
     let signature = model.signature().clone();
     let table = Table::open(&args.data)?;
-    let progress = progress(table.row_count()?);
-    let mut builder = ProfileBuilder::new(&signature, &columns);
+    let progress = progress(table.row_count());
+    let mut builder = ProfileBuilder::new(columns.clone());
     for batch in table.batches(&signature, &columns, BATCH)? {
         let inputs = batch?;
         let outputs = model.run(&inputs, &[]).with_context(|| format!("after row {}", progress.position()))?;
@@ -57,7 +57,7 @@ fn run(args: &ProfileArgs) -> Result<()> {
     progress.finish_and_clear();
     let built = builder.finish();
     for skipped in &built.skipped {
-        eprintln!("not profiled: {skipped}");
+        eprintln!("not profiled: {}: {}", skipped.name, skipped.reason);
     }
     let out = args.out.clone().unwrap_or_else(|| directory.join("profile.json"));
     write(&built.profile, &out)?;
@@ -78,7 +78,8 @@ fn write(profile: &Profile, out: &Path) -> Result<()> {
 }
 
 fn progress(rows: u64) -> ProgressBar {
-    let target = if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let target =
+        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let style = ProgressStyle::with_template("profiling {bar:40} {human_pos}/{human_len} rows, {eta} left")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::with_draw_target(Some(rows), target).with_style(style)

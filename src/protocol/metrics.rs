@@ -1,6 +1,6 @@
 //! The metrics plane: `GET /metrics` for Prometheus, `/livez` and `/readyz` for Kubernetes.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{
@@ -17,25 +17,21 @@ use super::http::{
     answer,
     server::{self, PlaneBody},
 };
-use crate::{fault::ErrorCode, gateway::Gateway, monitor::MonitorHandle, telemetry::Metrics};
-
-/// How long a scrape waits for the monitor to catch up, so that what was answered is counted.
-const SETTLE_LIMIT: Duration = Duration::from_millis(200);
+use crate::{fault::ErrorCode, gateway::Gateway, telemetry::Metrics};
 
 /// What the metrics plane answers from.
 #[derive(Clone)]
 pub struct MetricsDoor {
     gateway: Arc<Gateway>,
     metrics: Arc<Metrics>,
-    monitor: MonitorHandle,
 }
 
 impl MetricsDoor {
     /// `runtime` is the version of ONNX Runtime, for `tidegate_build_info`.
     #[must_use]
-    pub fn new(gateway: Arc<Gateway>, metrics: Arc<Metrics>, monitor: MonitorHandle, runtime: &str) -> Self {
+    pub fn new(gateway: Arc<Gateway>, metrics: Arc<Metrics>, runtime: &str) -> Self {
         metrics.set_build_info(env!("CARGO_PKG_VERSION"), runtime);
-        Self { gateway, metrics, monitor }
+        Self { gateway, metrics }
     }
 
     async fn answer(self, request: Request<Incoming>) -> Response<PlaneBody> {
@@ -55,12 +51,9 @@ impl MetricsDoor {
 
     async fn scrape(&self, headers: &HeaderMap) -> Response<PlaneBody> {
         let wants_protobuf = headers.get_all(ACCEPT).iter().any(is_protobuf);
-        let door = self.clone();
-        let gathered = tokio::task::spawn_blocking(move || {
-            door.monitor.settle(SETTLE_LIMIT);
-            door.metrics.gather()
-        });
-        let Ok(families) = gathered.await else {
+        // Gathering waits shortly for the monitor, so that what was answered is counted.
+        let metrics = Arc::clone(&self.metrics);
+        let Ok(families) = tokio::task::spawn_blocking(move || metrics.gather()).await else {
             return answer::error(ErrorCode::Internal, "the metrics could not be gathered");
         };
         let encoded = if wants_protobuf {

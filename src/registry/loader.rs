@@ -101,7 +101,10 @@ impl Registry {
         let is_watched = config.and_then(|config| config.monitor.enabled).unwrap_or(true);
         let settings = self.shared.options.monitor.as_ref().filter(|_| is_watched);
         let monitor = match (settings, profile) {
-            (Some(settings), Some(profile)) => Some(Arc::new(VersionMonitor::new(profile, &signature, settings))),
+            (Some(settings), Some(profile)) => {
+                let monitor = VersionMonitor::new(profile, &signature, settings);
+                Some(Arc::new(monitor.map_err(|error| Refusal::from(format!("profile.json: {error}")))?))
+            }
             _ => None,
         };
         let queue = config.and_then(|config| config.scheduler.max_queue).unwrap_or(self.shared.options.max_queue);

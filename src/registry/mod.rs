@@ -22,7 +22,7 @@ mod watch;
 use std::{
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 pub use self::{
@@ -108,6 +108,7 @@ impl Registry {
             stored,
             is_complete: false,
             is_scanned: false,
+            started: Instant::now(),
             warned: std::collections::BTreeSet::new(),
         };
         let shared = Shared {
@@ -276,9 +277,7 @@ impl Registry {
                 Err(error) => tracing::error!(model = %name, version = version.get(), %error, "cannot promote"),
             }
         }
-        if state.is_scanned && !state.is_complete && !state.models.values().any(is_pending) {
-            state.is_complete = true;
-        }
+        state.is_complete |= state.is_scanned && !state.is_first_load_going_on();
         self.publish(state);
         self.shared.changed.notify_all();
     }

@@ -236,13 +236,15 @@ impl Registry {
             (version, monitor.ok_or_else(|| RegistryError::NotMonitored { model: name.clone(), version })?)
         };
         let (version, monitor) = monitor;
-        let longest = self.shared.options.monitor.as_ref().map_or(Duration::ZERO, |settings| settings.window);
+        let longest = monitor.window_lengths().iter().max().copied().unwrap_or_default();
         let window = window.unwrap_or(longest);
         if window.is_zero() || window > longest {
             return Err(RegistryError::Window { longest });
         }
-        self.shared.monitor.settle(SETTLE_LIMIT);
-        Ok(monitor.report(name.clone(), version, window, (self.shared.clock)()))
+        if !self.shared.monitor.settle(SETTLE_LIMIT) {
+            tracing::warn!(model = %name, "the monitor is behind: the drift view misses the latest rows");
+        }
+        Ok(monitor.report(name, version, window, (self.shared.clock)()))
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{
@@ -29,6 +29,7 @@ pub(super) struct State {
     /// True once everything found by the first scan is loaded or refused.
     pub(super) is_complete: bool,
     pub(super) is_scanned: bool,
+    pub(super) started: Instant,
     /// What was already warned of, so that it is said once.
     pub(super) warned: std::collections::BTreeSet<String>,
 }
@@ -91,7 +92,7 @@ impl VersionEntry {
         }
     }
 
-    /// Being loaded, or complete on disk and about to be.
+    /// Being loaded, or on disk and about to be.
     pub(super) fn is_pending(&self) -> bool {
         match self.state {
             VersionState::Loading => true,
@@ -116,7 +117,20 @@ impl Entry {
     }
 }
 
+/// How long readiness waits for directories that are still being written: a copy that goes on
+/// for minutes must not keep the other models from serving.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
+
 impl State {
+    /// Something found at the start is not yet loaded or refused.
+    pub(super) fn is_first_load_going_on(&self) -> bool {
+        let is_patient = self.started.elapsed() < FIRST_LOOK;
+        self.models.values().flat_map(|entry| entry.versions.values()).any(|version| match version.state {
+            VersionState::Loading => true,
+            _ => is_patient && version.is_pending(),
+        })
+    }
+
     /// The routes as they follow from the book.
     pub(super) fn table(&self) -> RouteTable {
         let models: HashMap<_, _> = self
@@ -128,7 +142,10 @@ impl State {
                     let servable = entry.servable.as_ref().filter(|_| entry.state != VersionState::Draining)?;
                     Some((*version, Arc::clone(servable)))
                 });
-                let route = ModelRoute { release: entry.release.clone(), versions: ready.collect() };
+                let versions: BTreeMap<_, _> = ready.collect();
+                let not_ready = entry.versions.keys().filter(|version| !versions.contains_key(version));
+                let not_ready = not_ready.copied().collect();
+                let route = ModelRoute { release: entry.release.clone(), versions, not_ready };
                 (name.clone(), Arc::new(route))
             })
             .collect();

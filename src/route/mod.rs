@@ -5,7 +5,7 @@
 //! nobody. A request that started before goes on with the table that it read.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -37,6 +37,8 @@ pub struct ModelRoute {
     pub release: Release,
     /// The versions that are ready.
     pub versions: BTreeMap<Version, Arc<Servable>>,
+    /// The versions that are known but not ready: loading, failed or unloaded.
+    pub not_ready: BTreeSet<Version>,
 }
 
 /// All models at one moment.
@@ -140,14 +142,17 @@ impl ModelRoute {
             Target::Release => self.release_choice(model, key)?,
         };
         let servable = self.versions.get(&version).ok_or_else(|| match target {
-            Target::Version(_) if !self.release.versions().any(|known| known == version) => {
-                RouteError::UnknownVersion { model: model.clone(), version }
-            }
+            Target::Version(_) if !self.knows(version) => RouteError::UnknownVersion { model: model.clone(), version },
             _ => RouteError::NotReady { model: model.clone(), version },
         })?;
         let shadow = self.release.shadow.filter(|split| split.version != version && takes(model, SHADOW, key, *split));
         let shadow = shadow.and_then(|split| self.versions.get(&split.version)).cloned();
         Ok(Choice { servable: Arc::clone(servable), role, shadow })
+    }
+
+    /// A version that is not there now, but is no invention of the client.
+    fn knows(&self, version: Version) -> bool {
+        self.not_ready.contains(&version) || self.release.versions().any(|named| named == version)
     }
 
     fn release_choice(&self, model: &ModelName, key: &str) -> Result<(Version, Role), RouteError> {
@@ -253,7 +258,7 @@ mod tests {
     }
 
     fn empty_route(release: Release) -> ModelRoute {
-        ModelRoute { release, versions: BTreeMap::new() }
+        ModelRoute { release, versions: BTreeMap::new(), not_ready: BTreeSet::new() }
     }
 
     #[test]

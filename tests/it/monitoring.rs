@@ -1,1 +1,261 @@
-//! stub
+//! The monitor on the real car-loan model and data, through the real API, against numbers that
+//! NumPy and SciPy gave for the same rows.
+
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
+
+use serde_json::{Value, json};
+use tidegate::proto::inference::{
+    InferTensorContents, ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient,
+    model_infer_request::InferInputTensor,
+};
+
+use crate::{
+    harness::{Gateway, Repository, sample},
+    onnx,
+};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const NUMBERS: [&str; 4] = ["car_value", "debt_to_income_ratio", "loan_length", "driver_tenure"];
+const TEXTS: [&str; 3] = ["salary_range", "repaid_loan_on_prev_car", "size_of_downpayment"];
+
+/// The car-loan model of the repository, version 1 only.
+fn car_loan() -> Repository {
+    let repository = Repository::new();
+    let from = Path::new(ROOT).join("models/car_loan/1");
+    let read = |name: &str| fs::read(from.join(name)).unwrap();
+    repository.add_files(
+        "car_loan",
+        1,
+        &[("model.onnx", &read("model.onnx")), ("profile.json", &read("profile.json"))],
+    );
+    repository
+}
+
+type Row = BTreeMap<String, String>;
+
+/// Rows of the later data, as `python3 scripts/fetch.py data` puts them here.
+fn later_rows(from: usize, count: usize) -> Vec<Row> {
+    let path = Path::new(ROOT).join(".artifacts/data/synthetic_car_loan_analysis.csv");
+    let mut reader = csv::Reader::from_path(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}: run `python3 scripts/fetch.py data`", path.display()));
+    reader.deserialize::<Row>().skip(from).take(count).map(Result::unwrap).collect()
+}
+
+fn request(rows: &[Row]) -> ModelInferRequest {
+    let shape = vec![i64::try_from(rows.len()).unwrap(), 1];
+    let numbers = NUMBERS.map(|name| {
+        let fp64_contents = rows.iter().map(|row| row[name].parse().unwrap()).collect();
+        (name, "FP64", InferTensorContents { fp64_contents, ..InferTensorContents::default() })
+    });
+    let texts = TEXTS.map(|name| {
+        let bytes_contents = rows.iter().map(|row| row[name].clone().into()).collect();
+        (name, "BYTES", InferTensorContents { bytes_contents, ..InferTensorContents::default() })
+    });
+    let inputs = numbers.into_iter().chain(texts).map(|(name, datatype, contents)| InferInputTensor {
+        name: name.into(),
+        datatype: datatype.into(),
+        shape: shape.clone(),
+        contents: Some(contents),
+        ..InferInputTensor::default()
+    });
+    ModelInferRequest { model_name: "car_loan".into(), inputs: inputs.collect(), ..ModelInferRequest::default() }
+}
+
+async fn send(gateway: &Gateway, rows: &[Row]) {
+    let mut client = GrpcInferenceServiceClient::connect(format!("http://{}", gateway.addresses.grpc)).await.unwrap();
+    for rows in rows.chunks(250) {
+        client.model_infer(request(rows)).await.unwrap();
+    }
+}
+
+fn drift(gateway: &Gateway) -> Value {
+    let (status, report) = gateway.admin("GET", "/admin/v1/models/car_loan/drift", None);
+    assert_eq!(status, 200, "{report}");
+    report
+}
+
+fn feature<'a>(report: &'a Value, name: &str) -> &'a Value {
+    report["features"].as_array().unwrap().iter().find(|feature| feature["feature"] == name).unwrap()
+}
+
+fn live(feature: &Value) -> BTreeMap<String, u64> {
+    let bins = feature["bins"].as_array().unwrap().iter();
+    bins.map(|bin| (bin["bin"].as_str().unwrap().to_owned(), bin["live"].as_u64().unwrap())).collect()
+}
+
+/// Counts of the deciles, what is outside the reference's range folded into the outer ones.
+fn deciles(feature: &Value) -> Vec<u64> {
+    let counts = live(feature);
+    let mut deciles: Vec<u64> = (0..).map_while(|bin: u32| counts.get(&bin.to_string()).copied()).collect();
+    deciles[0] += counts["below"];
+    *deciles.last_mut().unwrap() += counts["above"];
+    deciles
+}
+
+fn measure(feature: &Value, name: &str) -> f64 {
+    feature["measures"][name].as_f64().unwrap_or_else(|| panic!("{name} of {feature}"))
+}
+
+/// Rows 25,000 to 29,999 of the later data. The expected numbers: NumPy and SciPy on the same rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn drifted_chunk_gives_exactly_the_counts_and_scores_of_independent_tools() {
+    let repository = car_loan();
+    let gateway = Gateway::start(&repository);
+    send(&gateway, &later_rows(25_000, 5_000)).await;
+    let report = tokio::task::block_in_place(|| drift(&gateway));
+    assert_eq!((&report["rows"], &report["state"]), (&json!(5000), &json!("drift")));
+    let truth: [(&str, &[u64], f64, f64, f64, &str); 4] = [
+        (
+            "car_value",
+            &[0, 9, 35, 101, 267, 417, 673, 1026, 1151, 1321],
+            1.837_450_023_541_106_6,
+            0.466_580_605_508_347_9,
+            0.420_997_426_160_445_9,
+            "drift",
+        ),
+        (
+            "loan_length",
+            &[189, 838, 343, 280, 479, 353, 558, 866, 1094],
+            0.315_135_103_707_330_8,
+            0.232_701_852_318_216_63,
+            0.196_105_638_597_142_42,
+            "drift",
+        ),
+        (
+            "debt_to_income_ratio",
+            &[524, 483, 466, 530, 487, 484, 529, 489, 519, 489],
+            0.001_906_506_356_212_895_6,
+            0.018_559_588_422_907_083,
+            0.015_452_346_046_737_177,
+            "ok",
+        ),
+        (
+            "driver_tenure",
+            &[493, 511, 521, 501, 468, 509, 517, 484, 497, 499],
+            0.000_916_136_658_601_612_8,
+            0.012_865_747_143_022_71,
+            0.010_711_730_992_691_572,
+            "ok",
+        ),
+    ];
+    for (name, counts, psi, jensen_shannon, hellinger, state) in truth {
+        let feature = feature(&report, name);
+        assert_eq!(deciles(feature), counts, "{name}");
+        for (measure_name, expected) in [("psi", psi), ("jensen_shannon", jensen_shannon), ("hellinger", hellinger)] {
+            let got = measure(feature, measure_name);
+            assert!((got - expected).abs() < 1e-9, "{name} {measure_name}: {got}, expected {expected}");
+        }
+        assert_eq!(feature["state"], state, "{name}");
+    }
+    let salary = feature(&report, "salary_range");
+    let counts = live(salary);
+    assert_eq!((counts["0 - 20K €"], counts["60K+ €"], counts["unseen"]), (2218, 48, 0));
+    assert!((measure(salary, "psi") - 0.223_986_178_109_007_7).abs() < 1e-9);
+    assert!((measure(salary, "chi_square") - 455.622_093_695_251_46).abs() < 1e-6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clean_chunk_raises_no_alarm() {
+    let repository = car_loan();
+    let gateway = Gateway::start(&repository);
+    send(&gateway, &later_rows(5_000, 5_000)).await;
+    let report = tokio::task::block_in_place(|| drift(&gateway));
+    assert_eq!(report["state"], "ok", "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answered_row_is_on_the_metrics_once() {
+    let repository = car_loan();
+    let gateway = Gateway::start(&repository);
+    let before = tokio::task::block_in_place(|| gateway.metrics());
+    let bin = |text: &str, bin: &str| {
+        sample(text, "tidegate_feature_bin_total", &[("version", "1"), ("feature", "car_value"), ("bin", bin)])
+    };
+    for name in ["0", "9", "below", "above", "missing", "nonfinite"] {
+        assert_eq!(bin(&before, name), Some(0.0), "every bin is there from the start: {name}");
+    }
+    let mut rows = later_rows(25_000, 300);
+    for (index, value) in ["NaN", "inf", "-1", "1e9"].into_iter().enumerate() {
+        rows[index].insert("car_value".into(), value.into());
+    }
+    rows[4].insert("salary_range".into(), "never seen".into());
+    rows[5].insert("salary_range".into(), String::new());
+    send(&gateway, &rows).await;
+    let text = tokio::task::block_in_place(|| gateway.metrics());
+    for (name, expected) in [("missing", 1.0), ("nonfinite", 1.0), ("below", 1.0), ("above", 1.0)] {
+        assert_eq!(bin(&text, name), Some(expected), "{name}");
+    }
+    let of = |name: &str, feature: &str| sample(&text, name, &[("version", "1"), ("feature", feature)]);
+    assert_eq!(of("tidegate_feature_observations_total", "car_value"), Some(300.0));
+    assert_eq!(of("tidegate_feature_missing_total", "car_value"), Some(1.0));
+    assert_eq!(of("tidegate_feature_out_of_range_total", "car_value"), Some(2.0));
+    assert_eq!(of("tidegate_feature_unseen_category_total", "salary_range"), Some(1.0));
+    assert_eq!(of("tidegate_feature_observations_total", "repaid"), Some(300.0), "outputs are counted like inputs");
+    let all: f64 = text
+        .lines()
+        .filter(|line| line.starts_with("tidegate_feature_bin_total{") && line.contains("feature=\"car_value\""))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+        .sum();
+    assert_eq!(all, 300.0, "each row is in exactly one bin");
+    assert_eq!(sample(&text, "tidegate_monitor_dropped_total", &[]), Some(0.0));
+    let psi = [("feature", "car_value"), ("measure", "psi")];
+    assert!(sample(&text, "tidegate_drift_score", &psi).unwrap() > 0.2);
+}
+
+#[test]
+fn drift_report_has_the_keys_of_the_contract() {
+    let repository = car_loan();
+    let gateway = Gateway::start(&repository);
+    let report = drift(&gateway);
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let sorted = |names: &[&str]| {
+        let mut names: Vec<_> = names.iter().map(ToString::to_string).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(keys(&report), sorted(&["model", "version", "window", "rows", "state", "features"]));
+    let feature = feature(&report, "car_value");
+    let names = ["tensor", "feature", "kind", "rows", "missing", "state", "threshold", "measures", "bins"];
+    assert_eq!(keys(feature), sorted(&names));
+    let measures = [
+        "psi",
+        "psi_corrected",
+        "jensen_shannon",
+        "hellinger",
+        "kolmogorov_smirnov",
+        "wasserstein",
+        "chi_square",
+        "p_value",
+        "total_variation",
+    ];
+    assert_eq!(keys(&feature["measures"]), sorted(&measures));
+    assert_eq!(keys(&feature["bins"][0]), sorted(&["bin", "reference", "live"]));
+    let (_, unmonitored) = gateway.admin("GET", "/admin/v1/models/none/drift", None);
+    assert!(unmonitored["error"].as_str().unwrap().contains("none"));
+}
+
+#[test]
+fn version_without_a_profile_is_served_and_says_so() {
+    let repository = Repository::new();
+    repository.add("m", 1, &onnx::add(1));
+    let gateway = Gateway::start(&repository);
+    assert_eq!(gateway.run_add("/v2/models/m/infer", 0.0).0, 200);
+    let (status, answer) = gateway.admin("GET", "/admin/v1/models/m/drift", None);
+    assert!(status == 404 && answer["error"].as_str().unwrap().contains("profile.json"), "{answer}");
+}
+
+/// `tidegate profile` makes the committed profiles again, byte for byte.
+#[test]
+fn profile_command_makes_the_committed_profile() {
+    let out = tempfile::tempdir().unwrap();
+    let file = out.path().join("profile.json");
+    let status = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .current_dir(ROOT)
+        .args(["profile", "models/car_loan/1", "--data", ".artifacts/data/synthetic_car_loan_reference.csv", "--out"])
+        .arg(&file)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let committed = fs::read_to_string(Path::new(ROOT).join("models/car_loan/1/profile.json")).unwrap();
+    assert!(fs::read_to_string(&file).unwrap() == committed, "run `make profiles`");
+}

@@ -214,7 +214,8 @@ fn unloaded_version_answers_no_more_and_loads_again() {
     let (status, answer) = gateway.admin("POST", &format!("{ADMIN}/versions/1/unload"), Some(&json!({})));
     assert_eq!(status, 200, "{answer}");
     gateway.wait_for_state("m", 1, "unloaded");
-    assert_eq!(gateway.run_add("/v2/models/m/versions/1/infer", 0.0).0, 404);
+    assert_eq!(gateway.run_add("/v2/models/m/versions/1/infer", 0.0).0, 503);
+    assert_eq!(gateway.run_add("/v2/models/m/versions/9/infer", 0.0).0, 404);
     let (status, answer) = gateway.admin("POST", &format!("{ADMIN}/versions/1/load"), Some(&json!({})));
     assert_eq!((status, &answer["state"]), (200, &json!("ready")), "{answer}");
     assert_eq!(answering(&gateway, "/v2/models/m/versions/1/infer"), 1);
