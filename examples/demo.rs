@@ -27,12 +27,12 @@ use tonic::transport::Channel;
 
 /// Rows sent per second: 100,000 rows take 25 s.
 const ROWS_PER_SECOND: f64 = 4_000.0;
-/// The monitor's window in this demo: about 4,000 rows.
-const WINDOW: &str = "1s";
+/// The monitor's window in this demo: about 2,000 rows.
+const WINDOW: &str = "500ms";
 /// Rows per request.
-const BATCH: usize = 100;
+const BATCH: usize = 50;
 /// The monitor is asked for its verdict every so many rows.
-const LOOK_EVERY: usize = 500;
+const LOOK_EVERY: usize = 250;
 /// Where the later rows begin to drift.
 const ONSET: usize = 25_000;
 

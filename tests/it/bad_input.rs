@@ -42,7 +42,7 @@ fn each_wrong_json_request_gets_its_status_and_plain_words() {
         ("/v2/models/m/labels/prod/infer", good.to_string().into(), 404, "'prod'"),
         ("/v2/models/..%2F..%2Fetc/infer", good.to_string().into(), 404, ""),
         ("/v2/nothing", good.to_string().into(), 404, ""),
-        ("/v2/models/m/infer", b"".to_vec(), 400, "empty"),
+        ("/v2/models/m/infer", b"".to_vec(), 400, "no body"),
         ("/v2/models/m/infer", b"{\"inputs\": [".to_vec(), 400, ""),
         ("/v2/models/m/infer", b"[]".to_vec(), 400, ""),
         ("/v2/models/m/infer", b"\xff\xfe".to_vec(), 400, ""),
