@@ -1,0 +1,250 @@
+//! Distances between two distributions that are given as rows by bin.
+//!
+//! Throughout, `r` are the reference's rows by bin, `M` their sum, `c` the live rows, `n` their
+//! sum, `B` the number of bins; `p = r/M` and `q = c/n`. All functions are pure; they want
+//! two slices of one length, each with at least one row.
+
+use statrs::function::gamma::gamma_ur;
+
+/// The population stability index, each bin smoothed by half a row:
+/// `Σ (q−p)·ln(q/p)` with `p = (r+½)/(M+½B)` and `q = (c+½)/(n+½B)`.
+///
+/// Symmetric Kullback–Leibler divergence (Jeffreys, 1946); the half row is the Jeffreys prior.
+/// With it the null law of [`psi_bias`] holds from small n on, and an empty bin is no infinity.
+#[must_use]
+pub fn psi(reference: &[u64], live: &[u64]) -> f64 {
+    let (p, q) = (smoothed(reference), smoothed(live));
+    p.iter().zip(&q).map(|(p, q)| (q - p) * (q / p).ln()).sum()
+}
+
+/// The shares of the bins with half a row added to each: `(r+½)/(M+½B)`.
+#[must_use]
+pub fn smoothed(rows: &[u64]) -> Vec<f64> {
+    let total = total(rows) + 0.5 * rows.len() as f64;
+    rows.iter().map(|&rows| (rows as f64 + 0.5) / total).collect()
+}
+
+/// What the PSI is on average where there is no drift: `(B−1)·(1/n + 1/M)`, with `freedom = B−1`.
+///
+/// Without drift `PSI / (1/n + 1/M)` follows χ² with `B−1` degrees of freedom (Yurdakul, 2018,
+/// Western Michigan University, dissertation 3208).
+#[must_use]
+pub fn psi_bias(freedom: usize, reference_rows: u64, live_rows: u64) -> f64 {
+    freedom as f64 * (1.0 / live_rows as f64 + 1.0 / reference_rows as f64)
+}
+
+/// The Jensen–Shannon distance to base 2, from 0 to 1: `√(½·KL(p‖m) + ½·KL(q‖m))`, `m = ½(p+q)`
+/// (Endres and Schindelin, 2003).
+#[must_use]
+pub fn jensen_shannon(reference: &[u64], live: &[u64]) -> f64 {
+    let information = |share: f64, mean: f64| if share > 0.0 { share * (share / mean).log2() } else { 0.0 };
+    let divergence: f64 = shares(reference, live)
+        .map(|(p, q)| {
+            let mean = f64::midpoint(p, q);
+            f64::midpoint(information(p, mean), information(q, mean))
+        })
+        .sum();
+    // Rounding can make the divergence of equal distributions a hair negative.
+    divergence.max(0.0).sqrt()
+}
+
+/// The Hellinger distance, from 0 to 1: `√(½·Σ(√p−√q)²)` (Hellinger, 1909).
+#[must_use]
+pub fn hellinger(reference: &[u64], live: &[u64]) -> f64 {
+    let squares: f64 = shares(reference, live).map(|(p, q)| (p.sqrt() - q.sqrt()).powi(2)).sum();
+    (squares / 2.0).sqrt()
+}
+
+/// The total variation distance, from 0 to 1: `½·Σ|p−q|`.
+#[must_use]
+pub fn total_variation(reference: &[u64], live: &[u64]) -> f64 {
+    shares(reference, live).map(|(p, q)| (p - q).abs()).sum::<f64>() / 2.0
+}
+
+/// The Kolmogorov–Smirnov distance at the edges between the bins: the largest gap between the
+/// two cumulative distributions there. At most the largest bin's share under the exact one.
+#[must_use]
+pub fn kolmogorov_smirnov(reference: &[u64], live: &[u64]) -> f64 {
+    let mut gap: f64 = 0.0;
+    shares(reference, live)
+        .map(|(p, q)| {
+            gap += q - p;
+            gap.abs()
+        })
+        .fold(0.0, f64::max)
+}
+
+/// Bins of a numeric feature for [`wasserstein`]: live rows out of the reference's range apart.
+#[derive(Debug, Clone, Copy)]
+pub struct Spread<'a> {
+    pub min: f64,
+    pub max: f64,
+    /// Inner edges, ascending.
+    pub edges: &'a [f64],
+    pub reference: &'a [u64],
+    pub live: &'a [u64],
+    pub below: u64,
+    pub above: u64,
+}
+
+/// The first Wasserstein distance (earth mover's), in the unit of the values: `∫|F−G|`.
+///
+/// An approximation: rows are taken as spread evenly within their bin, and rows out of the
+/// reference's range as sitting at its end, since the bins do not say more. With deciles it is
+/// good to about a tenth for a real drift; small distances are not resolved.
+#[must_use]
+pub fn wasserstein(spread: Spread<'_>) -> f64 {
+    let Spread { min, max, edges, reference, live, below, above } = spread;
+    let reference_rows = total(reference);
+    let live_rows = total(live) + below as f64 + above as f64;
+    let knots = edges.iter().map(|edge| edge.clamp(min, max)).chain([max]);
+    // The gap between the cumulative distributions, linear from knot to knot.
+    let (mut start, mut gap, mut area) = (min, below as f64 / live_rows, 0.0);
+    for ((knot, &r), &c) in knots.zip(reference).zip(live) {
+        let next = gap + c as f64 / live_rows - r as f64 / reference_rows;
+        area += (knot - start) * mean_distance_from_zero(gap, next);
+        (start, gap) = (knot, next);
+    }
+    area
+}
+
+/// The mean of `|y|` over a straight line from `a` to `b`.
+fn mean_distance_from_zero(a: f64, b: f64) -> f64 {
+    let (size, crossing) = (a.abs() + b.abs(), a * b < 0.0);
+    if crossing { (a * a + b * b) / (2.0 * size) } else { size / 2.0 }
+}
+
+/// Pearson's χ² of the two-sample table, and the probability of one as large without drift.
+///
+/// `Σ (observed−expected)²/expected` over the 2×B table without its empty bins, with `B−1` degrees
+/// of freedom; for two bins Yates' correction, as `scipy.stats.chi2_contingency` has it. `None` when fewer
+/// than two bins hold anything.
+#[must_use]
+pub fn chi_square(reference: &[u64], live: &[u64]) -> Option<(f64, f64)> {
+    let (reference_rows, live_rows) = (total(reference), total(live));
+    let all = reference_rows + live_rows;
+    let filled = || reference.iter().zip(live).filter(|(r, c)| **r + **c > 0);
+    let freedom = filled().count().checked_sub(1).filter(|freedom| *freedom > 0)?;
+    let statistic: f64 = filled()
+        .flat_map(|(&r, &c)| {
+            let both = (r + c) as f64;
+            [(r as f64, both * reference_rows / all), (c as f64, both * live_rows / all)]
+        })
+        .map(|(observed, expected)| {
+            let difference = (observed - expected).abs();
+            let corrected = if freedom == 1 { (difference - 0.5).max(0.0) } else { difference };
+            corrected * corrected / expected
+        })
+        .sum();
+    Some((statistic, chi_square_tail(statistic, freedom)))
+}
+
+/// The probability that χ² with `freedom` degrees of freedom exceeds `statistic`.
+#[must_use]
+pub fn chi_square_tail(statistic: f64, freedom: usize) -> f64 {
+    if statistic > 0.0 && freedom > 0 { gamma_ur(freedom as f64 / 2.0, statistic / 2.0) } else { 1.0 }
+}
+
+/// The value that χ² with `freedom` degrees of freedom exceeds with probability `alpha`; 0 for no freedom.
+#[must_use]
+pub fn chi_square_critical(alpha: f64, freedom: usize) -> f64 {
+    if freedom == 0 {
+        return 0.0;
+    }
+    let mut high = freedom as f64;
+    while chi_square_tail(high, freedom) > alpha && high < 1e9 {
+        high *= 2.0;
+    }
+    // The tail falls from 1: halve the interval until it is down to the last digits.
+    let mut low = 0.0;
+    for _ in 0..60 {
+        let middle = f64::midpoint(low, high);
+        if chi_square_tail(middle, freedom) > alpha { low = middle } else { high = middle }
+    }
+    f64::midpoint(low, high)
+}
+
+fn shares(reference: &[u64], live: &[u64]) -> impl Iterator<Item = (f64, f64)> {
+    let (reference_rows, live_rows) = (total(reference), total(live));
+    reference.iter().zip(live).map(move |(&r, &c)| (r as f64 / reference_rows, c as f64 / live_rows))
+}
+
+fn total(rows: &[u64]) -> f64 {
+    rows.iter().sum::<u64>() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn spread<'a>(edges: &'a [f64], reference: &'a [u64], live: &'a [u64]) -> Spread<'a> {
+        Spread { min: 0.0, max: 4.0, edges, reference, live, below: 0, above: 0 }
+    }
+
+    #[test]
+    fn disjoint_distributions_are_as_far_apart_as_can_be() {
+        let (reference, live) = ([10, 0], [0, 20]);
+        assert!((jensen_shannon(&reference, &live) - 1.0).abs() < 1e-12);
+        assert!((hellinger(&reference, &live) - 1.0).abs() < 1e-12);
+        assert!((total_variation(&reference, &live) - 1.0).abs() < 1e-12);
+        assert!((kolmogorov_smirnov(&reference, &live) - 1.0).abs() < 1e-12);
+        assert!(psi(&reference, &live).is_finite());
+    }
+
+    #[test]
+    fn wasserstein_is_the_way_that_mass_must_go() {
+        // Even over [0, 2] against even over [2, 4]: every row moves by 2.
+        assert!((wasserstein(spread(&[2.0], &[7, 0], &[0, 9])) - 2.0).abs() < 1e-12);
+        assert!(wasserstein(spread(&[2.0], &[5, 5], &[1, 1])) < 1e-12);
+        // Even over [0, 4] against all rows at an end: 2 on average.
+        let at_the_end = Spread { above: 3, ..spread(&[2.0], &[5, 5], &[0, 0]) };
+        assert!((wasserstein(at_the_end) - 2.0).abs() < 1e-12);
+        let at_both = Spread { below: 2, above: 2, ..spread(&[2.0], &[5, 5], &[0, 0]) };
+        assert!((wasserstein(at_both) - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn chi_square_leaves_out_empty_bins_and_needs_two() {
+        assert_eq!(chi_square(&[10, 0, 20], &[3, 0, 9]), chi_square(&[10, 20], &[3, 9]));
+        assert_eq!(chi_square(&[10, 0], &[3, 0]), None);
+    }
+
+    #[test]
+    fn chi_square_critical_values_are_those_of_the_tables() {
+        for (alpha, freedom, value) in [(0.05, 1, 3.841), (0.01, 9, 21.666), (1e-3, 9, 27.877), (1e-4, 9, 33.720)] {
+            let critical = chi_square_critical(alpha, freedom);
+            assert!((critical - value).abs() < 1e-3, "{critical} for {value}");
+            assert!((chi_square_tail(critical, freedom) - alpha).abs() < alpha * 1e-9);
+        }
+        assert!(chi_square_critical(0.05, 0) < 1e-12);
+    }
+
+    proptest! {
+        #[test]
+        fn psi_is_never_negative_and_zero_for_equal_rows(
+            bins in prop::collection::vec((0_u64..10_000, 0_u64..10_000), 1..30),
+        ) {
+            let (reference, live): (Vec<_>, Vec<_>) = bins.into_iter().unzip();
+            prop_assert!(psi(&reference, &live) >= 0.0);
+            prop_assert!(psi(&live, &live).abs() < 1e-12);
+        }
+
+        #[test]
+        fn bounded_distances_keep_their_bounds(
+            bins in prop::collection::vec((0_u64..10_000, 0_u64..10_000), 1..30),
+        ) {
+            let (mut reference, mut live): (Vec<_>, Vec<_>) = bins.into_iter().unzip();
+            reference[0] += 1;
+            live[0] += 1;
+            for distance in [jensen_shannon, hellinger, total_variation, kolmogorov_smirnov] {
+                let far = distance(&reference, &live);
+                prop_assert!((0.0..=1.0 + 1e-12).contains(&far), "{far}");
+                prop_assert!(distance(&live, &live) < 1e-7);
+            }
+            let (_, p) = chi_square(&reference, &live).unwrap_or((0.0, 1.0));
+            prop_assert!((0.0..=1.0).contains(&p), "{p}");
+        }
+    }
+}
