@@ -1,5 +1,33 @@
 //! The drift monitor.
+//!
+//! A version's [`Profile`] says what its inputs and outputs looked like when it was made. Every
+//! answered request is offered to the [`Monitor`], whose own thread counts its rows into the bins
+//! of the profile ([`VersionMonitor`]); scores and verdicts are computed from the counts when
+//! somebody looks, never on the way of a request. [`ProfileBuilder`] and [`Table`] make profiles.
 
+mod builder;
+mod columns;
+mod fit;
+mod histogram;
+pub mod measures;
+mod metrics;
+mod profile;
+mod quantile;
 mod report;
+mod service;
+mod table;
+#[cfg(test)]
+mod truth;
+mod verdict;
+mod version_monitor;
+mod window;
 
+pub use builder::{Built, ProfileBuilder, Skipped};
+pub use columns::{ColumnNames, MAX_COLUMNS, feature_names};
+pub use metrics::{MonitorCollector, Monitored, window_label};
+pub use profile::{Category, Distribution, FeatureProfile, FeatureRole, Profile, ProfileError};
 pub use report::{BinCount, DriftReport, DriftState, FeatureKind, FeatureReport, Measures};
+pub use service::{Clock, Monitor, MonitorHandle, Observation};
+pub use table::{Batches, Table, TableError};
+pub use verdict::Thresholds;
+pub use version_monitor::{MonitorSettings, VersionMonitor};

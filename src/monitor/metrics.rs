@@ -1,0 +1,330 @@
+//! The monitor's metrics, made when Prometheus asks.
+//!
+//! The rows by bin are counters, so that drift of a whole fleet is exact: sums of counters, not means of scores.
+//! `tidegate_reference_bin_ratio` has what the PSI needs besides: for each bin that the PSI looks at the
+//! reference's smoothed share `p`, and in the label `psi_bin` where its rows belong there. `below` belongs to the first
+//! bin and `above` to the last, so they have the value 0 and the sum over a feature is 1; `missing` and `nonfinite`
+//! belong to none and are absent. `unseen` is a bin of the PSI only when it holds something; where the reference
+//! has rows in it (its pooled rare categories) its `psi_bin` is `other`, a bin like any.
+//!
+//! These recording rules give the PSI of all replicas, equal to `tidegate_drift_score{measure="psi"}` of their sum
+//! (where `unseen` has come up, to one part in twice the reference's rows for each share):
+//!
+//! ```yaml
+//! - record: tidegate:psi_bin:increase5m
+//!   expr: |
+//!     sum by (model, version, tensor, feature, psi_bin) (
+//!       sum by (model, version, tensor, feature, bin) (increase(tidegate_feature_bin_total[5m]))
+//!       * on (model, version, tensor, feature, bin) group_left (psi_bin)
+//!         max by (model, version, tensor, feature, bin, psi_bin) (tidegate_reference_bin_ratio >= bool 0)
+//!     ) and on (model, version, tensor, feature) (
+//!       sum by (model, version, tensor, feature) (increase(tidegate_feature_bin_total[5m])) > 0
+//!     )
+//! - record: tidegate:psi_bin_filled:increase5m
+//!   expr: tidegate:psi_bin:increase5m{psi_bin!="unseen"} or (tidegate:psi_bin:increase5m{psi_bin="unseen"} > 0)
+//! - record: tidegate:psi_bin:ratio5m
+//!   expr: |
+//!     (tidegate:psi_bin_filled:increase5m + 0.5)
+//!     / on (model, version, tensor, feature) group_left ()
+//!       sum by (model, version, tensor, feature) (tidegate:psi_bin_filled:increase5m + 0.5)
+//! - record: tidegate:feature_psi:5m
+//!   expr: |
+//!     sum by (model, version, tensor, feature) (
+//!       (tidegate:psi_bin:ratio5m - on (model, version, tensor, feature, psi_bin)
+//!         max by (model, version, tensor, feature, psi_bin) (tidegate_reference_bin_ratio))
+//!       * ln(tidegate:psi_bin:ratio5m / on (model, version, tensor, feature, psi_bin)
+//!         max by (model, version, tensor, feature, psi_bin) (tidegate_reference_bin_ratio))
+//!     )
+//! ```
+
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+
+use prometheus::{
+    core::{Collector, Desc},
+    proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
+};
+
+use super::{
+    Clock, DriftReport, Measures, MonitorHandle, VersionMonitor, histogram::Layout, measures::smoothed,
+    version_monitor::MonitoredFeature,
+};
+use crate::domain::{ModelName, Version};
+
+/// A version that is monitored.
+pub type Monitored = (ModelName, Version, Arc<VersionMonitor>);
+
+/// How long a scrape waits for rows that are offered and not yet counted.
+const SETTLE: Duration = Duration::from_millis(250);
+
+/// The metric families, in the order of [`FAMILIES`].
+#[derive(Debug, Clone, Copy)]
+enum Family {
+    Observations,
+    Bins,
+    Missing,
+    OutOfRange,
+    Unseen,
+    Reference,
+    Score,
+    State,
+    Dropped,
+}
+
+const FAMILIES: [(Family, &str, &str, MetricType, &[&str]); 9] = [
+    (
+        Family::Observations,
+        "tidegate_feature_observations_total",
+        "Rows counted of a feature.",
+        MetricType::COUNTER,
+        FEATURE,
+    ),
+    (
+        Family::Bins,
+        "tidegate_feature_bin_total",
+        "Rows counted of a feature by bin of its reference.",
+        MetricType::COUNTER,
+        &["model", "version", "tensor", "feature", "bin"],
+    ),
+    (
+        Family::Missing,
+        "tidegate_feature_missing_total",
+        "Rows of a feature without a value: NaN, or an empty string.",
+        MetricType::COUNTER,
+        FEATURE,
+    ),
+    (
+        Family::OutOfRange,
+        "tidegate_feature_out_of_range_total",
+        "Rows of a numeric feature below or above its reference's range.",
+        MetricType::COUNTER,
+        FEATURE,
+    ),
+    (
+        Family::Unseen,
+        "tidegate_feature_unseen_category_total",
+        "Rows of a categorical feature with a value that is no category of its reference.",
+        MetricType::COUNTER,
+        FEATURE,
+    ),
+    (
+        Family::Reference,
+        "tidegate_reference_bin_ratio",
+        "Smoothed share of a bin in the reference; psi_bin is the bin of the PSI that its rows belong to.",
+        MetricType::GAUGE,
+        &["model", "version", "tensor", "feature", "bin", "psi_bin"],
+    ),
+    (
+        Family::Score,
+        "tidegate_drift_score",
+        "Distance of a feature from its reference over a window.",
+        MetricType::GAUGE,
+        &["model", "version", "tensor", "feature", "measure", "window"],
+    ),
+    (
+        Family::State,
+        "tidegate_drift_state",
+        "Verdict on a feature over a window: 0 ok, 1 warning, 2 drift.",
+        MetricType::GAUGE,
+        &["model", "version", "tensor", "feature", "window"],
+    ),
+    (
+        Family::Dropped,
+        "tidegate_monitor_dropped_total",
+        "Answered requests that the monitor had no room to count.",
+        MetricType::COUNTER,
+        &[],
+    ),
+];
+const FEATURE: &[&str] = &["model", "version", "tensor", "feature"];
+
+/// Makes the metrics of all monitored versions. A scrape waits shortly for the monitor to catch up
+/// and computes every distance, so it must not run on a thread that serves requests.
+pub struct MonitorCollector {
+    handle: MonitorHandle,
+    versions: Box<dyn Fn() -> Vec<Monitored> + Send + Sync>,
+    clock: Clock,
+    descriptions: Vec<Desc>,
+}
+
+impl MonitorCollector {
+    /// A collector of the versions that `versions` gives at the time of a scrape.
+    ///
+    /// # Errors
+    /// Never: the names of metrics are fixed and valid; the type of the crate cannot say so.
+    pub fn new(
+        handle: MonitorHandle,
+        clock: Clock,
+        versions: impl Fn() -> Vec<Monitored> + Send + Sync + 'static,
+    ) -> Result<Self, prometheus::Error> {
+        let describe = |(_, name, help, _, labels): (_, &str, &str, _, &[&str])| {
+            let labels = labels.iter().map(|&label| label.into()).collect();
+            Desc::new(name.into(), help.into(), labels, HashMap::new())
+        };
+        let descriptions = FAMILIES.into_iter().map(describe).collect::<Result<_, _>>()?;
+        Ok(Self { handle, versions: Box::new(versions), clock, descriptions })
+    }
+}
+
+impl fmt::Debug for MonitorCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MonitorCollector").field("handle", &self.handle).finish_non_exhaustive()
+    }
+}
+
+impl Collector for MonitorCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        // Late rows are in the next scrape.
+        let _ = self.handle.settle(SETTLE);
+        let mut families = Families::default();
+        for (model, version, monitor) in (self.versions)() {
+            let of_version = vec![label("model", model.as_str()), label("version", &version.to_string())];
+            for feature in monitor.features() {
+                families.count(&of_version, feature);
+            }
+            for &window in monitor.window_lengths() {
+                families.score(&of_version, &monitor.report(&model, version, window, (self.clock)()));
+            }
+        }
+        families.add(Family::Dropped, Vec::new(), self.handle.dropped() as f64);
+        families.finish()
+    }
+}
+
+/// The metrics of each family.
+#[derive(Default)]
+struct Families([Vec<Metric>; FAMILIES.len()]);
+
+impl Families {
+    /// The counters of a feature, and its reference.
+    fn count(&mut self, of_version: &[LabelPair], feature: &MonitoredFeature) {
+        let labels = with(of_version, &[("tensor", &feature.profile.tensor), ("feature", &feature.profile.feature)]);
+        let cells: Vec<u64> = feature.counter.totals().collect();
+        self.add(Family::Observations, labels.clone(), cells.iter().sum::<u64>() as f64);
+        for (bin, &rows) in feature.labels.iter().zip(&cells) {
+            self.add(Family::Bins, with(&labels, &[("bin", bin)]), rows as f64);
+        }
+        let layout = feature.counter.layout();
+        self.add(Family::Missing, labels.clone(), cells[layout.missing()] as f64);
+        match layout {
+            Layout::Numeric { bins } => {
+                self.add(Family::OutOfRange, labels.clone(), (cells[bins] + cells[bins + 1]) as f64);
+            }
+            Layout::Categorical { categories } => {
+                self.add(Family::Unseen, labels.clone(), cells[categories] as f64);
+            }
+        }
+        for (bin, psi_bin, ratio) in reference_ratios(feature) {
+            self.add(Family::Reference, with(&labels, &[("bin", &bin), ("psi_bin", &psi_bin)]), ratio);
+        }
+    }
+
+    /// The scores and verdicts of a version over a window.
+    fn score(&mut self, of_version: &[LabelPair], report: &DriftReport) {
+        let window = window_label(report.window);
+        for feature in &report.features {
+            let labels = [("tensor", &*feature.tensor), ("feature", &feature.feature), ("window", &window)];
+            let labels = with(of_version, &labels);
+            for (measure, value) in scores(&feature.measures) {
+                if let Some(value) = value {
+                    self.add(Family::Score, with(&labels, &[("measure", measure)]), value);
+                }
+            }
+            self.add(Family::State, labels, feature.state.as_number().into());
+        }
+    }
+
+    fn add(&mut self, family: Family, mut labels: Vec<LabelPair>, value: f64) {
+        labels.sort_by(|a, b| a.name().cmp(b.name()));
+        let mut metric = Metric::from_label(labels);
+        if FAMILIES[family as usize].3 == MetricType::COUNTER {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+        self.0[family as usize].push(metric);
+    }
+
+    fn finish(self) -> Vec<MetricFamily> {
+        // A family without a metric is an error to some encoders.
+        let filled = FAMILIES.into_iter().zip(self.0).filter(|(_, metrics)| !metrics.is_empty());
+        filled
+            .map(|((_, name, help, kind, _), metrics)| {
+                let mut family = MetricFamily::default();
+                family.set_name(name.into());
+                family.set_help(help.into());
+                family.set_field_type(kind);
+                family.set_metric(metrics);
+                family
+            })
+            .collect()
+    }
+}
+
+/// Bin, bin of the PSI, and the reference's smoothed share of each cell that the PSI looks at.
+///
+/// Where the reference has nothing in `unseen`, the shares of the categories are those of the PSI without that bin;
+/// when rows come up in it they are off by one part in twice the reference's rows.
+fn reference_ratios(feature: &MonitoredFeature) -> Vec<(String, String, f64)> {
+    let (labels, reference) = (&feature.labels, feature.counter.layout().fold(&feature.reference));
+    match feature.counter.layout() {
+        Layout::Numeric { bins } => {
+            let inside = labels.iter().zip(smoothed(&reference)).map(|(bin, p)| (bin.clone(), bin.clone(), p));
+            let outside = [("below", 0), ("above", bins - 1)];
+            inside.chain(outside.map(|(word, bin)| (word.into(), labels[bin].clone(), 0.0))).collect()
+        }
+        Layout::Categorical { categories } => {
+            let pooled = reference[categories] > 0;
+            let shares = smoothed(if pooled { &reference } else { &reference[..categories] });
+            let unseen = smoothed(&reference)[categories];
+            let known = labels[..categories].iter().zip(shares).map(|(bin, p)| (bin.clone(), bin.clone(), p));
+            let psi_bin = if pooled { "other" } else { "unseen" };
+            known.chain([("unseen".into(), psi_bin.into(), unseen)]).collect()
+        }
+    }
+}
+
+/// The measures by the name that they have in metrics and answers.
+fn scores(measures: &Measures) -> [(&'static str, Option<f64>); 9] {
+    [
+        ("psi", measures.psi),
+        ("psi_corrected", measures.psi_corrected),
+        ("jensen_shannon", measures.jensen_shannon),
+        ("hellinger", measures.hellinger),
+        ("kolmogorov_smirnov", measures.kolmogorov_smirnov),
+        ("wasserstein", measures.wasserstein),
+        ("chi_square", measures.chi_square),
+        ("p_value", measures.p_value),
+        ("total_variation", measures.total_variation),
+    ]
+}
+
+/// A duration in its largest whole unit: `5m`, `1h`, `90s`, `250ms`.
+#[must_use]
+pub fn window_label(window: Duration) -> String {
+    let millis = window.as_millis();
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+    let unit = units.into_iter().find(|(_, size)| millis >= *size && millis.is_multiple_of(*size));
+    unit.map_or_else(|| format!("{millis}ms"), |(unit, size)| format!("{}{unit}", millis / size))
+}
+
+fn with(labels: &[LabelPair], more: &[(&str, &str)]) -> Vec<LabelPair> {
+    labels.iter().cloned().chain(more.iter().map(|(name, value)| label(name, value))).collect()
+}
+
+fn label(name: &str, value: &str) -> LabelPair {
+    let mut pair = LabelPair::default();
+    pair.set_name(name.into());
+    pair.set_value(value.into());
+    pair
+}
+
+#[cfg(test)]
+mod tests;
