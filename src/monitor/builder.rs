@@ -3,15 +3,15 @@
 //! Floats are numeric; whole numbers too, unless they have ten values or fewer; strings and
 //! booleans are categorical. Of a categorical feature the hundred most frequent values of at most
 //! 128 bytes of UTF-8 are its categories, all others are pooled: each category is a bin, and each
-//! bin a time series. A numeric feature of one single value gets a bin of its own for it, so that any
-//! change of it shows.
+//! bin a time series. Where one number makes up nearly all of a feature it gets
+//! a bin of its own, so that any change of it shows.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     columns::{ColumnNames, MAX_COLUMNS, columns_of, each_number, each_whole, feature_names},
     profile::{Category, Distribution, FeatureProfile, FeatureRole, Profile},
-    quantile::inner_deciles,
+    quantile::inner_edges,
 };
 use crate::domain::{DataType, Elements, Tensor};
 
@@ -264,8 +264,7 @@ fn numeric(mut numbers: Vec<f64>) -> Option<Distribution> {
     let centre = min / 2.0 + max / 2.0;
     let offset = numbers.iter().map(|number| (number - centre) / n).sum::<f64>();
     let variance = numbers.iter().map(|number| (number - centre - offset).powi(2) / n).sum::<f64>();
-    #[expect(clippy::float_cmp, reason = "one value, or not")]
-    let edges = if min == max { vec![min, min.next_up()] } else { inner_deciles(&numbers) };
+    let edges = inner_edges(&numbers);
     let mut counts = Vec::with_capacity(edges.len() + 1);
     let mut start = 0;
     for end in edges.iter().map(|edge| numbers.partition_point(|number| number < edge)).chain([numbers.len()]) {
@@ -320,7 +319,7 @@ mod tests {
         let feature = only_feature(floats("x", &[1.0, 2.0, f32::NAN, 3.0, f32::INFINITY], &[5]));
         assert_eq!((feature.rows, feature.missing, feature.nonfinite), (5, 1, 1));
         let Distribution::Numeric { min, max, mean, std, counts, .. } = feature.distribution else { panic!() };
-        assert_eq!([min, max, mean], [1.0, 3.0, 2.0]);
+        assert_eq!((min..=max, mean), (1.0..=3.0, 2.0));
         assert!((std - (2.0_f64 / 3.0).sqrt()).abs() < 1e-12);
         assert_eq!(counts.iter().sum::<u64>(), 3);
     }

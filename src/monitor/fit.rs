@@ -22,7 +22,8 @@ fn feature_misfits(feature: &FeatureProfile, signature: &Signature) -> Vec<Strin
     let (role, tensor) = (feature.role.as_str(), &feature.tensor);
     let Some(spec) = specs.iter().find(|spec| spec.name == *tensor) else {
         let known: Vec<_> = specs.iter().map(|spec| format!("'{}'", spec.name)).collect();
-        return vec![format!("{role} '{tensor}' is unknown: the model has {}", known.join(", "))];
+        let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+        return vec![format!("{role} '{tensor}' is unknown: the model has {known}")];
     };
     let mut misfits = Vec::new();
     if let Some(columns) = declared_columns(&spec.shape).filter(|columns| feature.column >= *columns) {

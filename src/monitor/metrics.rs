@@ -7,7 +7,8 @@
 //! belong to none and are absent. `unseen` is a bin of the PSI only when it holds something; where the reference
 //! has rows in it (its pooled rare categories) its `psi_bin` is `other`, a bin like any.
 //!
-//! These recording rules give the PSI of all replicas, equal to `tidegate_drift_score{measure="psi"}` of their sum:
+//! These recording rules give the PSI of all replicas, equal to `tidegate_drift_score{measure="psi"}` of their sum
+//! (where `unseen` has come up, to one part in twice the reference's rows for each share):
 //!
 //! ```yaml
 //! - record: tidegate:psi_bin:increase5m
@@ -310,7 +311,7 @@ fn scores(measures: &Measures) -> [(&'static str, Option<f64>); 9] {
 pub fn window_label(window: Duration) -> String {
     let millis = window.as_millis();
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
-    let unit = units.into_iter().find(|(_, size)| millis >= *size && millis % size == 0);
+    let unit = units.into_iter().find(|(_, size)| millis >= *size && millis.is_multiple_of(*size));
     unit.map_or_else(|| format!("{millis}ms"), |(unit, size)| format!("{}{unit}", millis / size))
 }
 

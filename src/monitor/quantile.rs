@@ -18,13 +18,22 @@ pub(super) fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     Some(if t >= 0.5 { high - distance * (1.0 - t) } else { low + distance * t })
 }
 
-/// The nine inner deciles of `sorted`, ascending, equal ones merged.
+/// The edges between the bins of a numeric feature: the deciles of `sorted`, ascending, equal ones
+/// merged, those at the ends of the range left out; `numpy.unique(numpy.quantile(…))[1:-1]`.
 ///
-/// The fractions are those of `numpy.linspace(0, 1, 11)`, that is `i · 0.1`.
+/// The fractions are those of `numpy.linspace(0, 1, 11)`, that is `i · 0.1`. Where one value makes up
+/// nine tenths or more there is no such edge, and any change would go unseen: then the bins are
+/// the values below that value, the value itself, and those above.
 #[must_use]
-pub(super) fn inner_deciles(sorted: &[f64]) -> Vec<f64> {
-    let mut edges: Vec<f64> = (1..10).filter_map(|decile| quantile(sorted, f64::from(decile) * 0.1)).collect();
+pub(super) fn inner_edges(sorted: &[f64]) -> Vec<f64> {
+    let (Some(&min), Some(&max)) = (sorted.first(), sorted.last()) else { return Vec::new() };
+    let deciles = (1..10).filter_map(|decile| quantile(sorted, f64::from(decile) * 0.1));
+    let mut edges: Vec<f64> = deciles.filter(|edge| min < *edge && *edge < max).collect();
     edges.dedup();
+    if edges.is_empty() {
+        let usual = sorted[sorted.len() / 2];
+        edges = vec![usual, usual.next_up()];
+    }
     edges
 }
 
@@ -50,11 +59,23 @@ mod tests {
     }
 
     #[test]
-    fn inner_deciles_of_repeated_values_are_merged() {
-        assert_eq!(inner_deciles(&[5.0; 20]), [5.0]);
+    fn inner_edges_of_repeated_values_are_merged() {
         let mut sorted = vec![0.0; 50];
         sorted.extend((1..=50).map(f64::from));
-        assert_eq!(inner_deciles(&sorted)[0], 0.0);
-        assert!(inner_deciles(&sorted).windows(2).all(|pair| pair[0] < pair[1]));
+        let edges = inner_edges(&sorted);
+        assert!(edges.len() == 5 && edges[0] > 0.0, "{edges:?}");
+        assert!(edges.windows(2).all(|pair| pair[0] < pair[1]), "{edges:?}");
+    }
+
+    #[test]
+    fn inner_edges_single_out_a_value_that_dominates() {
+        let up = |value: f64| value.next_up();
+        assert_eq!(inner_edges(&[5.0; 20]), [5.0, up(5.0)]);
+        let mut sorted = vec![0.0; 95];
+        sorted.extend([1.0; 5]);
+        assert_eq!(inner_edges(&sorted), [0.0, up(0.0)]);
+        let flags = [vec![0.0; 45], vec![1.0; 55]].concat();
+        assert_eq!(inner_edges(&flags), [1.0, up(1.0)]);
+        assert_eq!(inner_edges(&[]), [0.0; 0]);
     }
 }

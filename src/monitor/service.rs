@@ -219,7 +219,7 @@ mod tests {
         (Monitor::start(Arc::new(clock)).unwrap(), go)
     }
 
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_mins(1);
 
     #[test]
     fn settled_monitor_has_counted_every_row_offered() {
@@ -231,7 +231,9 @@ mod tests {
                 std::thread::spawn(move || (0..100).for_each(|_| handle.offer(observation.clone())))
             })
             .collect();
-        offerers.into_iter().for_each(|offerer| offerer.join().unwrap());
+        for offerer in offerers {
+            offerer.join().unwrap();
+        }
         assert!(monitor.handle().settle(LONG));
         assert_eq!((rows_counted(&observation.monitor), monitor.handle().dropped()), (4000, 0));
     }

@@ -67,17 +67,16 @@ impl Judge {
         }
         let judged_rows = live_rows.max(min_rows).max(1);
         let (pooled_reference, pooled_live) = pool(reference, live, judged_rows);
-        let bins = pooled_reference.len();
-        let bias = measures::psi_bias(bins, reference_rows, judged_rows);
+        let freedom = pooled_reference.len() - 1;
+        let bias = |rows: u64| measures::psi_bias(freedom, reference_rows, rows);
         let scale = 1.0 / judged_rows as f64 + 1.0 / reference_rows as f64;
         // The quantile is above the mean of the law, so this is positive.
-        let significant = self.critical(bins.saturating_sub(1)) * scale - bias;
+        let significant = self.critical(freedom) * scale - bias(judged_rows);
         let threshold = drift.max(significant);
         if live_rows == 0 {
             return Verdict { state: DriftState::Ok, corrected: None, threshold };
         }
-        let bias = measures::psi_bias(bins, reference_rows, live_rows);
-        let corrected = (measures::psi(&pooled_reference, &pooled_live) - bias).max(0.0);
+        let corrected = (measures::psi(&pooled_reference, &pooled_live) - bias(live_rows)).max(0.0);
         let state = if live_rows < min_rows || corrected < warning.max(significant) {
             DriftState::Ok
         } else if corrected < threshold {
@@ -144,10 +143,12 @@ mod tests {
     #[test]
     fn threshold_is_the_noise_at_few_rows_and_the_floor_at_many() {
         let reference = [1000; 10];
-        let few = judge(&reference, &[20; 10]).threshold;
+        let judge = Judge::new(Thresholds { warning: 0.05, drift: 0.1, ..Thresholds::default() }, 10);
+        let threshold = |rows: u64| judge.judge(&reference, &[rows / 10; 10]).threshold;
+        let few = threshold(200);
         // χ²(9) exceeds 44.8 with probability 1e-6.
         assert!((few - (44.8 - 9.0) * (1.0 / 200.0 + 1.0 / 10_000.0)).abs() < 1e-3, "{few}");
-        assert_eq!(judge(&reference, &[1000; 10]).threshold, 0.2);
+        assert!((threshold(10_000) - 0.1).abs() < 1e-12);
     }
 
     #[test]

@@ -170,7 +170,9 @@ fn recording_rules_over_the_counters_give_the_psi_of_the_report() {
         assert!(psi > 0.01 && (by_rules / psi - 1.0).abs() < tolerance, "{feature}: {by_rules} for {psi}");
     };
     let families = registry.gather();
-    ["x", "s", "o"].iter().for_each(|feature| close(&families, feature, 1e-12));
+    for feature in ["x", "s", "o"] {
+        close(&families, feature, 1e-12);
+    }
     // A value that the reference has not: `unseen` becomes a bin.
     offer(vec![texts("s", &["new"; 30])]);
     close(&registry.gather(), "s", 1e-3);

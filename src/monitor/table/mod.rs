@@ -8,7 +8,7 @@ mod source;
 
 use std::path::{Path, PathBuf};
 
-use cell::{Cell, Elements};
+use cell::Elements;
 use source::{Format, Source};
 
 use super::columns::{ColumnNames, declared_columns, feature_names};
@@ -117,8 +117,8 @@ impl Table {
         }
         let rows = fixed_rows.map_or(rows_per_batch, |(rows, _)| rows).max(1);
         let source = Source::open(&self.path, self.format, &wanted)?;
-        let whole_batches = fixed_rows.is_some();
-        Ok(Batches { path: self.path.clone(), source, wanted, inputs, rows, whole_batches, row: 0, ended: false })
+        let whole = fixed_rows.is_some();
+        Ok(Batches { path: self.path.clone(), source, wanted, inputs, rows, whole, row: 0, ended: false })
     }
 
     /// The names of the columns that fill a row of an input.
@@ -127,7 +127,8 @@ impl Table {
         if spec.shape.is_empty() {
             return Err(refused("it is a scalar, one value for all rows"));
         }
-        let indexed = || (0_usize..).take_while(|i| self.columns.contains(&format!("{}[{i}]", spec.name))).count();
+        let is_indexed = |i: &usize| self.columns.contains(&format!("{}[{i}]", spec.name));
+        let indexed = || (0..self.columns.len()).take_while(is_indexed).count();
         let columns = match declared_columns(&spec.shape) {
             Some(columns) => columns,
             // One open dimension is as long as the columns say.
@@ -158,8 +159,8 @@ pub struct Batches {
     wanted: Vec<String>,
     inputs: Vec<Input>,
     rows: usize,
-    /// Whether the model takes nothing but batches of `rows`.
-    whole_batches: bool,
+    /// Whether the model takes nothing but batches of exactly `rows`.
+    whole: bool,
     /// The row read last, from 1.
     row: u64,
     ended: bool,
@@ -192,7 +193,7 @@ impl Batches {
                 }
             }
         }
-        if rows == 0 || (self.whole_batches && rows < self.rows) {
+        if rows == 0 || (self.whole && rows < self.rows) {
             return Ok(None);
         }
         let tensors = self.inputs.iter().zip(elements).map(|(input, elements)| {
