@@ -17,5 +17,7 @@ for tensor in json.loads(example.read_text(encoding="utf-8"))["request"]["inputs
 
 client = triton.InferenceServerClient("127.0.0.1:8001")
 result = client.infer("car_loan", inputs, request_id="example")
-print("version", result.get_response().model_version, "id", result.get_response().id)
-print(result.as_numpy("probabilities").round(4).tolist())
+answer = result.get_response()
+print(f"version {answer.model_version}, id {answer.id}")
+for not_repaid, repaid in result.as_numpy("probabilities"):
+    print(f"{not_repaid:.4f} not repaid, {repaid:.4f} repaid")

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{CheckArgs, Output, print};
 use crate::{
-    config::{self, ModelConfig, Overrides},
+    config::{self, ModelConfig},
     domain::{ModelName, Version},
     engine::{EngineOptions, Runtime, find_library},
     registry::admit,
@@ -38,7 +38,11 @@ pub fn check(args: &CheckArgs) -> ExitCode {
     let mut checker = Checker::default();
     let findings: Vec<Finding> = args.paths.iter().flat_map(|path| checker.path(path)).collect();
     let report = match args.output {
-        Output::Json => serde_json::to_vec_pretty(&findings).unwrap_or_default(),
+        Output::Json => {
+            let mut json = serde_json::to_vec_pretty(&findings).unwrap_or_default();
+            json.push(b'\n');
+            json
+        }
         Output::Table => table(&findings).into_bytes(),
     };
     let printed = print(&report);
@@ -109,7 +113,8 @@ impl Checker {
         let runtime = self.runtime.get_or_insert_with(load_runtime);
         let faults = match runtime {
             Ok(runtime) => {
-                let config = ModelConfig::read(&path.join(".."));
+                let model = path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_path_buf));
+                let config = ModelConfig::read(&model.unwrap_or_else(|| path.join("..")));
                 match admit(runtime, EngineOptions { intra_op_threads: 1 }, &config, path) {
                     Ok(_) => Vec::new(),
                     Err(refusal) => refusal.0,
@@ -127,9 +132,7 @@ fn check_file(path: &Path) -> Finding {
         let outcome = ModelConfig::read(path.parent().unwrap_or(Path::new(".")));
         return Finding::new(path, "model.toml", outcome.err().map(|error| error.to_string()).into_iter().collect());
     }
-    // The file alone: what the environment adds is not the file's fault.
-    let outcome = config::load(Some(path), [], &Overrides::default());
-    Finding::new(path, "configuration", outcome.err().map(|error| error.to_string()).into_iter().collect())
+    Finding::new(path, "configuration", config::faults_of_file(path))
 }
 
 /// Loads ONNX Runtime as `serve` does.
@@ -164,13 +167,15 @@ mod tests {
     fn every_fault_of_every_path_is_told() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("tidegate.toml");
-        fs::write(&file, "[server]\nhtpp = 1\n").unwrap();
+        fs::write(&file, "[server]\nhtpp = 1\nhttp = 12\n\n[monitr]\n[monitor]\nwindow = \"5\"\n").unwrap();
         let model = directory.path().join("model.toml");
         fs::write(&model, "[release]\npolicy = \"newest\"\n").unwrap();
         let mut checker = Checker::default();
         let findings: Vec<_> =
             [&file, &model, &directory.path().join("gone")].into_iter().flat_map(|path| checker.path(path)).collect();
         assert_eq!(findings.iter().map(|finding| finding.ok).collect::<Vec<_>>(), [false; 3]);
-        assert!(table(&findings).contains("htpp") && table(&findings).contains("does not exist"));
+        for words in ["line 2", "htpp", "line 3", "monitr", "line 7", "5m", "does not exist"] {
+            assert!(table(&findings).contains(words), "{words}: {}", table(&findings));
+        }
     }
 }

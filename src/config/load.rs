@@ -57,6 +57,49 @@ pub fn load(
     if faults.is_empty() { Ok(config) } else { Err(ConfigError::Values(faults)) }
 }
 
+/// All that is wrong with a configuration file, each fault with its line: `load` stops at the
+/// first.
+#[must_use]
+pub fn faults_of_file(path: &Path) -> Vec<String> {
+    let whole = match load(Some(path), [], &Overrides::default()) {
+        Ok(_) => return Vec::new(),
+        Err(ConfigError::Values(faults)) => return faults,
+        Err(whole) => whole.to_string(),
+    };
+    let Some((text, table)) = std::fs::read_to_string(path).ok().and_then(|text| {
+        let table = text.parse::<toml::Table>().ok()?;
+        Some((text, table))
+    }) else {
+        return vec![whole];
+    };
+    let mut faults = Vec::new();
+    for (section, keys) in &table {
+        // A section by itself, so that an unknown one is told once and not for each of its keys.
+        let empty = toml::Table::from_iter([(section.clone(), toml::Table::new().into())]);
+        if let Err(reason) = Config::deserialize_from(&empty) {
+            faults.push(format!("line {}: {reason}", line_of(&text, section, None)));
+            continue;
+        }
+        for (key, value) in keys.as_table().into_iter().flatten() {
+            let keys = toml::Table::from_iter([(key.clone(), value.clone())]);
+            let single = toml::Table::from_iter([(section.clone(), keys.into())]);
+            if let Err(reason) = Config::deserialize_from(&single) {
+                faults.push(format!("line {}: {section}.{key}: {reason}", line_of(&text, section, Some(key))));
+            }
+        }
+    }
+    if faults.is_empty() { vec![whole] } else { faults }
+}
+
+/// The line of a section's heading, or of a key in it; 1 when written in some other form.
+fn line_of(text: &str, section: &str, key: Option<&str>) -> usize {
+    let heading = format!("[{section}]");
+    let lines = || text.lines().map(str::trim).enumerate();
+    let Some((start, _)) = lines().find(|(_, line)| line.starts_with(&heading)) else { return 1 };
+    let is_key = |line: &str| key.is_some_and(|key| line.split('=').next().is_some_and(|left| left.trim() == key));
+    lines().skip(start).find(|(_, line)| is_key(line)).map_or(start, |(line, _)| line) + 1
+}
+
 fn overlay(
     table: &mut toml::Table,
     variables: impl IntoIterator<Item = (String, String)>,

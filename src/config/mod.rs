@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    load::{ConfigError, Overrides, load},
+    load::{ConfigError, Overrides, faults_of_file, load},
     model::{ModelConfig, ModelConfigError, Policy},
     units::{ByteSize, Span},
 };
@@ -158,7 +158,7 @@ pub struct MonitorConfig {
 impl Default for MonitorConfig {
     fn default() -> Self {
         let window = Span(std::time::Duration::from_secs(300));
-        Self { enabled: true, window, warning: 0.1, drift: 0.2, min_rows: 200 }
+        Self { enabled: true, window, warning: 0.1, drift: 0.15, min_rows: 200 }
     }
 }
 

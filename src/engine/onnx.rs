@@ -8,7 +8,7 @@ use ort::{
         HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue,
         builder::{GraphOptimizationLevel, SessionBuilder},
     },
-    value::{TensorElementType, ValueType},
+    value::{Outlet, TensorElementType, ValueType},
 };
 
 use super::{EngineError, EngineOptions, Model, ModelFile, convert};
@@ -19,6 +19,8 @@ pub struct OnnxModel {
     session: Session,
     signature: Arc<Signature>,
     metadata: BTreeMap<String, String>,
+    /// The names of the inputs' dimensions, by input; empty for those without one.
+    dimension_names: BTreeMap<String, Vec<String>>,
 }
 
 impl OnnxModel {
@@ -30,7 +32,28 @@ impl OnnxModel {
         let session = commit(environment, file, options).map_err(|error| EngineError::Unservable(describe(&error)))?;
         let signature = Arc::new(signature(&session)?);
         let metadata = metadata(&session).map_err(|error| EngineError::Unservable(describe(&error)))?;
-        Ok(Self { session, signature, metadata })
+        let dimension_names = session.inputs().iter().map(dimension_names).collect();
+        Ok(Self { session, signature, metadata, dimension_names })
+    }
+
+    /// Why a failed run may be the client's fault: two inputs that disagree on a dimension to
+    /// which the model gives one name. Looked for only after a failure, since ONNX Runtime itself
+    /// does not hold models to their names.
+    fn disagreement(&self, inputs: &[Tensor]) -> Option<String> {
+        let mut seen: BTreeMap<&str, (&str, i64)> = BTreeMap::new();
+        for input in inputs {
+            let names = self.dimension_names.get(input.name())?;
+            for (name, &size) in names.iter().zip(input.shape().dimensions()).filter(|(name, _)| !name.is_empty()) {
+                let (first, expected) = *seen.entry(name).or_insert((input.name(), size));
+                if size != expected {
+                    let other = input.name();
+                    return Some(format!(
+                        "inputs '{first}' and '{other}' disagree on dimension '{name}': {expected} and {size}"
+                    ));
+                }
+            }
+        }
+        None
     }
 
     /// The model's own key-value metadata (`metadata_props`).
@@ -46,6 +69,17 @@ impl Model for OnnxModel {
     }
 
     fn run(&mut self, inputs: &[Tensor], outputs: &[String]) -> Result<Vec<Tensor>, EngineError> {
+        self.run_session(inputs, outputs).map_err(|error| match error {
+            EngineError::Failed(reason) => {
+                self.disagreement(inputs).map_or(EngineError::Failed(reason), EngineError::Refused)
+            }
+            other => other,
+        })
+    }
+}
+
+impl OnnxModel {
+    fn run_session(&mut self, inputs: &[Tensor], outputs: &[String]) -> Result<Vec<Tensor>, EngineError> {
         let mut values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
         for input in inputs {
             let value = convert::to_value(input).map_err(|error| run_error(&error))?;
@@ -106,6 +140,14 @@ fn signature(session: &Session) -> Result<Signature, EngineError> {
     let inputs = required.chain(optional).collect::<Result<_, _>>()?;
     let outputs = session.outputs().iter().map(|output| spec("output", output.name(), output.dtype(), false));
     Ok(Signature { inputs, outputs: outputs.collect::<Result<_, _>>()? })
+}
+
+fn dimension_names(input: &Outlet) -> (String, Vec<String>) {
+    let names = match input.dtype() {
+        ValueType::Tensor { dimension_symbols, .. } => dimension_symbols.iter().cloned().collect(),
+        _ => Vec::new(),
+    };
+    (input.name().to_owned(), names)
 }
 
 fn spec(role: &str, name: &str, value: &ValueType, optional: bool) -> Result<TensorSpec, EngineError> {

@@ -4,6 +4,8 @@
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, core::Collector};
 
+use crate::fault::ErrorCode;
+
 /// Upper bounds in seconds. The smallest tells a tree ensemble from an echo; the largest is
 /// 10 s, beyond which a request is an incident, not a measurement.
 const SECONDS: &[f64] = &[
@@ -45,6 +47,11 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         let registry = Registry::new();
+        let rejected = counter(&registry, "rejected_total", "Requests refused before a model ran.", &["reason"]);
+        for code in ErrorCode::ALL {
+            // There from the start: `increase` does not see the event that a series is born with.
+            rejected.with_label_values(&[code.label()]);
+        }
         let by_version: &[&str] = &["model", "version"];
         let by_protocol: &[&str] = &["model", "version", "protocol"];
         Self {
@@ -84,7 +91,7 @@ impl Metrics {
             ),
             batch_size: histogram(&registry, "batch_size", "Rows per run of the model.", by_version, ROWS),
             inflight: gauge(&registry, "inflight_requests", "Requests being answered.", by_version),
-            rejected: counter(&registry, "rejected_total", "Requests refused before a model ran.", &["reason"]),
+            rejected,
             load_duration: histogram(
                 &registry,
                 "model_load_duration_seconds",

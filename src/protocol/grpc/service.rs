@@ -37,12 +37,12 @@ impl<D: DataPlane> GrpcInferenceService for Inference<D> {
         Ok(Response::new(ServerReadyResponse { ready: self.gateway.is_ready() }))
     }
 
-    /// An unknown model is an error; a known one that cannot serve now is not ready.
+    /// As Triton answers: what cannot serve now is not ready, and so is what does not exist.
     async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Result<Response<ModelReadyResponse>, Status> {
         let ModelReadyRequest { name, version } = request.into_inner();
         let ready = match self.view(&name, &version) {
             Ok(_) => true,
-            Err((ErrorCode::Unavailable, _)) => false,
+            Err((ErrorCode::Unavailable | ErrorCode::NotFound, _)) => false,
             Err((_, status)) => return Err(status),
         };
         Ok(Response::new(ModelReadyResponse { ready }))
