@@ -7,6 +7,7 @@
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::float_cmp,
+    clippy::type_complexity,
     reason = "a test fails by panicking, and has no public interface"
 )]
 
