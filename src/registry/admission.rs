@@ -21,7 +21,7 @@ use crate::{
 /// A version that passed: loaded and warm, not yet serving.
 pub struct Admitted {
     pub model: OnnxModel,
-    /// `sha256:<hex>` of `model.onnx`.
+    /// `sha256:` and the hex digest of `model.onnx`.
     pub digest: String,
     /// Bytes of `model.onnx` and of the files it refers to.
     pub memory_bytes: u64,

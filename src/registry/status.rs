@@ -44,7 +44,7 @@ pub struct VersionStatus {
     pub state: VersionState,
     /// Why it failed; empty otherwise. For operators: may name files.
     pub reason: Option<String>,
-    /// `sha256:<hex>` of `model.onnx`.
+    /// `sha256:` and the hex digest of `model.onnx`.
     pub digest: Option<String>,
     /// Bytes of the version's model files, which a session holds at least once.
     pub memory_bytes: Option<u64>,
