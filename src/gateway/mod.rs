@@ -8,7 +8,9 @@ use std::sync::Arc;
 use tracing::{Instrument, info_span};
 
 use crate::{
-    domain::{InferReply, InferRequest, ModelName, Protocol, RequestFault, Signature, Target, Tensor, Version},
+    domain::{
+        InferReply, InferRequest, ModelName, Protocol, RequestFault, RequestId, Signature, Target, Tensor, Version,
+    },
     fault::{ErrorCode, Fault},
     monitor::{MonitorHandle, Observation},
     observe::{self, AsVersionMetrics, Record, VersionMetrics},
@@ -87,10 +89,11 @@ impl Gateway {
     /// See [`InferError`]; [`Fault::message`] is fit for the client.
     pub async fn infer(&self, request: InferRequest) -> Result<InferReply, InferError> {
         let mut record = Record::open(&self.metrics, &request.model, request.protocol);
+        let (model, id) = (request.model.clone(), request.id.clone());
         let outcome = self.walk(request, &mut record).await;
         record.close(outcome.as_ref().map(|_| ()).map_err(Fault::code));
         if let Err(error) = &outcome {
-            log(error);
+            log(error, &model, &id);
         }
         outcome
     }
@@ -184,9 +187,9 @@ impl Gateway {
 }
 
 /// Faults of the gateway or of a model go to the log in full; a client's faults are its own.
-fn log(error: &InferError) {
+fn log(error: &InferError, model: &ModelName, id: &RequestId) {
     match error.code() {
-        ErrorCode::Internal => tracing::error!(%error, "request failed"),
-        code => tracing::debug!(%error, code = code.label(), "request refused"),
+        ErrorCode::Internal => tracing::error!(%model, %id, %error, "request failed"),
+        code => tracing::debug!(%model, %id, %error, code = code.label(), "request refused"),
     }
 }

@@ -9,7 +9,13 @@ use opentelemetry_sdk::{
     propagation::TraceContextPropagator,
     trace::{Sampler, SdkTracerProvider},
 };
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::Metadata;
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{FilterExt, filter_fn},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use crate::config::{LogFormat, TelemetryConfig};
 
@@ -67,7 +73,8 @@ pub fn init(config: &TelemetryConfig) -> Result<TracingGuard, TelemetryError> {
         tracing_opentelemetry::layer().with_tracer(tracer).with_filter(own_spans())
     });
     tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
+        // Lines carry their own fields: without an exporter no span needs to be made at all.
+        .with(lines.with_filter(filter.and(filter_fn(|metadata: &Metadata<'_>| metadata.is_event()))))
         .with(spans)
         .try_init()
         .map_err(|_| TelemetryError::Started)?;
