@@ -174,7 +174,7 @@ mod tests {
         let findings: Vec<_> =
             [&file, &model, &directory.path().join("gone")].into_iter().flat_map(|path| checker.path(path)).collect();
         assert_eq!(findings.iter().map(|finding| finding.ok).collect::<Vec<_>>(), [false; 3]);
-        for words in ["line 2", "htpp", "line 3", "monitr", "line 7", "5m", "does not exist"] {
+        for words in ["line 2", "htpp", "line 3", "monitr", "line 7", "250ms", "does not exist"] {
             assert!(table(&findings).contains(words), "{words}: {}", table(&findings));
         }
     }

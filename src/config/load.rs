@@ -77,17 +77,19 @@ pub fn faults_of_file(path: &Path) -> Vec<String> {
         // A section by itself, so that an unknown one is told once and not for each of its keys.
         let empty = toml::Table::from_iter([(section.clone(), toml::Table::new().into())]);
         if let Err(reason) = Config::deserialize_from(&empty) {
-            faults.push(format!("line {}: {reason}", line_of(&text, section, None)));
+            faults.push((line_of(&text, section, None), reason));
             continue;
         }
         for (key, value) in keys.as_table().into_iter().flatten() {
             let keys = toml::Table::from_iter([(key.clone(), value.clone())]);
             let single = toml::Table::from_iter([(section.clone(), keys.into())]);
             if let Err(reason) = Config::deserialize_from(&single) {
-                faults.push(format!("line {}: {section}.{key}: {reason}", line_of(&text, section, Some(key))));
+                faults.push((line_of(&text, section, Some(key)), format!("{section}.{key}: {reason}")));
             }
         }
     }
+    faults.sort();
+    let faults: Vec<_> = faults.into_iter().map(|(line, fault)| format!("line {line}: {fault}")).collect();
     if faults.is_empty() { vec![whole] } else { faults }
 }
 
