@@ -113,6 +113,11 @@ struct App {
 
 impl App {
     fn build(config: &Config) -> Result<Self> {
+        let models = &config.repository.models;
+        if !models.is_dir() {
+            // A typo must not become a gateway that is ready and serves nothing.
+            bail!("the model repository {} is not a directory (--models, repository.models)", models.display());
+        }
         let metrics = Arc::new(Metrics::new());
         let readiness = Readiness::default();
         let started = Instant::now();

@@ -84,7 +84,7 @@ impl Registry {
             Ok(_) => {
                 let labels = [model.as_str(), &version.to_string()];
                 self.shared.metrics.load_duration.with_label_values(&labels).observe(elapsed.as_secs_f64());
-                tracing::info!(%model, version, milliseconds = elapsed.as_millis(), "version ready");
+                tracing::info!(%model, version, seconds = elapsed.as_secs_f64(), "version ready");
             }
             Err(reason) => tracing::error!(%model, version, %reason, "version failed"),
         }

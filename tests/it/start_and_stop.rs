@@ -48,15 +48,29 @@ fn wrong_configuration_ends_with_2_before_anything_starts() {
 }
 
 #[test]
+fn missing_repository_is_named() {
+    let repository = Repository::new();
+    fs::remove_dir(repository.models()).unwrap();
+    let (code, text) = fails_to_start(&repository, |_| ());
+    assert!(code == 1 && text.contains(repository.models().to_str().unwrap()), "{text}");
+}
+
+#[test]
 fn taken_port_is_named() {
     let repository = Repository::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let (code, text) = fails_to_start(&repository, |command| {
-        command.args(["--http", &address]);
-    });
-    // clap takes the last of two equal flags only when told so: the harness gave one already.
-    assert!(code != 0 && (text.contains(&address) || text.contains("--http")), "{text}");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["serve", "--http", &address, "--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0"])
+        .args(["--admin", "127.0.0.1:0", "--models"])
+        .arg(repository.models())
+        .arg("--state")
+        .arg(repository.state())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text.contains(&format!("cannot listen on {address} (server.http)")), "{text}");
 }
 
 #[test]
