@@ -61,11 +61,15 @@ async fn main() -> Result<()> {
     print_verdicts(&before);
     println!("\nlater rows, {} (they drift from row {ONSET} on):", later.len());
     print_verdicts(&after);
-    let first = after.values().filter_map(|verdict| verdict.declared).min();
-    match first {
+    let declared =
+        |verdicts: &BTreeMap<String, Verdict>| verdicts.values().filter_map(|verdict| verdict.declared).min();
+    if let Some(row) = declared(&before) {
+        bail!("false alarm at reference row {row}");
+    }
+    match declared(&after) {
         Some(row) if row >= ONSET => println!("\nfirst drift declared {} rows after it began", row - ONSET),
-        Some(row) => println!("\nfalse alarm at row {row}"),
-        None => println!("\nno drift declared"),
+        Some(row) => bail!("false alarm at row {row}"),
+        None => bail!("no drift declared"),
     }
     Ok(())
 }

@@ -31,8 +31,12 @@ step "build"
 cargo build --release --locked
 
 step "unit and integration tests"
-cargo test --locked --all-targets -- --quiet
+cargo test --locked --lib --bins --tests --examples -- --quiet
+cargo build --locked --examples --benches
 cargo test --locked --doc -- --quiet
+
+step "the demo"
+target/debug/examples/demo --gateway target/release/tidegate
 
 step "tools for the client tests"
 if ! command -v promtool >/dev/null; then

@@ -34,6 +34,12 @@ pub enum ConfigError {
 /// The prefix of configuration variables; `__` separates the section from the key.
 const PREFIX: &str = "TIDEGATE_";
 
+/// OpenTelemetry's own variables, as all its programs know them. Ours win over them.
+const OPENTELEMETRY: [(&str, &str); 2] = [
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "TIDEGATE_TELEMETRY__OTLP_ENDPOINT"),
+    ("OTEL_SERVICE_NAME", "TIDEGATE_TELEMETRY__SERVICE_NAME"),
+];
+
 /// The effective configuration.
 ///
 /// # Errors
@@ -107,16 +113,19 @@ fn overlay(
     variables: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, ConfigError> {
     let mut variables: Vec<_> = variables.into_iter().collect();
+    // OpenTelemetry's names sort before ours, so that ours are applied last and win.
     variables.sort();
     let convert = |table: &toml::Table| Config::deserialize_from(table);
     let mut config = convert(table).map_err(|reason| ConfigError::Values(vec![reason]))?;
     for (variable, value) in variables {
-        let Some((section, key)) = variable.strip_prefix(PREFIX).and_then(|rest| rest.split_once("__")) else {
+        let ours = OPENTELEMETRY.iter().find(|(theirs, _)| *theirs == variable).map_or(&*variable, |(_, ours)| ours);
+        let Some((section, key)) = ours.strip_prefix(PREFIX).and_then(|rest| rest.split_once("__")) else {
             continue;
         };
+        let key = key.to_lowercase();
         let section = table.entry(section.to_lowercase()).or_insert_with(|| toml::Table::new().into());
         if let Some(section) = section.as_table_mut() {
-            section.insert(key.to_lowercase(), scalar(&value));
+            section.insert(key, scalar(&value));
         }
         // After each one, so that the error can name the variable.
         config = convert(table).map_err(|reason| ConfigError::Variable { variable, reason })?;
@@ -206,6 +215,16 @@ mod tests {
             let error = load(None, variables(&[(name, value)]), &Overrides::default()).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn opentelemetry_variables_are_known_and_ours_win() {
+        let theirs = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317");
+        let endpoint = |pairs: &[(&str, &str)]| {
+            load(None, variables(pairs), &Overrides::default()).unwrap().telemetry.otlp_endpoint
+        };
+        assert_eq!(endpoint(&[theirs]), "http://collector:4317");
+        assert_eq!(endpoint(&[("TIDEGATE_TELEMETRY__OTLP_ENDPOINT", "http://own:4317"), theirs]), "http://own:4317");
     }
 
     #[test]
