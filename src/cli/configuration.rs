@@ -37,7 +37,7 @@ pub fn show_config(args: &ConfigShowArgs) -> ExitCode {
         Ok(text) => print(text.as_bytes()),
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(2)
         }
     }
 }

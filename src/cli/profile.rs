@@ -55,6 +55,9 @@ fn run(args: &ProfileArgs) -> Result<()> {
         builder.add(&inputs, &outputs);
     }
     progress.finish_and_clear();
+    if progress.position() == 0 {
+        bail!("{} has no rows: nothing to compare live traffic with", args.data.display());
+    }
     let built = builder.finish();
     for skipped in &built.skipped {
         eprintln!("not profiled: {}: {}", skipped.name, skipped.reason);

@@ -23,7 +23,7 @@ pub struct Overrides {
 pub enum ConfigError {
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {}", path.display(), plain(&error.to_string()))]
     File { path: PathBuf, error: Box<toml::de::Error> },
     #[error("environment variable {variable}: {reason}")]
     Variable { variable: String, reason: String },
@@ -60,7 +60,36 @@ pub fn load(
     let mut config: Config = overlay(&mut table, variables)?;
     apply(&mut config, overrides);
     let faults = config.faults();
-    if faults.is_empty() { Ok(config) } else { Err(ConfigError::Values(faults)) }
+    if faults.is_empty() {
+        return Ok(config);
+    }
+    Err(ConfigError::Values(faults.into_iter().map(|fault| located(file, &fault)).collect()))
+}
+
+/// A fault of a value, with the file and the line when the value stands there. Faults begin
+/// with `section.key`.
+fn located(file: Option<&Path>, fault: &str) -> String {
+    let place = file.and_then(|path| {
+        let text = std::fs::read_to_string(path).ok()?;
+        let (section, key) = fault.split(' ').next()?.split_once('.')?;
+        let line = line_of(&text, section, Some(key));
+        let is_there = text.lines().nth(line - 1)?.trim().starts_with(key);
+        is_there.then(|| format!("{}: line {line}: ", path.display()))
+    });
+    format!("{}{fault}", place.unwrap_or_default())
+}
+
+/// The same in the words of the configuration, not of the program's types.
+fn plain(reason: &str) -> String {
+    [
+        ("invalid socket address syntax", "expected an address and a port such as \"127.0.0.1:8000\""),
+        ("expected socket address", "expected an address and a port such as \"127.0.0.1:8000\""),
+        ("expected usize", "expected a whole number, 0 or more"),
+        ("expected u64", "expected a whole number, 0 or more"),
+        ("expected f64", "expected a number"),
+    ]
+    .iter()
+    .fold(reason.to_owned(), |reason, (theirs, ours)| reason.replace(theirs, ours))
 }
 
 /// All that is wrong with a configuration file, each fault with its line: `load` stops at the
@@ -162,7 +191,7 @@ fn apply(config: &mut Config, overrides: &Overrides) {
 
 impl Config {
     fn deserialize_from(table: &toml::Table) -> Result<Self, String> {
-        table.clone().try_into().map_err(|error: toml::de::Error| error.message().to_owned())
+        table.clone().try_into().map_err(|error: toml::de::Error| plain(error.message()))
     }
 }
 
@@ -237,7 +266,10 @@ mod tests {
     fn all_senseless_values_are_told_at_once() {
         let file = file("[monitor]\nwarning = 0.5\ndrift = 0.1\n[repository]\nload_threads = 0\n");
         let error = load(Some(file.path()), [], &Overrides::default()).unwrap_err().to_string();
-        assert!(error.contains("monitor.drift") && error.contains("load_threads"), "{error}");
+        assert!(
+            error.contains("line 3: monitor.drift (0.1)") && error.contains("line 5: repository.load_threads"),
+            "{error}"
+        );
     }
 
     /// The documented example shows every key with its default.

@@ -217,7 +217,10 @@ impl Config {
         check(self.scheduler.max_queue > 0, "scheduler.max_queue must be at least 1");
         check(!self.monitor.window.0.is_zero(), "monitor.window must be more than 0s");
         check(self.monitor.warning > 0.0, "monitor.warning must be more than 0");
-        check(self.monitor.drift >= self.monitor.warning, "monitor.drift must be at least monitor.warning");
+        let (warning, drift) = (self.monitor.warning, self.monitor.drift);
+        check(drift >= warning, &format!("monitor.drift ({drift}) must be at least monitor.warning ({warning})"));
+        let filter = tracing_subscriber::EnvFilter::try_new(&self.telemetry.log);
+        check(filter.is_ok(), "telemetry.log must be a log filter such as \"info\" or \"tidegate=debug,info\"");
         check((0.0..=1.0).contains(&self.telemetry.trace_ratio), "telemetry.trace_ratio must be from 0 to 1");
         let endpoint = &self.telemetry.otlp_endpoint;
         let is_url = endpoint.is_empty() || endpoint.starts_with("http://") || endpoint.starts_with("https://");

@@ -73,6 +73,7 @@ impl Model for OnnxModel {
             EngineError::Failed(reason) => {
                 self.disagreement(inputs).map_or(EngineError::Failed(reason), EngineError::Refused)
             }
+            EngineError::Refused(reason) => EngineError::Refused(self.disagreement(inputs).unwrap_or(reason)),
             other => other,
         })
     }
@@ -192,13 +193,64 @@ fn metadata(session: &Session) -> ort::Result<BTreeMap<String, String>> {
     Ok(keys.into_iter().filter_map(|key| metadata.custom(&key).map(|value| (key, value))).collect())
 }
 
+/// An operator that cannot work on the values or shapes that it got is the request's doing: on
+/// the CPU a run is a function of its inputs. Running out of memory is not.
 fn run_error(error: &ort::Error) -> EngineError {
-    match error.code() {
-        ort::ErrorCode::InvalidArgument => EngineError::Refused(error.message().into()),
-        _ => EngineError::Failed(describe(error)),
+    let message = describe(error);
+    let is_memory = ["Failed to allocate", "bad_alloc"].iter().any(|words| message.contains(words));
+    match (error.code(), operator_words(&message)) {
+        (_, Some(words)) if !is_memory => EngineError::Refused(words),
+        (ort::ErrorCode::InvalidArgument, None) => EngineError::Refused(message),
+        _ => EngineError::Failed(message),
     }
+}
+
+/// What an operator said, without node names, source files and function signatures:
+/// `Non-zero status code returned while running Add node. Name:'x' Status Message: …`.
+fn operator_words(message: &str) -> Option<String> {
+    let (operator, rest) = message.split_once("while running ")?.1.split_once(" node.")?;
+    let said = rest.split_once("Status Message: ").map_or("", |(_, said)| said).lines().next().unwrap_or_default();
+    // Checks in the runtime's own source say where they stand, and after that what is wrong.
+    let said = if said.starts_with('/') || said.contains("::") {
+        said.split_once("was false.").map_or("", |(_, wrong)| wrong)
+    } else {
+        said
+    };
+    let said = said.trim();
+    Some(if said.is_empty() {
+        format!("the operator {operator} cannot work on them")
+    } else {
+        format!("the operator {operator} says: {said}")
+    })
 }
 
 fn describe(error: &ort::Error) -> String {
     error.message().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_an_operator_lose_what_is_internal() {
+        let wrap = |said: &str| {
+            format!("Non-zero status code returned while running Add node. Name:'secret_node' Status Message: {said}")
+        };
+        let cases = [
+            (
+                "indices element out of data bounds, idx=100",
+                "the operator Add says: indices element out of data bounds, idx=100",
+            ),
+            (
+                "/onnxruntime_src/core/x.h:560 void onnxruntime::Append(ptrdiff_t) axis == 1 was false. Attempting to broadcast an axis by a dimension other than 1. 2 by 3",
+                "the operator Add says: Attempting to broadcast an axis by a dimension other than 1. 2 by 3",
+            ),
+            ("/onnxruntime_src/core/x.cc:12 something", "the operator Add cannot work on them"),
+        ];
+        for (said, expected) in cases {
+            assert_eq!(operator_words(&wrap(said)).unwrap(), expected);
+        }
+        assert_eq!(operator_words("Exception during initialization"), None);
+    }
 }

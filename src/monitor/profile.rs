@@ -123,7 +123,11 @@ impl Profile {
             return Err(ProfileError::Format(format));
         }
         let profile: Self = serde_json::from_slice(json)?;
-        let faults = profile.faults();
+        let mut faults = profile.faults();
+        if profile.features.is_empty() {
+            // It would watch nothing, and every view of it would be green.
+            faults.push("it has no features".into());
+        }
         if faults.is_empty() { Ok(profile) } else { Err(ProfileError::Inconsistent(faults)) }
     }
 

@@ -171,8 +171,26 @@ impl Registry {
         for (name, model) in found.models {
             is_unsettled |= self.look_at(&mut state, &name, model);
         }
+        self.keep_released(&mut state);
         self.finish_scan(&mut state);
         is_unsettled
+    }
+
+    /// A model whose release is stored but whose files are not there is not unknown: it is not
+    /// ready, and operators see its release.
+    fn keep_released(&self, state: &mut State) {
+        for (name, release) in std::mem::take(&mut state.stored) {
+            let directory = self.shared.options.models.join(name.as_str());
+            tracing::warn!(model = %name, "the model has a release but no version on disk");
+            let entry = Entry {
+                directory,
+                config: Arc::new(Ok(crate::config::ModelConfig::default())),
+                config_print: Some((u64::MAX, 0)),
+                release,
+                versions: std::collections::BTreeMap::new(),
+            };
+            state.models.entry(name).or_insert(entry);
+        }
     }
 
     /// Enters what was found of one model, and asks for what can be loaded.
@@ -189,6 +207,9 @@ impl Registry {
         if config_changed {
             entry.config = Arc::new(crate::config::ModelConfig::read(&entry.directory));
             entry.config_print = found.config;
+            if let Err(error) = entry.config.as_ref() {
+                tracing::warn!(model = %name, %error, "the model's configuration cannot be used");
+            }
         }
         let mut is_unsettled = false;
         for (version, print) in found.versions {

@@ -271,6 +271,26 @@ fn profile_command_makes_the_committed_profile() {
     }
 }
 
+#[test]
+fn profile_command_refuses_data_without_rows_and_keeps_the_old_profile() {
+    let repository = car_loan();
+    let version = repository.version("car_loan", 1);
+    let before = fs::read(version.join("profile.json")).unwrap();
+    let data = repository.path().join("empty.csv");
+    fs::write(&data, format!("{},{}\n", NUMBERS.join(","), TEXTS.join(","))).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .current_dir(ROOT)
+        .arg("profile")
+        .arg(&version)
+        .arg("--data")
+        .arg(&data)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("no rows"));
+    assert_eq!(fs::read(version.join("profile.json")).unwrap(), before);
+}
+
 /// Equal but for rounding: counts within 10 rows, other numbers within 1e-4.
 fn is_near(left: &Value, right: &Value) -> bool {
     match (left, right) {

@@ -161,6 +161,18 @@ fn release_survives_kill_9() {
     }
 }
 
+#[test]
+fn released_model_without_files_is_not_ready_rather_than_unknown() {
+    let repository = three_versions();
+    Gateway::start(&repository).kill();
+    std::fs::rename(repository.models().join("m"), repository.path().join("away")).unwrap();
+    let gateway = Gateway::start(&repository);
+    assert_eq!(gateway.run_add("/v2/models/m/infer", 0.0).0, 503);
+    assert_eq!(gateway.admin("GET", ADMIN, None).1["release"]["stable"], 3);
+    std::fs::rename(repository.path().join("away"), repository.models().join("m")).unwrap();
+    gateway.wait("version 3 to serve again", || (gateway.run_add("/v2/models/m/infer", 0.0).0 == 200).then_some(()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn grpc_admin_says_what_rest_says() {
     let (_repository, gateway) = serving();
