@@ -74,7 +74,7 @@ impl Model for OnnxModel {
                 self.disagreement(inputs).map_or(EngineError::Failed(reason), EngineError::Refused)
             }
             EngineError::Refused(reason) => EngineError::Refused(self.disagreement(inputs).unwrap_or(reason)),
-            other => other,
+            unservable @ EngineError::Unservable(_) => unservable,
         })
     }
 }
