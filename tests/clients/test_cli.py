@@ -315,7 +315,7 @@ def test_config_show_applies_file_then_environment(tmp_path):
 def test_config_with_an_unknown_key_is_refused_with_file_and_line(tmp_path):
     file = tmp_path / "tidegate.toml"
     file.write_text('[server]\nhtpp = "127.0.0.1:1000"\n')
-    text = complaint(run_binary("config", "show", "--config", file), 1)
+    text = complaint(run_binary("config", "show", "--config", file), 2)
     for word in (str(file), "line 2", "htpp", "`http`"):
         assert word in text
 
