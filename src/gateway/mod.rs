@@ -12,6 +12,7 @@ use crate::{
         InferReply, InferRequest, ModelName, Protocol, RequestFault, RequestId, Signature, Target, Tensor, Version,
     },
     fault::{ErrorCode, Fault},
+    lifecycle::Readiness,
     monitor::{MonitorHandle, Observation},
     observe::{self, AsVersionMetrics, Record, VersionMetrics},
     route::{Choice, RouteError, Routes, Servable},
@@ -67,9 +68,6 @@ pub struct Gateway {
     metrics: Arc<Metrics>,
     readiness: Readiness,
 }
-
-/// Says whether the gateway should get traffic.
-pub type Readiness = crate::lifecycle::Readiness;
 
 impl AsVersionMetrics for Servable {
     fn version_metrics(&self) -> &VersionMetrics {

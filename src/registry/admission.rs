@@ -26,7 +26,6 @@ pub struct Admitted {
     /// Bytes of `model.onnx` and of the files it refers to.
     pub memory_bytes: u64,
     pub profile: Option<Profile>,
-    pub columns: ColumnNames,
 }
 
 /// Why a version cannot be served: everything found, in words for an operator.
@@ -63,13 +62,10 @@ pub fn admit(
             return Err(Refusal(faults));
         }
     };
-    let columns = match config {
-        Ok(config) => columns(config, model.metadata(), model.signature()).unwrap_or_else(|reasons| {
-            faults.extend(reasons);
-            ColumnNames::default()
-        }),
-        Err(_) => ColumnNames::default(),
-    };
+    if let Ok(config) = config {
+        let named = columns(config, model.metadata(), model.signature());
+        faults.extend(named.err().unwrap_or_default());
+    }
     if let Some(profile) = &profile {
         faults.extend(profile.fit(model.signature()).into_iter().map(|fault| format!("profile.json: {fault}")));
     }
@@ -77,7 +73,7 @@ pub fn admit(
         return Err(Refusal(faults));
     }
     warm(&mut model, directory);
-    Ok(Admitted { model, digest, memory_bytes, profile, columns })
+    Ok(Admitted { model, digest, memory_bytes, profile })
 }
 
 fn load(runtime: &Runtime, options: EngineOptions, directory: &Path) -> Result<(OnnxModel, String, u64), Refusal> {

@@ -95,7 +95,7 @@ impl Registry {
 
     /// Builds all that a ready version needs, so that entering it cannot fail.
     fn prepare(&self, job: &LoadJob, admitted: Admitted) -> Result<Prepared, Refusal> {
-        let Admitted { model, digest, memory_bytes, profile, columns: _ } = admitted;
+        let Admitted { model, digest, memory_bytes, profile } = admitted;
         let signature = Arc::clone(model.signature());
         let config = job.config.as_ref().as_ref().ok();
         let is_watched = config.and_then(|config| config.monitor.enabled).unwrap_or(true);

@@ -271,6 +271,69 @@ fn profile_command_makes_the_committed_profile() {
     }
 }
 
+/// The rows of a CSV file as Parquet, typed as pandas would type them.
+fn write_parquet(rows: &[Row], path: &Path) {
+    use parquet::{
+        data_type::{BoolType, ByteArray, ByteArrayType, DoubleType},
+        file::writer::SerializedFileWriter,
+        schema::parser::parse_message_type,
+    };
+    let numbers = NUMBERS.map(|name| format!("REQUIRED DOUBLE {name};")).concat();
+    let texts = "REQUIRED BYTE_ARRAY salary_range (UTF8); REQUIRED BYTE_ARRAY size_of_downpayment (UTF8);";
+    let schema = format!("message schema {{ {numbers} {texts} REQUIRED BOOLEAN repaid_loan_on_prev_car; }}");
+    let schema = parse_message_type(&schema).unwrap().into();
+    let mut writer =
+        SerializedFileWriter::new(fs::File::create(path).unwrap(), schema, std::sync::Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    for name in NUMBERS {
+        let values: Vec<f64> = rows.iter().map(|row| row[name].parse().unwrap()).collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<DoubleType>().write_batch(&values, None, None).unwrap();
+        column.close().unwrap();
+    }
+    for name in ["salary_range", "size_of_downpayment"] {
+        let values: Vec<_> = rows.iter().map(|row| ByteArray::from(row[name].as_str())).collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
+        column.close().unwrap();
+    }
+    let values: Vec<_> = rows.iter().map(|row| row["repaid_loan_on_prev_car"] == "True").collect();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<BoolType>().write_batch(&values, None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn profile_from_parquet_equals_the_one_from_csv() {
+    let directory = tempfile::tempdir().unwrap();
+    let rows = later_rows(0, 2_000);
+    let (parquet, csv) = (directory.path().join("rows.parquet"), directory.path().join("rows.csv"));
+    write_parquet(&rows, &parquet);
+    let mut writer = csv::Writer::from_path(&csv).unwrap();
+    writer.write_record(rows[0].keys()).unwrap();
+    for row in &rows {
+        writer.write_record(row.values()).unwrap();
+    }
+    writer.flush().unwrap();
+    let profile = |data: &Path| {
+        let out = data.with_extension("json");
+        let status = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+            .current_dir(ROOT)
+            .args(["profile", "models/car_loan/1", "--data"])
+            .arg(data)
+            .arg("--out")
+            .arg(&out)
+            .status()
+            .unwrap();
+        assert!(status.success());
+        fs::read_to_string(out).unwrap()
+    };
+    let made = profile(&parquet);
+    assert!(made.contains("\"True\"") && made == profile(&csv));
+}
+
 #[test]
 fn profile_command_refuses_data_without_rows_and_keeps_the_old_profile() {
     let repository = car_loan();

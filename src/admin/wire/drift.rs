@@ -113,7 +113,7 @@ impl From<&monitor::DriftReport> for DriftReport {
         Self {
             model: report.model.to_string(),
             version: report.version.get(),
-            window: humantime::format_duration(report.window).to_string().replace(' ', ""),
+            window: monitor::window_label(report.window),
             rows: report.rows,
             state: report.state.as_str().to_owned(),
             features: report.features.iter().map(Feature::from).collect(),

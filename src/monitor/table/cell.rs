@@ -84,7 +84,8 @@ fn text(cell: Cell<'_>) -> Result<Bytes, String> {
     Ok(match cell {
         Cell::Missing => Bytes::new(),
         Cell::Text(text) => Bytes::copy_from_slice(text),
-        Cell::Bool(flag) => flag.to_string().into(),
+        // As pandas writes the same column to CSV: both forms of one table give one profile.
+        Cell::Bool(flag) => if flag { "True" } else { "False" }.to_owned().into(),
         Cell::Whole(number) => number.to_string().into(),
         Cell::Float(number) => number.to_string().into(),
         Cell::Other(kind) => return Err(format!("a {kind} cannot be a string; store it as one")),
