@@ -31,7 +31,7 @@ use crate::{
     lifecycle::{Readiness, stop_signal},
     monitor::{Clock, Monitor, MonitorCollector, MonitorHandle, MonitorSettings, Thresholds},
     protocol::{DoorOptions, serve_grpc, serve_http},
-    registry::{Registry, RegistryOptions, Watcher},
+    registry::{Registry, RegistryOptions, ServingDefaults, Watcher},
     route::{RoutePublisher, Routes, routes},
     store::Store,
     telemetry::{self, Metrics},
@@ -194,7 +194,7 @@ fn build_registry(
         settle: config.repository.settle.0,
         load_threads: config.repository.load_threads,
         policy: config.release.policy,
-        max_queue: config.scheduler.max_queue,
+        serving: ServingDefaults { scheduler: config.scheduler.clone(), batching: config.batching.clone() },
         engine: EngineOptions { intra_op_threads: config.runtime.intra_op_threads },
         monitor: config.monitor.enabled.then(|| monitor_settings(config)),
     };

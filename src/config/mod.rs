@@ -27,6 +27,7 @@ pub struct Config {
     pub state: StateConfig,
     pub runtime: RuntimeConfig,
     pub scheduler: SchedulerConfig,
+    pub batching: BatchingConfig,
     pub release: ReleaseConfig,
     pub monitor: MonitorConfig,
     pub telemetry: TelemetryConfig,
@@ -109,27 +110,68 @@ pub struct RuntimeConfig {
     /// The shared library; the variable `ORT_DYLIB_PATH` wins over it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub library: Option<PathBuf>,
-    /// Threads that one run may use inside its operators.
+    /// Threads of the one pool that all models share for the work inside their operators;
+    /// 0: as many as this process may use cores.
     pub intra_op_threads: usize,
+    /// Let threads of the pool burn a core for a moment after each run, waiting for the next.
+    pub spinning: bool,
 }
 
 impl Default for RuntimeConfig {
     fn default() -> Self {
-        Self { library: None, intra_op_threads: 1 }
+        Self { library: None, intra_op_threads: 0, spinning: false }
     }
 }
 
-/// `[scheduler]`: how requests wait for a model.
+/// `[scheduler]`: how requests wait for a model, and where it runs. `model.toml` can say
+/// otherwise for one model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SchedulerConfig {
     /// Requests that may wait for one version; more are answered with 429.
     pub max_queue: usize,
+    /// Bytes of inputs that may wait for one version; more are answered with 429.
+    pub max_queue_size: ByteSize,
+    /// A request that would wait longer than this, by the measured rate, is answered with 429.
+    pub max_wait: Span,
+    /// Runs of one version at the same time; 0: as many as this process may use cores.
+    pub instances: usize,
+    /// A run that is expected to take no longer happens on the thread of the request.
+    pub inline_limit: Span,
 }
 
 impl Default for SchedulerConfig {
     fn default() -> Self {
-        Self { max_queue: 1024 }
+        Self {
+            max_queue: 1024,
+            max_queue_size: ByteSize(256 << 20),
+            max_wait: Span(std::time::Duration::from_secs(1)),
+            instances: 0,
+            inline_limit: Span(std::time::Duration::from_micros(250)),
+        }
+    }
+}
+
+/// `[batching]`: whether requests that wait for the same version run together. `model.toml`
+/// can say otherwise for one model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BatchingConfig {
+    /// Only models whose rows do not depend on each other are batched: found out at load.
+    pub enabled: bool,
+    /// Rows per run.
+    pub max_size: usize,
+    /// How long a request may wait for others to join it; 0s: what waits runs at once.
+    pub max_delay: Span,
+    /// Choose rows and delay, within the two above, so that 99 % of requests take no longer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_p99: Option<Span>,
+}
+
+impl Default for BatchingConfig {
+    fn default() -> Self {
+        let max_delay = Span(std::time::Duration::ZERO);
+        Self { enabled: true, max_size: 64, max_delay, target_p99: None }
     }
 }
 
@@ -213,8 +255,12 @@ impl Config {
         check(self.server.max_request_size.0 > 0, "server.max_request_size must be more than 0B");
         check(!self.repository.poll_interval.0.is_zero(), "repository.poll_interval must be more than 0s");
         check(self.repository.load_threads > 0, "repository.load_threads must be at least 1");
-        check(self.runtime.intra_op_threads > 0, "runtime.intra_op_threads must be at least 1");
         check(self.scheduler.max_queue > 0, "scheduler.max_queue must be at least 1");
+        check(self.scheduler.max_queue_size.0 > 0, "scheduler.max_queue_size must be more than 0B");
+        check(!self.scheduler.max_wait.0.is_zero(), "scheduler.max_wait must be more than 0s");
+        check(self.batching.max_size > 0, "batching.max_size must be at least 1");
+        let target = self.batching.target_p99;
+        check(target.is_none_or(|target| !target.0.is_zero()), "batching.target_p99 must be more than 0s");
         check(!self.monitor.window.0.is_zero(), "monitor.window must be more than 0s");
         check(self.monitor.warning > 0.0, "monitor.warning must be more than 0");
         let (warning, drift) = (self.monitor.warning, self.monitor.drift);

@@ -8,6 +8,8 @@ use std::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{ByteSize, Span};
+
 /// What a new version becomes once it is ready.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -25,6 +27,8 @@ pub enum Policy {
 pub struct ModelConfig {
     pub release: ModelReleaseConfig,
     pub scheduler: ModelSchedulerConfig,
+    pub batching: ModelBatchingConfig,
+    pub runtime: ModelRuntimeConfig,
     pub monitor: ModelMonitorConfig,
     /// Names of the columns of a `[rows, columns]` tensor, by tensor.
     pub columns: BTreeMap<String, Vec<String>>,
@@ -37,11 +41,38 @@ pub struct ModelReleaseConfig {
     pub policy: Option<Policy>,
 }
 
+/// `[scheduler]` of one model; what is absent is as the gateway's `[scheduler]` says.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelSchedulerConfig {
-    /// Absent: the gateway's `scheduler.max_queue`.
     pub max_queue: Option<usize>,
+    pub max_queue_size: Option<ByteSize>,
+    pub max_wait: Option<Span>,
+    pub instances: Option<usize>,
+    pub inline_limit: Option<Span>,
+    /// The priority of requests that give none, from 1, the most urgent. Absent: 10.
+    pub default_priority: Option<std::num::NonZeroU32>,
+    /// How long a request that gives no timeout may take. Absent: as long as it takes.
+    pub default_timeout: Option<Span>,
+}
+
+/// `[batching]` of one model; what is absent is as the gateway's `[batching]` says.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelBatchingConfig {
+    /// `true` batches even a model that could not be tried out at load.
+    pub enabled: Option<bool>,
+    pub max_size: Option<usize>,
+    pub max_delay: Option<Span>,
+    pub target_p99: Option<Span>,
+}
+
+/// `[runtime]` of one model. With any of these it gets a thread pool of its own.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelRuntimeConfig {
+    pub intra_op_threads: Option<usize>,
+    pub spinning: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -5,10 +5,14 @@
 
 mod ids;
 mod request;
+mod settings;
 mod signature;
+mod statistics;
 mod tensor;
 
 pub use ids::{IdError, Label, ModelName, Percent, RequestId, Version};
-pub use request::{InferReply, InferRequest, Protocol, Role, Target};
+pub use request::{InferReply, InferRequest, OutputRequest, Priority, Protocol, Role, Target, Urgency};
+pub use settings::{BatchLimits, Batching, ServingSettings};
 pub use signature::{Dim, RequestFault, Signature, TensorSpec};
+pub use statistics::{BatchStatistics, IndexEntry, ModelStatistics, Tally};
 pub use tensor::{DataType, Elements, Shape, Tensor, TensorError};

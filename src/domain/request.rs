@@ -1,6 +1,10 @@
 //! One inference request and its reply, free of any wire format.
 
-use std::sync::Arc;
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    sync::Arc,
+    time::Instant,
+};
 
 use super::{Label, ModelName, RequestId, Tensor, Version};
 
@@ -59,6 +63,47 @@ pub enum Target {
     Label(Label),
 }
 
+/// How urgent a request is: 1 is the most urgent. Among requests that wait for one version, a
+/// more urgent one runs first; requests of one priority run in the order of their arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Priority(pub NonZeroU32);
+
+impl Priority {
+    /// The priority on the wire, where 0 stands for the model's default. Larger numbers than
+    /// there are levels mean the least urgent level.
+    #[must_use]
+    pub fn from_wire(value: u64) -> Option<Self> {
+        NonZeroU32::new(u32::try_from(value).unwrap_or(u32::MAX)).map(Self)
+    }
+}
+
+/// When and before whom a request wants to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Urgency {
+    /// `None`: the model's default.
+    pub priority: Option<Priority>,
+    /// After this moment the answer is of no use: work that has not begun is dropped. `None`:
+    /// the model's default timeout, if it has one.
+    pub deadline: Option<Instant>,
+}
+
+/// An output that a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputRequest {
+    pub name: String,
+    /// Answer with this many of the highest values of each row, as `value:index[:label]`
+    /// (Triton's classification extension), in place of the values.
+    pub classes: Option<NonZeroUsize>,
+}
+
+impl OutputRequest {
+    /// The output as the model gives it.
+    #[must_use]
+    pub fn plain(name: impl Into<String>) -> Self {
+        Self { name: name.into(), classes: None }
+    }
+}
+
 /// A request to run a model.
 #[derive(Debug, Clone)]
 pub struct InferRequest {
@@ -70,7 +115,8 @@ pub struct InferRequest {
     /// Shared, so that the shadow copy and the monitor cost no copy of tensors.
     pub inputs: Arc<[Tensor]>,
     /// The outputs asked for, in the order of the answer; empty asks for all.
-    pub outputs: Vec<String>,
+    pub outputs: Vec<OutputRequest>,
+    pub urgency: Urgency,
     pub protocol: Protocol,
 }
 

@@ -128,9 +128,19 @@ pub trait Fault: std::error::Error {
         self.to_string()
     }
 
-    /// The fault as a gRPC status.
+    /// Seconds after which trying again may help: measured where the fault knows better than
+    /// its code.
+    fn retry_after(&self) -> Option<u32> {
+        self.code().retry_after()
+    }
+
+    /// The fault as a gRPC status, with `retry-after` as metadata where that may help.
     fn to_status(&self) -> tonic::Status {
-        tonic::Status::new(self.code().grpc(), self.message())
+        let mut status = tonic::Status::new(self.code().grpc(), self.message());
+        if let Some(seconds) = self.retry_after() {
+            status.metadata_mut().insert("retry-after", seconds.into());
+        }
+        status
     }
 }
 

@@ -9,7 +9,8 @@ use tracing::{Instrument, info_span};
 
 use crate::{
     domain::{
-        InferReply, InferRequest, ModelName, Protocol, RequestFault, RequestId, Signature, Target, Tensor, Version,
+        IndexEntry, InferReply, InferRequest, ModelName, ModelStatistics, Protocol, RequestFault, RequestId,
+        ServingSettings, Signature, Target, Tensor, Version,
     },
     fault::{ErrorCode, Fault},
     lifecycle::Readiness,
@@ -29,6 +30,7 @@ pub struct ModelView {
     /// All ready versions, ascending.
     pub versions: Vec<Version>,
     pub signature: Arc<Signature>,
+    pub settings: Arc<ServingSettings>,
 }
 
 /// Why a request was not answered.
@@ -97,7 +99,8 @@ impl Gateway {
     }
 
     async fn walk(&self, request: InferRequest, record: &mut Record) -> Result<InferReply, InferError> {
-        let InferRequest { model, target, id, routing_key, inputs, outputs, protocol } = request;
+        let InferRequest { model, target, id, routing_key, inputs, outputs, urgency: _, protocol } = request;
+        let outputs: Vec<String> = outputs.into_iter().map(|output| output.name).collect();
         let route = self.routes.model(model.as_str())?;
         let key = routing_key.as_deref().unwrap_or(id.as_str());
         let Choice { servable, role, shadow } = route.choose(&model, &target, key)?;
@@ -129,12 +132,12 @@ impl Gateway {
         let metrics = Arc::clone(&self.metrics);
         let pending = match submitted {
             Ok(pending) => pending,
-            Err(code) => return shadow.metrics.shadowed(&metrics, protocol, Err(code)),
+            Err(code) => return shadow.metrics.shadowed(&metrics, protocol, observe::rows(inputs), Err(code)),
         };
         let (monitor, inputs) = (self.monitor.clone(), Arc::clone(inputs));
         tokio::spawn(async move {
             let answer = pending.wait().await;
-            shadow.metrics.shadowed(&metrics, protocol, answer.as_ref().map_err(Fault::code));
+            shadow.metrics.shadowed(&metrics, protocol, observe::rows(&inputs), answer.as_ref().map_err(Fault::code));
             if let (Some(version), Ok(executed)) = (&shadow.monitor, answer) {
                 let outputs = executed.outputs.into();
                 monitor.offer(Observation { monitor: Arc::clone(version), inputs, outputs });
@@ -174,7 +177,52 @@ impl Gateway {
             version: servable.version,
             versions: route.versions.keys().copied().collect(),
             signature: Arc::clone(&servable.signature),
+            settings: Arc::clone(&servable.settings),
         })
+    }
+
+    /// Whether a request for this model would be taken now, asked before its body is read.
+    ///
+    /// # Errors
+    /// When the model or the version is unknown or not ready, or its queue is full.
+    pub fn accepts(&self, name: &ModelName, target: &Target) -> Result<(), InferError> {
+        self.model(name, target).map(drop)
+    }
+
+    /// What the versions did: of one model, or of all. A version that is named must be ready.
+    ///
+    /// # Errors
+    /// When the model or the version is unknown, or not ready.
+    pub fn statistics(&self, name: Option<&ModelName>, target: &Target) -> Result<Vec<ModelStatistics>, InferError> {
+        let routes = match name {
+            Some(name) => vec![self.routes.model(name.as_str())?],
+            None => self.routes.snapshot().models.values().cloned().collect(),
+        };
+        let mut all = Vec::new();
+        for route in routes {
+            match (name, target) {
+                (Some(name), named @ (Target::Version(_) | Target::Label(_))) => {
+                    all.push(route.choose(name, named, "")?.servable.metrics.statistics());
+                }
+                _ => all.extend(route.versions.values().map(|servable| servable.metrics.statistics())),
+            }
+        }
+        all.sort_by(|left, right| (&left.model, left.version).cmp(&(&right.model, right.version)));
+        Ok(all)
+    }
+
+    /// All versions that are known, by model and version.
+    #[must_use]
+    pub fn index(&self) -> Vec<IndexEntry> {
+        let table = self.routes.snapshot();
+        let entries = table.models.iter().flat_map(|(name, route)| {
+            let ready = route.versions.keys().map(|version| (*version, true));
+            let others = route.not_ready.iter().map(|version| (*version, false));
+            ready.chain(others).map(|(version, is_ready)| IndexEntry { model: name.clone(), version, is_ready })
+        });
+        let mut entries: Vec<_> = entries.collect();
+        entries.sort_by(|left, right| (&left.model, left.version).cmp(&(&right.model, right.version)));
+        entries
     }
 
     /// True when the gateway should get traffic: the first loads are done and it is not draining.

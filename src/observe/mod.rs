@@ -4,6 +4,8 @@
 //! way counts by itself. A record dropped without [`Record::close`] means that the caller went
 //! away, and is counted as `cancelled`.
 
+mod totals;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -12,7 +14,7 @@ use std::{
 use prometheus::{Histogram, IntCounter, IntGauge};
 
 use crate::{
-    domain::{ModelName, Protocol, Role, Tensor, Version},
+    domain::{ModelName, ModelStatistics, Protocol, Role, Tensor, Version},
     fault::ErrorCode,
     schedule::Executed,
     telemetry::Metrics,
@@ -31,6 +33,7 @@ pub struct VersionMetrics {
     queue_duration: Histogram,
     batch_size: Histogram,
     inflight: IntGauge,
+    totals: totals::Totals,
 }
 
 impl VersionMetrics {
@@ -56,6 +59,22 @@ impl VersionMetrics {
             queue_duration: metrics.queue_duration.with_label_values(&labels),
             batch_size: metrics.batch_size.with_label_values(&labels),
             inflight: metrics.inflight.with_label_values(&labels),
+            totals: totals::Totals::new(),
+        }
+    }
+
+    /// What this version did since it was loaded.
+    #[must_use]
+    pub fn statistics(&self) -> ModelStatistics {
+        self.totals.statistics(&self.model, self.version)
+    }
+
+    fn executed(&self, rows: usize, executed: &Executed) {
+        self.totals.executed(rows, executed);
+        self.queue_duration.observe(executed.queue.as_secs_f64());
+        if executed.is_first_of_run {
+            self.inference_duration.observe(executed.inference.as_secs_f64());
+            self.batch_size.observe(executed.run_rows as f64);
         }
     }
 
@@ -65,12 +84,11 @@ impl VersionMetrics {
         self.answered.iter().flatten().map(IntCounter::get).sum()
     }
 
-    /// Counts a copy of a request that this version ran as shadow.
-    pub fn shadowed(&self, metrics: &Metrics, protocol: Protocol, outcome: Result<&Executed, ErrorCode>) {
+    /// Counts a copy of a request, of `rows` rows, that this version ran as shadow.
+    pub fn shadowed(&self, metrics: &Metrics, protocol: Protocol, rows: usize, outcome: Result<&Executed, ErrorCode>) {
         self.count(metrics, Role::Shadow, protocol, outcome.map(|_| ()));
         if let Ok(executed) = outcome {
-            self.inference_duration.observe(executed.inference.as_secs_f64());
-            self.queue_duration.observe(executed.queue.as_secs_f64());
+            self.executed(rows, executed);
         }
     }
 
@@ -92,6 +110,12 @@ fn count(metrics: &Metrics, model: &str, version: Option<(Version, Role)>, proto
     let number = version.map(|(version, _)| version.to_string()).unwrap_or_default();
     let role = version.map_or("", |(_, role)| role.as_str());
     metrics.requests.with_label_values(&[model, &number, role, protocol.as_str(), code]).inc();
+}
+
+/// The rows of a request: of its first input.
+#[must_use]
+pub fn rows(inputs: &[Tensor]) -> usize {
+    inputs.first().map_or(1, |input| input.shape().rows())
 }
 
 /// Counts a request that a door refused. `model` is given only when it exists: what clients
@@ -152,10 +176,7 @@ impl Record {
     pub fn executed(&mut self, inputs: &[Tensor], executed: &Executed) {
         self.ran = Some(executed.queue + executed.inference);
         if let Some(routed) = &self.routed {
-            let metrics = routed.metrics.version_metrics();
-            metrics.inference_duration.observe(executed.inference.as_secs_f64());
-            metrics.queue_duration.observe(executed.queue.as_secs_f64());
-            metrics.batch_size.observe(inputs.first().map_or(1, |input| input.shape().rows()) as f64);
+            routed.metrics.version_metrics().executed(rows(inputs), executed);
         }
     }
 
@@ -181,6 +202,7 @@ impl Record {
         let metrics = routed.metrics.version_metrics();
         metrics.count(&self.metrics, routed.role, protocol, outcome);
         let total = self.started.elapsed();
+        metrics.totals.ended(outcome.is_ok(), total);
         metrics.request_duration[protocol as usize].observe(total.as_secs_f64());
         if let Some(ran) = self.ran {
             metrics.overhead_duration[protocol as usize].observe(total.saturating_sub(ran).as_secs_f64());
@@ -228,7 +250,7 @@ mod tests {
         let mut record = Record::open(&metrics, &model, Protocol::Grpc);
         record.routed(Arc::clone(&version) as _, Role::Canary);
         assert_eq!(version.inflight.get(), 1);
-        let executed = Executed { outputs: vec![], queue: Duration::ZERO, inference: Duration::from_millis(1) };
+        let executed = Executed { inference: Duration::from_millis(1), ..Executed::default() };
         record.executed(&[], &executed);
         record.close(Ok(()));
         assert_eq!(requests(&metrics, ["m", "1", "canary", "grpc", "ok"]), 1);

@@ -1,7 +1,7 @@
 //! What a door asks of the gateway.
 
 use crate::{
-    domain::{InferReply, InferRequest, ModelName, Protocol, Target},
+    domain::{IndexEntry, InferReply, InferRequest, ModelName, ModelStatistics, Protocol, Target},
     fault::{ErrorCode, Fault},
     gateway::{Gateway, InferError, ModelView},
 };
@@ -16,6 +16,15 @@ pub(super) trait DataPlane: Send + Sync + 'static {
     fn refuse(&self, model: Option<&str>, protocol: Protocol, code: ErrorCode);
 
     fn model(&self, name: &ModelName, target: &Target) -> Result<ModelView, Self::Error>;
+
+    /// Whether a request would be taken now, asked before its body is read.
+    fn accepts(&self, name: &ModelName, target: &Target) -> Result<(), Self::Error>;
+
+    /// What the versions of one model, or of all, did.
+    fn statistics(&self, name: Option<&ModelName>, target: &Target) -> Result<Vec<ModelStatistics>, Self::Error>;
+
+    /// All versions that are known.
+    fn index(&self) -> Vec<IndexEntry>;
 
     fn is_ready(&self) -> bool;
 }
@@ -33,6 +42,18 @@ impl DataPlane for Gateway {
 
     fn model(&self, name: &ModelName, target: &Target) -> Result<ModelView, InferError> {
         Gateway::model(self, name, target)
+    }
+
+    fn accepts(&self, name: &ModelName, target: &Target) -> Result<(), InferError> {
+        Gateway::accepts(self, name, target)
+    }
+
+    fn statistics(&self, name: Option<&ModelName>, target: &Target) -> Result<Vec<ModelStatistics>, InferError> {
+        Gateway::statistics(self, name, target)
+    }
+
+    fn index(&self) -> Vec<IndexEntry> {
+        Gateway::index(self)
     }
 
     fn is_ready(&self) -> bool {

@@ -1,15 +1,21 @@
 //! A gateway for tests of the doors: it answers with its inputs, and remembers what it was asked.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
 };
 
 use tokio::sync::Notify;
 
 use super::{data_plane::DataPlane, refusal::Refusal};
 use crate::{
-    domain::{DataType, Dim, InferReply, InferRequest, ModelName, Protocol, Signature, Target, TensorSpec, Version},
+    domain::{
+        BatchLimits, BatchStatistics, Batching, DataType, Dim, IndexEntry, InferReply, InferRequest, ModelName,
+        ModelStatistics, Priority, Protocol, ServingSettings, Signature, Tally, Target, TensorSpec, Version,
+    },
     fault::ErrorCode,
     gateway::ModelView,
 };
@@ -45,6 +51,19 @@ fn known(model: &ModelName) -> Result<(), Refusal> {
         "busy" => Err(Refusal::new(ErrorCode::Overloaded, "too many requests are waiting")),
         "loading" => Err(Refusal::new(ErrorCode::Unavailable, "model 'loading' is not ready")),
         name => Err(Refusal::new(ErrorCode::NotFound, format!("model '{name}' is unknown"))),
+    }
+}
+
+fn settings() -> ServingSettings {
+    ServingSettings {
+        max_queue: 16,
+        max_queue_bytes: 1 << 20,
+        max_wait: Duration::from_secs(1),
+        instances: 2,
+        inline_limit: Duration::from_micros(250),
+        default_priority: Priority::from_wire(10).expect("not 0"),
+        default_timeout: None,
+        batching: Batching::On(BatchLimits { max_rows: 64, max_delay: Duration::ZERO, target_p99: None }),
     }
 }
 
@@ -84,7 +103,47 @@ impl DataPlane for StandIn {
                 inputs: vec![spec("x", DataType::Fp32)],
                 outputs: vec![spec("y", DataType::Int64)],
             }),
+            settings: Arc::new(settings()),
         })
+    }
+
+    fn accepts(&self, name: &ModelName, _: &Target) -> Result<(), Refusal> {
+        known(name)
+    }
+
+    fn statistics(&self, name: Option<&ModelName>, _: &Target) -> Result<Vec<ModelStatistics>, Refusal> {
+        if let Some(name) = name {
+            known(name)?;
+        }
+        let tally = |count, micros| Tally { count, time: Duration::from_micros(micros) };
+        Ok(vec![ModelStatistics {
+            model: "echo".parse().expect("a model name"),
+            version: Version::new(2).expect("a version"),
+            last_inference: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123)),
+            inference_count: 12,
+            execution_count: 3,
+            success: tally(4, 400),
+            fail: tally(1, 10),
+            queue: tally(4, 40),
+            compute_input: tally(4, 4),
+            compute_infer: tally(4, 300),
+            compute_output: tally(4, 8),
+            batches: vec![BatchStatistics {
+                rows: 4,
+                compute_input: tally(3, 3),
+                compute_infer: tally(3, 225),
+                compute_output: tally(3, 6),
+            }],
+        }])
+    }
+
+    fn index(&self) -> Vec<IndexEntry> {
+        let entry = |model: &str, version, is_ready| IndexEntry {
+            model: model.parse().expect("a model name"),
+            version: Version::new(version).expect("a version"),
+            is_ready,
+        };
+        vec![entry("echo", 1, true), entry("echo", 2, true), entry("loading", 1, false)]
     }
 
     fn is_ready(&self) -> bool {

@@ -107,7 +107,8 @@ impl Registry {
             }
             _ => None,
         };
-        let queue = config.and_then(|config| config.scheduler.max_queue).unwrap_or(self.shared.options.max_queue);
+        let settings = self.shared.options.serving.for_model(config);
+        let queue = settings.max_queue;
         let (registry, retired) = (Arc::downgrade(&self.shared), (job.model.clone(), job.version, job.load));
         let lane = Lane::start(&format!("{} {}", job.model, job.version), Box::new(model), queue, move || {
             if let Some(shared) = registry.upgrade() {
@@ -116,7 +117,7 @@ impl Registry {
         })
         .map_err(|error| Refusal::from(format!("cannot start a thread for it: {error}")))?;
         let metrics = VersionMetrics::new(&self.shared.metrics, &job.model, job.version);
-        let servable = Arc::new(Servable { version: job.version, signature, lane, monitor, metrics });
+        let servable = Arc::new(Servable { version: job.version, signature, settings, lane, monitor, metrics });
         Ok(Prepared { servable, digest, memory_bytes })
     }
 

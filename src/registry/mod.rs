@@ -15,6 +15,7 @@ mod disk;
 mod external;
 mod loader;
 mod operations;
+mod settings;
 mod state;
 mod status;
 mod watch;
@@ -28,6 +29,7 @@ use std::{
 pub use self::{
     admission::{Admitted, Refusal, admit, columns, open_version},
     operations::{ChangeOptions, RegistryError},
+    settings::ServingDefaults,
     status::{HistoryEntry, ModelStatus, VersionState, VersionStatus},
     watch::Watcher,
 };
@@ -55,7 +57,7 @@ pub struct RegistryOptions {
     pub settle: Duration,
     pub load_threads: usize,
     pub policy: Policy,
-    pub max_queue: usize,
+    pub serving: ServingDefaults,
     pub engine: EngineOptions,
     /// `None`: live traffic is not compared with profiles.
     pub monitor: Option<MonitorSettings>,

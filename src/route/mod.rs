@@ -12,7 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 use crate::{
-    domain::{ModelName, Percent, Role, Signature, Target, Version},
+    domain::{ModelName, Percent, Role, ServingSettings, Signature, Target, Version},
     fault::{ErrorCode, Fault},
     monitor::VersionMonitor,
     observe::VersionMetrics,
@@ -25,6 +25,7 @@ use crate::{
 pub struct Servable {
     pub version: Version,
     pub signature: Arc<Signature>,
+    pub settings: Arc<ServingSettings>,
     pub lane: Lane,
     /// Present when the version has a reference profile.
     pub monitor: Option<Arc<VersionMonitor>>,

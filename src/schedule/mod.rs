@@ -21,13 +21,21 @@ use crate::{
 };
 
 /// What a lane answers with.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Executed {
     pub outputs: Vec<Tensor>,
-    /// From the hand-over to the queue until the worker took it.
+    /// From the hand-over to the queue until its run began.
     pub queue: Duration,
+    /// The gathering of the run's inputs.
+    pub input: Duration,
     /// The run of the model.
     pub inference: Duration,
+    /// The splitting of the run's outputs.
+    pub output: Duration,
+    /// Rows of the whole run.
+    pub run_rows: usize,
+    /// True for one of the requests that ran together: the one that stands for the run.
+    pub is_first_of_run: bool,
 }
 
 /// Why a lane gave no outputs.
@@ -138,7 +146,15 @@ fn run(model: &mut dyn Model, job: &Job) -> Result<Executed, LaneError> {
     // A panic is a bug, but it must cost one request, not the version.
     let outputs = catch_unwind(AssertUnwindSafe(|| model.run(&job.inputs, &job.outputs)))
         .unwrap_or_else(|_| Err(EngineError::Failed("the engine panicked".into())))?;
-    Ok(Executed { outputs, queue, inference: started.elapsed() })
+    let run_rows = job.inputs.first().map_or(1, |input| input.shape().rows());
+    Ok(Executed {
+        outputs,
+        queue,
+        inference: started.elapsed(),
+        run_rows,
+        is_first_of_run: true,
+        ..Executed::default()
+    })
 }
 
 #[cfg(test)]

@@ -7,12 +7,12 @@ use bytes::Bytes;
 
 use super::contents;
 use crate::{
-    domain::{DataType, Elements, InferReply, InferRequest, Protocol, RequestId, Shape, Tensor},
+    domain::{
+        DataType, Elements, InferReply, InferRequest, OutputRequest, Protocol, RequestId, Shape, Tensor, Urgency,
+    },
     proto::inference::{
-        InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse,
-        infer_parameter::ParameterChoice,
-        model_infer_request::{InferInputTensor, InferRequestedOutputTensor},
-        model_infer_response::InferOutputTensor,
+        InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse, infer_parameter::ParameterChoice,
+        model_infer_request::InferInputTensor, model_infer_response::InferOutputTensor,
     },
     protocol::{
         ROUTING_KEY_PARAMETER, naming,
@@ -34,7 +34,8 @@ pub(super) fn request(
         id: RequestId::given_or_new(&message.id)?,
         routing_key: header_key.or(parameter_key),
         inputs: inputs(message.inputs, message.raw_input_contents)?.into(),
-        outputs: message.outputs.into_iter().map(|InferRequestedOutputTensor { name, .. }| name).collect(),
+        outputs: message.outputs.into_iter().map(|wanted| OutputRequest::plain(wanted.name)).collect(),
+        urgency: Urgency::default(),
         protocol: Protocol::Grpc,
     })
 }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::*;
+use crate::proto::inference::model_infer_request::InferRequestedOutputTensor;
 use crate::{domain::Target, fault::Fault};
 
 fn input(datatype: &str, shape: &[i64], contents: Option<InferTensorContents>) -> InferInputTensor {
@@ -133,7 +134,7 @@ fn envelope_is_read_and_the_metadata_key_wins() {
     };
     let asked = request("m", message.clone(), None).unwrap();
     assert_eq!(asked.target, Target::Label("champion".parse().unwrap()));
-    assert_eq!((asked.routing_key.as_deref(), asked.outputs.as_slice()), (Some("b"), &["y".to_owned()][..]));
+    assert_eq!((asked.routing_key.as_deref(), asked.outputs.as_slice()), (Some("b"), &[OutputRequest::plain("y")][..]));
     assert_eq!(asked.id.as_str().len(), 36);
     assert_eq!(request("m", message, Some("a".into())).unwrap().routing_key.as_deref(), Some("a"));
 

@@ -29,16 +29,20 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Plane
 
 /// What a client is told when `fault` is why it gets nothing else.
 pub(crate) fn fault(fault: &impl Fault) -> Response<PlaneBody> {
-    error(fault.code(), &fault.message())
+    say(fault.code(), &fault.message(), fault.retry_after())
 }
 
 pub(crate) fn error(code: ErrorCode, message: &str) -> Response<PlaneBody> {
+    say(code, message, code.retry_after())
+}
+
+fn say(code: ErrorCode, message: &str, retry_after: Option<u32>) -> Response<PlaneBody> {
     #[derive(Serialize)]
     struct Body<'a> {
         error: &'a str,
     }
     let mut response = json(code.http(), &Body { error: message });
-    if let Some(seconds) = code.retry_after() {
+    if let Some(seconds) = retry_after {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
     response

@@ -1,6 +1,6 @@
 //! One HTTP request: which route it takes, what it is told.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{
@@ -20,7 +20,7 @@ use super::{
     server::PlaneBody,
 };
 use crate::{
-    domain::{InferRequest, Protocol, TensorSpec},
+    domain::{InferRequest, Protocol, TensorSpec, Urgency},
     fault::{ErrorCode, Fault},
     gateway::ModelView,
     protocol::{
@@ -132,6 +132,10 @@ impl<D: DataPlane> Door<D> {
             routing_key: header_key.or(decoded.routing_key),
             inputs: decoded.inputs.into(),
             outputs: decoded.outputs,
+            urgency: Urgency {
+                priority: decoded.priority,
+                deadline: decoded.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+            },
             protocol: Protocol::Http,
         };
         Ok((request, decoded.binary))

@@ -7,7 +7,7 @@
 //! `data`, and its raw bytes stand behind the JSON, in the order of the inputs. They stay
 //! slices of the body too.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, num::NonZeroUsize, time::Duration};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use serde_json::{error::Category, value::RawValue};
 
 use super::{elements, object::Object};
 use crate::{
-    domain::{DataType, RequestId, Shape, Tensor},
+    domain::{DataType, OutputRequest, Priority, RequestId, Shape, Tensor},
     protocol::{
         ROUTING_KEY_PARAMETER,
         refusal::{Refusal, shown},
@@ -28,7 +28,11 @@ pub(crate) struct Decoded {
     pub(crate) id: RequestId,
     pub(crate) routing_key: Option<String>,
     pub(crate) inputs: Vec<Tensor>,
-    pub(crate) outputs: Vec<String>,
+    pub(crate) outputs: Vec<OutputRequest>,
+    /// Triton's `priority`; 0 and absent mean the model's default.
+    pub(crate) priority: Option<Priority>,
+    /// Triton's `timeout`, which is in microseconds on the wire; 0 and absent mean none.
+    pub(crate) timeout: Option<Duration>,
     pub(crate) binary: BinaryOutputs,
 }
 
@@ -62,6 +66,8 @@ struct RequestParameters<'a> {
     #[serde(borrow)]
     routing_key: Option<&'a RawValue>,
     binary_data_output: Option<bool>,
+    priority: Option<u64>,
+    timeout: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -91,6 +97,7 @@ struct Output {
 #[derive(Deserialize)]
 struct OutputParameters {
     binary_data: Option<bool>,
+    classification: Option<usize>,
 }
 
 /// Reads the body of an inference request. `json_length` is the length of its JSON when raw
@@ -112,12 +119,22 @@ pub(crate) fn decode(body: &Bytes, json_length: Option<usize>) -> Result<Decoded
     let single = outputs
         .iter()
         .filter_map(|Object(output)| Some((output.name.clone(), output.parameters.as_ref()?.0.binary_data?)));
+    let wanted = |Object(output): Object<Output>| OutputRequest {
+        classes: output.parameters.and_then(|Object(said)| said.classification).and_then(NonZeroUsize::new),
+        name: output.name,
+    };
     Ok(Decoded {
         inputs,
+        priority: parameters.as_ref().and_then(|said| said.priority).and_then(Priority::from_wire),
+        timeout: parameters
+            .as_ref()
+            .and_then(|said| said.timeout)
+            .filter(|&micros| micros > 0)
+            .map(Duration::from_micros),
         id: RequestId::given_or_new(parsed.id.as_deref().unwrap_or_default())?,
         routing_key: parameters.and_then(|parameters| parameters.routing_key).map(routing_key).transpose()?,
         binary: BinaryOutputs { all, single: single.collect() },
-        outputs: outputs.into_iter().map(|Object(output)| output.name).collect(),
+        outputs: outputs.into_iter().map(wanted).collect(),
     })
 }
 
@@ -235,7 +252,7 @@ mod tests {
         let decoded = decode(&Bytes::from(body), None).unwrap();
         assert_eq!(decoded.id.as_str(), "a\"1");
         assert_eq!(decoded.routing_key.as_deref(), Some("kä"));
-        assert_eq!(decoded.outputs, ["y", "z"]);
+        assert_eq!(decoded.outputs, [OutputRequest::plain("y"), OutputRequest::plain("z")]);
         assert_eq!(decoded.inputs.len(), 1);
         assert_eq!(decoded.inputs[0].to_raw(), &[1, 254][..]);
     }

@@ -1,0 +1,58 @@
+//! How a version is served: the gateway's settings, with what `model.toml` says instead.
+
+use std::{num::NonZeroU32, sync::Arc};
+
+use crate::{
+    config::{BatchingConfig, ModelConfig, SchedulerConfig},
+    domain::{BatchLimits, Batching, Priority, ServingSettings},
+};
+
+/// The priority of requests that give none, where the model sets no other: so that there are
+/// more urgent ones and less urgent ones.
+const DEFAULT_PRIORITY: Priority = Priority(NonZeroU32::new(10).expect("10 is not 0"));
+
+/// What the gateway's configuration says of all models.
+#[derive(Debug, Clone)]
+pub struct ServingDefaults {
+    pub scheduler: SchedulerConfig,
+    pub batching: BatchingConfig,
+}
+
+impl ServingDefaults {
+    /// The settings of one model.
+    pub(super) fn for_model(&self, model: Option<&ModelConfig>) -> Arc<ServingSettings> {
+        let none = ModelConfig::default();
+        let model = model.unwrap_or(&none);
+        let (common, own) = (&self.scheduler, &model.scheduler);
+        let instances = own.instances.unwrap_or(common.instances);
+        let bytes = own.max_queue_size.unwrap_or(common.max_queue_size).0;
+        Arc::new(ServingSettings {
+            max_queue: own.max_queue.unwrap_or(common.max_queue),
+            max_queue_bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+            max_wait: own.max_wait.unwrap_or(common.max_wait).0,
+            instances: if instances == 0 { cores() } else { instances },
+            inline_limit: own.inline_limit.unwrap_or(common.inline_limit).0,
+            default_priority: own.default_priority.map_or(DEFAULT_PRIORITY, Priority),
+            default_timeout: own.default_timeout.map(|span| span.0).filter(|span| !span.is_zero()),
+            batching: self.batching(model),
+        })
+    }
+
+    fn batching(&self, model: &ModelConfig) -> Batching {
+        let (common, own) = (&self.batching, &model.batching);
+        let max_rows = own.max_size.unwrap_or(common.max_size);
+        if !own.enabled.unwrap_or(common.enabled) || max_rows < 2 {
+            return Batching::Off;
+        }
+        Batching::On(BatchLimits {
+            max_rows,
+            max_delay: own.max_delay.unwrap_or(common.max_delay).0,
+            target_p99: own.target_p99.or(common.target_p99).map(|span| span.0),
+        })
+    }
+}
+
+/// The cores that this process may use.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
