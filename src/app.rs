@@ -20,19 +20,20 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, runtime::Handle, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::control::ControlPlanes;
 use crate::{
     config::Config,
-    engine::{EngineOptions, Runtime, find_library},
+    engine::{PoolOptions, Runtime, find_library},
     gateway::Gateway,
     lifecycle::{Readiness, stop_signal},
     monitor::{Clock, Monitor, MonitorCollector, MonitorHandle, MonitorSettings, Thresholds},
     protocol::{DoorOptions, serve_grpc, serve_http},
-    registry::{Registry, RegistryOptions, ServingDefaults, Watcher},
+    registry::{Registry, RegistryOptions, ServingDefaults, Watcher, cores},
     route::{RoutePublisher, Routes, routes},
+    schedule::Pool,
     store::Store,
     telemetry::{self, Metrics},
 };
@@ -177,7 +178,9 @@ impl App {
 fn load_runtime(config: &Config) -> Result<Runtime> {
     let variable = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
     let library = find_library(variable, config.runtime.library.as_deref())?;
-    Ok(Runtime::load(&library)?)
+    let threads = config.runtime.intra_op_threads;
+    let threads = if threads == 0 { cores() } else { threads };
+    Ok(Runtime::load(&library, PoolOptions { threads, spinning: config.runtime.spinning })?)
 }
 
 fn build_registry(
@@ -195,11 +198,11 @@ fn build_registry(
         load_threads: config.repository.load_threads,
         policy: config.release.policy,
         serving: ServingDefaults { scheduler: config.scheduler.clone(), batching: config.batching.clone() },
-        engine: EngineOptions { intra_op_threads: config.runtime.intra_op_threads },
         monitor: config.monitor.enabled.then(|| monitor_settings(config)),
     };
     let (monitor, clock) = (monitor.clone(), Arc::clone(clock));
-    Ok(Registry::new(options, runtime.clone(), store, publisher, monitor, clock, metrics)?)
+    let pool = Pool::start(cores(), Handle::current()).context("cannot start the threads of runs")?;
+    Ok(Registry::new(options, runtime.clone(), pool, store, publisher, monitor, clock, metrics)?)
 }
 
 fn monitor_settings(config: &Config) -> MonitorSettings {

@@ -13,7 +13,7 @@ use super::{CheckArgs, Output, print};
 use crate::{
     config::{self, ModelConfig},
     domain::{ModelName, Version},
-    engine::{EngineOptions, Runtime, find_library},
+    engine::{EngineOptions, PoolOptions, Runtime, find_library},
     registry::admit,
 };
 
@@ -115,7 +115,7 @@ impl Checker {
             Ok(runtime) => {
                 let model = path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_path_buf));
                 let config = ModelConfig::read(&model.unwrap_or_else(|| path.join("..")));
-                match admit(runtime, EngineOptions { intra_op_threads: 1 }, &config, path) {
+                match admit(runtime, EngineOptions::default(), &config, path) {
                     Ok(_) => Vec::new(),
                     Err(refusal) => refusal.0,
                 }
@@ -139,7 +139,7 @@ fn check_file(path: &Path) -> Finding {
 pub(super) fn load_runtime() -> Result<Runtime, String> {
     let variable = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
     let library = find_library(variable, None).map_err(|error| error.to_string())?;
-    Runtime::load(&library).map_err(|error| error.to_string())
+    Runtime::load(&library, PoolOptions { threads: 1, spinning: false }).map_err(|error| error.to_string())
 }
 
 fn subdirectories(path: &Path) -> Vec<PathBuf> {

@@ -41,16 +41,17 @@ fn run(args: &ProfileArgs) -> Result<()> {
         bail!("{} is not a directory: name a model version's directory, such as models/fraud/4", directory.display());
     }
     let config = ModelConfig::read(&directory.join(".."))?;
-    let mut model = open_version(&runtime, EngineOptions { intra_op_threads: 1 }, directory)?;
+    let model = open_version(&runtime, EngineOptions::default(), directory)?;
     let columns = registry::columns(&config, model.metadata(), model.signature())
         .map_err(|faults| anyhow::Error::msg(faults.join("; ")))?;
     let signature = model.signature().clone();
+    let all: Vec<usize> = (0..signature.outputs.len()).collect();
     let table = Table::open(&args.data)?;
     let progress = progress(table.row_count());
     let mut builder = ProfileBuilder::new(columns.clone());
     for batch in table.batches(&signature, &columns, BATCH)? {
         let inputs = batch?;
-        let outputs = model.run(&inputs, &[]).with_context(|| format!("after row {}", progress.position()))?;
+        let outputs = model.run(&inputs, &all).with_context(|| format!("after row {}", progress.position()))?;
         progress.inc(inputs.first().map_or(0, |input| input.shape().rows() as u64));
         builder.add(&inputs, &outputs);
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{DataType, Shape, Tensor};
+use super::{DataType, OutputRequest, Shape, Tensor};
 
 /// One dimension of a declared shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,13 +91,14 @@ impl Signature {
         self.outputs.iter().find(|spec| spec.name == name)
     }
 
-    /// Checks the inputs and the requested outputs of a request.
+    /// Checks the inputs and the requested outputs of a request. Returns the places of the
+    /// requested outputs in [`Signature::outputs`]; of all, when none is named.
     ///
     /// # Errors
     /// The first fault found, in the order of the request.
-    pub fn check(&self, inputs: &[Tensor], outputs: &[String]) -> Result<(), RequestFault> {
+    pub fn check(&self, inputs: &[Tensor], outputs: &[OutputRequest]) -> Result<Vec<usize>, RequestFault> {
         for (index, input) in inputs.iter().enumerate() {
-            self.check_input(input)?;
+            self.check_input(index, input)?;
             if inputs[..index].iter().any(|earlier| earlier.name() == input.name()) {
                 return Err(RequestFault::DuplicateInput(input.name().into()));
             }
@@ -107,19 +108,36 @@ impl Signature {
         if let Some(spec) = missing {
             return Err(RequestFault::MissingInput { name: spec.name.clone(), known: names(&self.inputs) });
         }
-        for (index, name) in outputs.iter().enumerate() {
-            if self.output(name).is_none() {
-                return Err(RequestFault::UnknownOutput { name: shown(name), known: names(&self.outputs) });
-            }
-            if outputs[..index].contains(name) {
+        if outputs.is_empty() {
+            return Ok((0..self.outputs.len()).collect());
+        }
+        let mut places = Vec::with_capacity(outputs.len());
+        for OutputRequest { name, .. } in outputs {
+            let place = self
+                .outputs
+                .iter()
+                .position(|spec| spec.name == *name)
+                .ok_or_else(|| RequestFault::UnknownOutput { name: shown(name), known: names(&self.outputs) })?;
+            if places.contains(&place) {
                 return Err(RequestFault::DuplicateOutput(name.clone()));
             }
+            places.push(place);
         }
-        Ok(())
+        Ok(places)
     }
 
-    fn check_input(&self, input: &Tensor) -> Result<(), RequestFault> {
-        let Some(spec) = self.input(input.name()) else {
+    /// The place of the input of this name; `likely` is looked at first, since most clients send
+    /// inputs in the model's order.
+    #[must_use]
+    pub fn input_place(&self, likely: usize, name: &str) -> Option<usize> {
+        if self.inputs.get(likely).is_some_and(|spec| spec.name == name) {
+            return Some(likely);
+        }
+        self.inputs.iter().position(|spec| spec.name == name)
+    }
+
+    fn check_input(&self, index: usize, input: &Tensor) -> Result<(), RequestFault> {
+        let Some(spec) = self.input_place(index, input.name()).map(|place| &self.inputs[place]) else {
             return Err(RequestFault::UnknownInput { name: shown(input.name()), known: names(&self.inputs) });
         };
         if input.datatype() != spec.datatype {
@@ -185,22 +203,23 @@ mod tests {
         let x = tensor("x", DataType::Fp32, &[3, 2]);
         let bias = tensor("bias", DataType::Fp32, &[1, 2]);
         signature().check(std::slice::from_ref(&x), &[]).unwrap();
-        signature().check(&[bias, x], &["y".into()]).unwrap();
+        signature().check(&[bias, x], &[OutputRequest::plain("y")]).unwrap();
     }
 
     #[test]
     fn each_fault_names_the_tensor_and_what_was_expected() {
         let x = || tensor("x", DataType::Fp32, &[1, 2]);
-        let cases: [(Vec<Tensor>, Vec<String>, &str); 7] = [
+        let cases: [(Vec<Tensor>, Vec<&str>, &str); 7] = [
             (vec![], vec![], "input 'x' is missing: the model takes 'x', 'bias'"),
             (vec![tensor("z", DataType::Fp32, &[1, 2])], vec![], "input 'z' is unknown: the model takes 'x', 'bias'"),
             (vec![x(), x()], vec![], "input 'x' is given twice"),
             (vec![tensor("x", DataType::Int32, &[1, 2])], vec![], "input 'x' has datatype INT32, expected FP32"),
             (vec![tensor("x", DataType::Fp32, &[1, 3])], vec![], "input 'x' has shape [1, 3], expected [-1, 2]"),
-            (vec![x()], vec!["w".into()], "output 'w' is unknown: the model gives 'y'"),
-            (vec![x()], vec!["y".into(), "y".into()], "output 'y' is asked for twice"),
+            (vec![x()], vec!["w"], "output 'w' is unknown: the model gives 'y'"),
+            (vec![x()], vec!["y", "y"], "output 'y' is asked for twice"),
         ];
         for (inputs, outputs, message) in cases {
+            let outputs: Vec<_> = outputs.into_iter().map(OutputRequest::plain).collect();
             assert_eq!(signature().check(&inputs, &outputs).unwrap_err().to_string(), message);
         }
     }

@@ -1,6 +1,6 @@
 //! Tensors as they travel through the gateway: a shape and the element bytes, never copied on the way.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, ops::Range, str::FromStr, sync::Arc};
 
 use bytes::Bytes;
 
@@ -113,6 +113,8 @@ pub enum TensorError {
     ByteCount { shape: Shape, datatype: DataType, expected: usize, got: usize },
     #[error("the shape {shape} needs {expected} elements, got {got}")]
     ElementCount { shape: Shape, expected: usize, got: usize },
+    #[error("the shape {shape} has no rows {start} to {end}")]
+    NoSuchRows { shape: Shape, start: usize, end: usize },
     #[error("BYTES data ends in the middle of element {element}")]
     TruncatedBytes { element: usize },
 }
@@ -177,7 +179,7 @@ pub enum Elements {
 /// A named tensor whose elements agree with its shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tensor {
-    name: String,
+    name: Arc<str>,
     shape: Shape,
     elements: Elements,
 }
@@ -187,7 +189,12 @@ impl Tensor {
     ///
     /// # Errors
     /// When the byte count is not that of the shape. `datatype` must not be `BYTES`.
-    pub fn plain(name: impl Into<String>, datatype: DataType, shape: Shape, bytes: Bytes) -> Result<Self, TensorError> {
+    pub fn plain(
+        name: impl Into<Arc<str>>,
+        datatype: DataType,
+        shape: Shape,
+        bytes: Bytes,
+    ) -> Result<Self, TensorError> {
         let size = datatype.size().ok_or(TensorError::DataType(datatype.to_string()))?;
         let expected = shape.elements() * size;
         if bytes.len() != expected {
@@ -200,7 +207,7 @@ impl Tensor {
     ///
     /// # Errors
     /// When the number of elements is not that of the shape.
-    pub fn text(name: impl Into<String>, shape: Shape, elements: Vec<Bytes>) -> Result<Self, TensorError> {
+    pub fn text(name: impl Into<Arc<str>>, shape: Shape, elements: Vec<Bytes>) -> Result<Self, TensorError> {
         let expected = shape.elements();
         if elements.len() != expected {
             return Err(TensorError::ElementCount { shape, expected, got: elements.len() });
@@ -214,7 +221,7 @@ impl Tensor {
     /// # Errors
     /// When `raw` does not hold exactly the elements of the shape.
     pub fn from_raw(
-        name: impl Into<String>,
+        name: impl Into<Arc<str>>,
         datatype: DataType,
         shape: Shape,
         raw: Bytes,
@@ -259,9 +266,47 @@ impl Tensor {
         }
     }
 
+    /// The rows in `range` of the first dimension, sharing the elements of this tensor.
+    ///
+    /// # Errors
+    /// When the tensor is a scalar or has fewer rows.
+    pub fn rows(&self, range: Range<usize>) -> Result<Self, TensorError> {
+        let rows = self.shape.dimensions.first().map_or(0, |_| self.shape.rows());
+        if range.end > rows || range.start > range.end {
+            return Err(TensorError::NoSuchRows { shape: self.shape.clone(), start: range.start, end: range.end });
+        }
+        let width = self.shape.elements.checked_div(rows).unwrap_or(0);
+        let mut dimensions = self.shape.dimensions.clone();
+        dimensions[0] = i64::try_from(range.len()).map_err(|_| TensorError::TooManyElements)?;
+        let shape = Shape::new(dimensions)?;
+        let (start, end) = (range.start * width, range.end * width);
+        match &self.elements {
+            Elements::Plain { datatype, bytes } => {
+                let size = datatype.size().unwrap_or(1);
+                Self::plain(Arc::clone(&self.name), *datatype, shape, bytes.slice(start * size..end * size))
+            }
+            Elements::Text(elements) => Self::text(Arc::clone(&self.name), shape, elements[start..end].to_vec()),
+        }
+    }
+
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The name, to be shared.
+    #[must_use]
+    pub fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
+    /// The bytes of all elements.
+    #[must_use]
+    pub fn byte_size(&self) -> usize {
+        match &self.elements {
+            Elements::Plain { bytes, .. } => bytes.len(),
+            Elements::Text(elements) => elements.iter().map(Bytes::len).sum(),
+        }
     }
 
     #[must_use]

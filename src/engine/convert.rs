@@ -1,104 +1,95 @@
-//! Between domain tensors and ONNX Runtime values.
+//! Domain tensors to arguments of a run and produced values back.
 //!
-//! Inputs are lent to ONNX Runtime in place when their bytes are aligned for the element type,
-//! and copied once when not; outputs are copied once into the answer.
+//! Elements of fixed size are lent to ONNX Runtime in place when they are aligned for their type,
+//! otherwise copied once. Small outputs are copied once into the answer; large ones stay where
+//! ONNX Runtime wrote them, and go back to it when the answer is sent.
 
-use bytemuck::{AnyBitPattern, NoUninit, checked::CheckedBitPattern};
+use std::sync::Arc;
+
 use bytes::Bytes;
-use half::{bf16, f16};
-use ort::{
-    session::SessionInputValue,
-    value::{DynValue, PrimitiveTensorElementType, Tensor as OrtTensor, TensorElementType, TensorRef, ValueType},
-};
 
-use super::{EngineError, strings};
+use super::{
+    EngineError,
+    native::{Argument, ElementType, Value, is_aligned},
+};
 use crate::domain::{DataType, Elements, Shape, Tensor};
 
-/// The tensor as an input value, which borrows its bytes where it can.
-pub(super) fn to_value(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>> {
-    let shape = tensor.shape();
+/// Outputs of at most this many bytes are copied: cheaper than keeping their value alive.
+const SMALL: usize = 4 << 10;
+
+/// A copy of elements that were not aligned for their type.
+pub(super) struct AlignedCopy(Vec<u64>);
+
+/// The copy that `tensor` needs before it can be lent; `None` when it can be lent as it is.
+pub(super) fn aligned_copy(tensor: &Tensor) -> Option<AlignedCopy> {
+    let Elements::Plain { datatype, bytes } = tensor.elements() else { return None };
+    if is_aligned(bytes, datatype.size().unwrap_or(1)) {
+        return None;
+    }
+    let mut words = vec![0_u64; bytes.len().div_ceil(8)];
+    bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
+    Some(AlignedCopy(words))
+}
+
+/// The tensor as the argument at `index`, with its elements from `copy` where there is one.
+pub(super) fn argument<'a>(
+    index: usize,
+    tensor: &'a Tensor,
+    copy: Option<&'a AlignedCopy>,
+) -> Result<Argument<'a>, EngineError> {
+    let shape = tensor.shape().dimensions();
     let (datatype, bytes) = match tensor.elements() {
         Elements::Plain { datatype, bytes } => (*datatype, bytes),
-        Elements::Text(elements) => return strings::to_value(shape, elements).map(SessionInputValue::Owned),
+        Elements::Text(elements) => return Ok(Argument::text(index, shape, elements)),
     };
+    // ONNX Runtime would read such a byte as a C++ bool, for which it is no value.
+    if datatype == DataType::Bool && bytes.iter().any(|&byte| byte > 1) {
+        return Err(EngineError::Refused(format!("input '{}': a BOOL element is neither 0 nor 1", tensor.name())));
+    }
+    let bytes = copy.map_or(&bytes[..], |copy| &bytemuck::cast_slice(&copy.0)[..bytes.len()]);
+    let size = datatype.size().unwrap_or(1);
+    Argument::plain(index, element(datatype), size, shape, bytes)
+        .map_err(|error| EngineError::Failed(format!("input '{}': {error}", tensor.name())))
+}
+
+fn element(datatype: DataType) -> ElementType {
     match datatype {
-        DataType::Bool => to_bool(shape, bytes),
-        DataType::Uint8 => lend::<u8>(shape, bytes),
-        DataType::Uint16 => lend::<u16>(shape, bytes),
-        DataType::Uint32 => lend::<u32>(shape, bytes),
-        DataType::Uint64 => lend::<u64>(shape, bytes),
-        DataType::Int8 => lend::<i8>(shape, bytes),
-        DataType::Int16 => lend::<i16>(shape, bytes),
-        DataType::Int32 => lend::<i32>(shape, bytes),
-        DataType::Int64 => lend::<i64>(shape, bytes),
-        DataType::Fp16 => lend::<f16>(shape, bytes),
-        DataType::Bf16 => lend::<bf16>(shape, bytes),
-        DataType::Fp32 => lend::<f32>(shape, bytes),
-        DataType::Fp64 => lend::<f64>(shape, bytes),
-        DataType::Bytes => Err(ort::Error::new("BYTES elements cannot be of fixed size")),
+        DataType::Bool => ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL,
+        DataType::Uint8 => ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8,
+        DataType::Uint16 => ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16,
+        DataType::Uint32 => ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32,
+        DataType::Uint64 => ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64,
+        DataType::Int8 => ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8,
+        DataType::Int16 => ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16,
+        DataType::Int32 => ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,
+        DataType::Int64 => ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64,
+        DataType::Fp16 => ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
+        DataType::Fp32 => ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
+        DataType::Fp64 => ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE,
+        DataType::Bf16 => ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16,
+        DataType::Bytes => ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING,
     }
-}
-
-fn lend<'a, T>(shape: &'a Shape, bytes: &'a [u8]) -> ort::Result<SessionInputValue<'a>>
-where
-    T: PrimitiveTensorElementType + AnyBitPattern + NoUninit + std::fmt::Debug,
-{
-    match bytemuck::try_cast_slice::<u8, T>(bytes) {
-        Ok(elements) => Ok(TensorRef::from_array_view((shape.dimensions(), elements))?.into()),
-        Err(_) => Ok(OrtTensor::from_array((shape.dimensions(), bytemuck::pod_collect_to_vec::<u8, T>(bytes)))?.into()),
-    }
-}
-
-/// Bytes other than 0 and 1 are not a `bool`: they are refused, as ONNX Runtime would read them.
-fn to_bool<'a>(shape: &'a Shape, bytes: &'a [u8]) -> ort::Result<SessionInputValue<'a>> {
-    let elements: &[bool] = bytemuck::checked::try_cast_slice(bytes)
-        .map_err(|_| ort::Error::new_with_code(ort::ErrorCode::InvalidArgument, "a BOOL element is neither 0 nor 1"))?;
-    Ok(TensorRef::from_array_view((shape.dimensions(), elements))?.into())
 }
 
 /// A produced value as a tensor of the domain.
-pub(super) fn from_value(name: &str, value: &DynValue) -> Result<Tensor, EngineError> {
+pub(super) fn to_tensor(name: &Arc<str>, datatype: DataType, value: Value) -> Result<Tensor, EngineError> {
     let failed = |error: &dyn std::fmt::Display| EngineError::Failed(format!("output '{name}': {error}"));
-    let ValueType::Tensor { ty, shape, .. } = value.dtype() else {
-        return Err(failed(&"is not a tensor"));
-    };
-    let shape = Shape::new(shape.to_vec()).map_err(|error| failed(&error))?;
-    let tensor = match ty {
-        TensorElementType::String => {
-            let elements = strings::from_value(value, shape.elements()).map_err(|error| failed(&error))?;
-            Tensor::text(name, shape, elements)
+    let dimensions = value.dimensions().map_err(|error| failed(&error))?;
+    let shape = Shape::new(dimensions).map_err(|error| failed(&error))?;
+    let tensor = match datatype {
+        DataType::Bytes => {
+            let elements = value.strings().map_err(|error| failed(&error))?;
+            Tensor::text(Arc::clone(name), shape, elements)
         }
-        element => {
-            let (datatype, bytes) = copy(*element, value).map_err(|error| failed(&error))?;
-            Tensor::plain(name, datatype, shape, bytes)
+        datatype => {
+            let bytes = copy_or_keep(value).map_err(|error| failed(&error))?;
+            Tensor::plain(Arc::clone(name), datatype, shape, bytes)
         }
     };
     tensor.map_err(|error| failed(&error))
 }
 
-fn copy(element: TensorElementType, value: &DynValue) -> ort::Result<(DataType, Bytes)> {
-    Ok(match element {
-        TensorElementType::Bool => (DataType::Bool, bytes_of::<bool>(value)?),
-        TensorElementType::Uint8 => (DataType::Uint8, bytes_of::<u8>(value)?),
-        TensorElementType::Uint16 => (DataType::Uint16, bytes_of::<u16>(value)?),
-        TensorElementType::Uint32 => (DataType::Uint32, bytes_of::<u32>(value)?),
-        TensorElementType::Uint64 => (DataType::Uint64, bytes_of::<u64>(value)?),
-        TensorElementType::Int8 => (DataType::Int8, bytes_of::<i8>(value)?),
-        TensorElementType::Int16 => (DataType::Int16, bytes_of::<i16>(value)?),
-        TensorElementType::Int32 => (DataType::Int32, bytes_of::<i32>(value)?),
-        TensorElementType::Int64 => (DataType::Int64, bytes_of::<i64>(value)?),
-        TensorElementType::Float16 => (DataType::Fp16, bytes_of::<f16>(value)?),
-        TensorElementType::Bfloat16 => (DataType::Bf16, bytes_of::<bf16>(value)?),
-        TensorElementType::Float32 => (DataType::Fp32, bytes_of::<f32>(value)?),
-        TensorElementType::Float64 => (DataType::Fp64, bytes_of::<f64>(value)?),
-        other => return Err(ort::Error::new(format!("element type {other} has no form on the wire"))),
-    })
-}
-
-fn bytes_of<T>(value: &DynValue) -> ort::Result<Bytes>
-where
-    T: PrimitiveTensorElementType + NoUninit + CheckedBitPattern,
-{
-    let (_, elements) = value.try_extract_tensor::<T>()?;
-    Ok(Bytes::copy_from_slice(bytemuck::cast_slice(elements)))
+fn copy_or_keep(value: Value) -> ort::Result<Bytes> {
+    let bytes = value.bytes()?;
+    if bytes.len() <= SMALL { Ok(Bytes::copy_from_slice(bytes)) } else { value.into_bytes() }
 }

@@ -1,19 +1,19 @@
 //! Runs models: the only room that names ONNX Runtime.
 //!
-//! A [`Model`] is synchronous and owned by one thread at a time; the `schedule` room gives it
-//! that thread. Nothing of `ort` leaves this room: what comes out are domain tensors and
+//! A [`Model`] is synchronous and may be run by several threads at once, on one copy of its
+//! weights; the `schedule` room decides where and when. Nothing of `ort` leaves this room: what comes out are domain tensors and
 //! [`EngineError`].
 
 mod convert;
+mod native;
 mod onnx;
-mod strings;
 
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use ort::environment::Environment;
+use ort::environment::{Environment, GlobalThreadPoolOptions};
 
 pub use self::onnx::OnnxModel;
 use crate::{
@@ -21,13 +21,21 @@ use crate::{
     fault::{ErrorCode, Fault},
 };
 
-/// A loaded model. Used by one thread at a time.
-pub trait Model: Send {
+/// A loaded model.
+pub trait Model: Send + Sync {
     fn signature(&self) -> &Arc<Signature>;
 
-    /// Runs the model once on `inputs`, which fit the signature, and returns the outputs named
-    /// by `outputs` in that order; all in the signature's order when `outputs` is empty.
-    fn run(&mut self, inputs: &[Tensor], outputs: &[String]) -> Result<Vec<Tensor>, EngineError>;
+    /// Whether several threads may run it at once. Where not, its lane runs it one by one.
+    fn is_concurrent(&self) -> bool {
+        true
+    }
+
+    /// Runs the model once on `inputs`, which fit the signature, and returns the outputs at these
+    /// places of the signature, in that order.
+    ///
+    /// # Errors
+    /// When the model refuses the inputs, or fails.
+    fn run(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, EngineError>;
 }
 
 /// Why a model could not be loaded or run.
@@ -65,11 +73,20 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
 
-/// How sessions are made.
-#[derive(Debug, Clone, Copy)]
+/// How a session is made.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct EngineOptions {
-    /// Threads that one run may use inside its operators.
-    pub intra_op_threads: usize,
+    /// Threads of its own, for work inside operators. `None`: those that all sessions share.
+    pub own_pool: Option<PoolOptions>,
+}
+
+/// A pool of threads for the work inside operators.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolOptions {
+    /// Threads that one run may use, its caller's included.
+    pub threads: usize,
+    /// Wait for the next run on the core for a moment, rather than asleep.
+    pub spinning: bool,
 }
 
 /// Why the ONNX Runtime library could not be used.
@@ -96,14 +113,16 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Loads the library at `path`.
+    /// Loads the library at `path`. `pool` is the one pool that sessions share.
     ///
     /// # Errors
     /// When it cannot be loaded or is too old; the message says what to do.
-    pub fn load(path: &Path) -> Result<Self, RuntimeError> {
+    pub fn load(path: &Path, pool: PoolOptions) -> Result<Self, RuntimeError> {
         let unusable = |reason: String| RuntimeError::Unusable { path: path.into(), reason };
         let builder = ort::init_from(path).map_err(|error| unusable(in_plain_words(&error)))?;
+        let shared = shared_pool(pool).map_err(|error| unusable(error.message().into()))?;
         let environment = builder
+            .with_global_thread_pool(shared)
             .with_name("tidegate")
             .with_telemetry(false)
             .with_logger(Arc::new(log_line))
@@ -126,6 +145,13 @@ impl Runtime {
     pub fn open(&self, file: &ModelFile<'_>, options: EngineOptions) -> Result<OnnxModel, EngineError> {
         OnnxModel::open(&self.environment, file, options)
     }
+}
+
+fn shared_pool(pool: PoolOptions) -> ort::Result<GlobalThreadPoolOptions> {
+    GlobalThreadPoolOptions::default()
+        .with_intra_threads(pool.threads)?
+        .with_inter_threads(1)?
+        .with_spin_control(pool.spinning)
 }
 
 /// Where a model is.

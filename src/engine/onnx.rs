@@ -1,23 +1,29 @@
 //! A model in an ONNX Runtime session.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use ort::{
     environment::Environment,
     session::{
-        HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue,
+        Session,
         builder::{GraphOptimizationLevel, SessionBuilder},
     },
     value::{Outlet, TensorElementType, ValueType},
 };
+use smallvec::SmallVec;
 
-use super::{EngineError, EngineOptions, Model, ModelFile, convert};
+use super::{
+    EngineError, EngineOptions, Model, ModelFile,
+    convert::{self, AlignedCopy},
+    native::{Argument, SharedSession},
+};
 use crate::domain::{DataType, Dim, Signature, Tensor, TensorSpec};
 
 /// A session and what it takes and gives.
 pub struct OnnxModel {
-    session: Session,
+    session: SharedSession,
     signature: Arc<Signature>,
+    output_names: Vec<Arc<str>>,
     metadata: BTreeMap<String, String>,
     /// The names of the inputs' dimensions, by input; empty for those without one.
     dimension_names: BTreeMap<String, Vec<String>>,
@@ -29,11 +35,17 @@ impl OnnxModel {
         file: &ModelFile<'_>,
         options: EngineOptions,
     ) -> Result<Self, EngineError> {
-        let session = commit(environment, file, options).map_err(|error| EngineError::Unservable(describe(&error)))?;
+        let unservable = |error: ort::Error| EngineError::Unservable(describe(&error));
+        let session = commit(environment, file, options).map_err(unservable)?;
         let signature = Arc::new(signature(&session)?);
-        let metadata = metadata(&session).map_err(|error| EngineError::Unservable(describe(&error)))?;
+        let metadata = metadata(&session).map_err(unservable)?;
         let dimension_names = session.inputs().iter().map(dimension_names).collect();
-        Ok(Self { session, signature, metadata, dimension_names })
+        let names = |specs: &[TensorSpec]| specs.iter().map(|spec| spec.name.clone()).collect::<Vec<_>>();
+        let (inputs, outputs) = (names(&signature.inputs), names(&signature.outputs));
+        let shared =
+            SharedSession::new(&session, inputs.iter().map(String::as_str), outputs.iter().map(String::as_str));
+        let output_names = outputs.iter().map(|name| Arc::from(name.as_str())).collect();
+        Ok(Self { session: shared.map_err(unservable)?, signature, output_names, metadata, dimension_names })
     }
 
     /// Why a failed run may be the client's fault: two inputs that disagree on a dimension to
@@ -68,7 +80,7 @@ impl Model for OnnxModel {
         &self.signature
     }
 
-    fn run(&mut self, inputs: &[Tensor], outputs: &[String]) -> Result<Vec<Tensor>, EngineError> {
+    fn run(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, EngineError> {
         self.run_session(inputs, outputs).map_err(|error| match error {
             EngineError::Failed(reason) => {
                 self.disagreement(inputs).map_or(EngineError::Failed(reason), EngineError::Refused)
@@ -80,58 +92,46 @@ impl Model for OnnxModel {
 }
 
 impl OnnxModel {
-    fn run_session(&mut self, inputs: &[Tensor], outputs: &[String]) -> Result<Vec<Tensor>, EngineError> {
-        let mut values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
-        for input in inputs {
-            let value = convert::to_value(input).map_err(|error| run_error(&error))?;
-            values.push((Cow::Borrowed(input.name()), value));
+    fn run_session(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, EngineError> {
+        let copies: SmallVec<[Option<AlignedCopy>; 8]> = inputs.iter().map(convert::aligned_copy).collect();
+        let mut arguments: SmallVec<[Argument<'_>; 8]> = SmallVec::with_capacity(inputs.len());
+        for (position, (input, copy)) in inputs.iter().zip(&copies).enumerate() {
+            let index = self
+                .signature
+                .input_place(position, input.name())
+                .ok_or_else(|| EngineError::Refused(format!("the model has no input '{}'", input.name())))?;
+            arguments.push(convert::argument(index, input, copy.as_ref())?);
         }
-        let names: Vec<&str> = if outputs.is_empty() {
-            self.signature.outputs.iter().map(|spec| spec.name.as_str()).collect()
-        } else {
-            outputs.iter().map(String::as_str).collect()
+        let produced = self.session.run(&arguments, outputs).map_err(|error| run_error(&error))?;
+        if produced.len() != outputs.len() {
+            return Err(EngineError::Failed("ONNX Runtime left an output out".into()));
+        }
+        let tensor = |(value, &index): (_, &usize)| {
+            convert::to_tensor(&self.output_names[index], self.signature.outputs[index].datatype, value)
         };
-        let result = if outputs.is_empty() {
-            self.session.run(values)
-        } else {
-            let options = select(&names).map_err(|error| run_error(&error))?;
-            return self
-                .session
-                .run_with_options(values, &options)
-                .map_err(|error| run_error(&error))
-                .and_then(|produced| collect(&produced, &names));
-        };
-        result.map_err(|error| run_error(&error)).and_then(|produced| collect(&produced, &names))
+        produced.into_iter().zip(outputs).map(tensor).collect()
     }
 }
 
+/// Sessions share the process's thread pool unless a model asks for one of its own.
+///
+/// The arena stays on: a session keeps the memory of its runs for the next ones, and gives all of
+/// it back when it is released, as every session has its own (docs/DECISIONS.md has the figures).
 fn commit(environment: &Environment, file: &ModelFile<'_>, options: EngineOptions) -> ort::Result<Session> {
-    let mut builder: SessionBuilder = Session::builder(environment)?
-        .with_optimization_level(GraphOptimizationLevel::Level3)?
-        .with_intra_threads(options.intra_op_threads)?
-        .with_inter_threads(1)?
-        // An idle gateway must not burn a core waiting for the next request.
-        .with_intra_op_spinning(false)?
-        .with_inter_op_spinning(false)?;
+    let mut builder: SessionBuilder =
+        Session::builder(environment)?.with_optimization_level(GraphOptimizationLevel::Level3)?;
+    if let Some(pool) = options.own_pool {
+        builder = builder
+            .with_independent_thread_pool()?
+            .with_intra_threads(pool.threads)?
+            .with_inter_threads(1)?
+            .with_intra_op_spinning(pool.spinning)?
+            .with_inter_op_spinning(pool.spinning)?;
+    }
     match file {
         ModelFile::Bytes(bytes) => builder.commit_from_memory(bytes),
         ModelFile::Path(path) => builder.commit_from_file(path),
     }
-}
-
-fn select(names: &[&str]) -> ort::Result<RunOptions<HasSelectedOutputs>> {
-    let selector = names.iter().fold(OutputSelector::no_default(), |selector, name| selector.with(*name));
-    Ok(RunOptions::new()?.with_outputs(selector))
-}
-
-fn collect(produced: &ort::session::SessionOutputs<'_>, names: &[&str]) -> Result<Vec<Tensor>, EngineError> {
-    names
-        .iter()
-        .map(|name| {
-            let value = produced.get(name).ok_or_else(|| EngineError::Failed(format!("output '{name}' is missing")))?;
-            convert::from_value(name, value)
-        })
-        .collect()
 }
 
 fn signature(session: &Session) -> Result<Signature, EngineError> {

@@ -17,7 +17,7 @@ use crate::{
     monitor::{MonitorHandle, Observation},
     observe::{self, AsVersionMetrics, Record, VersionMetrics},
     route::{Choice, RouteError, Routes, Servable},
-    schedule::LaneError,
+    schedule::{LaneError, Work},
     telemetry::Metrics,
 };
 
@@ -60,6 +60,13 @@ impl Fault for InferError {
             Self::Lane(error) => error.message(),
         }
     }
+
+    fn retry_after(&self) -> Option<u32> {
+        match self {
+            Self::Lane(error) => error.retry_after(),
+            other => other.code().retry_after(),
+        }
+    }
 }
 
 /// The data plane behind both doors.
@@ -99,45 +106,52 @@ impl Gateway {
     }
 
     async fn walk(&self, request: InferRequest, record: &mut Record) -> Result<InferReply, InferError> {
-        let InferRequest { model, target, id, routing_key, inputs, outputs, urgency: _, protocol } = request;
-        let outputs: Vec<String> = outputs.into_iter().map(|output| output.name).collect();
+        let InferRequest { model, target, id, routing_key, inputs, outputs, urgency, protocol } = request;
         let route = self.routes.model(model.as_str())?;
         let key = routing_key.as_deref().unwrap_or(id.as_str());
         let Choice { servable, role, shadow } = route.choose(&model, &target, key)?;
         drop(route);
         record.routed(Arc::clone(&servable) as Arc<dyn AsVersionMetrics>, role);
         let version = servable.version;
-        let span = tracing::Span::current();
-        span.record("version", version.get());
+        tracing::Span::current().record("version", version.get());
 
-        servable.signature.check(&inputs, &outputs)?;
-        let pending = servable.lane.submit(Arc::clone(&inputs), outputs)?;
+        let wanted = servable.signature.check(&inputs, &outputs)?;
         if let Some(shadow) = shadow {
             self.copy_to(shadow, &inputs, protocol);
         }
+        let work = Work {
+            inputs: Arc::clone(&inputs),
+            outputs: wanted,
+            priority: urgency.priority,
+            deadline: urgency.deadline.or_else(|| servable.default_deadline()),
+            is_background: false,
+        };
         let run = info_span!("run", model = %model, version = version.get(), role = role.as_str());
-        let executed = pending.wait().instrument(run).await?;
+        let mut executed = servable.lane.execute(work).instrument(run).await?;
 
         record.executed(&inputs, &executed);
-        let outputs: Arc<[Tensor]> = executed.outputs.into();
+        let outputs: Arc<[Tensor]> = std::mem::take(&mut executed.outputs).into();
         self.watch(&servable, inputs, Arc::clone(&outputs));
         Ok(InferReply { model, version, id, outputs })
     }
 
     /// Gives the shadow a copy of the request. Never waits, never fails the request.
     fn copy_to(&self, shadow: Arc<Servable>, inputs: &Arc<[Tensor]>, protocol: Protocol) {
-        let checked = shadow.signature.check(inputs, &[]).map_err(|_| ErrorCode::BadRequest);
-        let submitted =
-            checked.and_then(|()| shadow.lane.submit(Arc::clone(inputs), Vec::new()).map_err(|error| error.code()));
         let metrics = Arc::clone(&self.metrics);
-        let pending = match submitted {
-            Ok(pending) => pending,
-            Err(code) => return shadow.metrics.shadowed(&metrics, protocol, observe::rows(inputs), Err(code)),
+        let outputs = match shadow.signature.check(inputs, &[]) {
+            Ok(outputs) => outputs,
+            Err(_) => {
+                let rows = observe::rows(inputs);
+                return shadow.metrics.shadowed(&metrics, protocol, rows, Err(ErrorCode::BadRequest));
+            }
         };
         let (monitor, inputs) = (self.monitor.clone(), Arc::clone(inputs));
         tokio::spawn(async move {
-            let answer = pending.wait().await;
-            shadow.metrics.shadowed(&metrics, protocol, observe::rows(&inputs), answer.as_ref().map_err(Fault::code));
+            let work =
+                Work { inputs: Arc::clone(&inputs), outputs, priority: None, deadline: None, is_background: true };
+            let answer = shadow.lane.execute(work).await;
+            let rows = observe::rows(&inputs);
+            shadow.metrics.shadowed(&metrics, protocol, rows, answer.as_ref().map_err(Fault::code));
             if let (Some(version), Ok(executed)) = (&shadow.monitor, answer) {
                 let outputs = executed.outputs.into();
                 monitor.offer(Observation { monitor: Arc::clone(version), inputs, outputs });
@@ -186,7 +200,10 @@ impl Gateway {
     /// # Errors
     /// When the model or the version is unknown or not ready, or its queue is full.
     pub fn accepts(&self, name: &ModelName, target: &Target) -> Result<(), InferError> {
-        self.model(name, target).map(drop)
+        let route = self.routes.model(name.as_str())?;
+        // The request's key is in its body: a canary may be meant, but stable takes most.
+        let choice = route.choose(name, target, "")?;
+        Ok(choice.servable.lane.accepts(0)?)
     }
 
     /// What the versions did: of one model, or of all. A version that is named must be ready.

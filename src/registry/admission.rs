@@ -1,5 +1,5 @@
-//! What a version must pass before it is ready: read, contained, loadable, its profile fitting,
-//! warmed up. The same steps serve the gateway and `tidegate check`.
+//! What a version must pass before it is ready: read, contained, loadable, its profile fitting.
+//! The same steps serve the gateway and `tidegate check`.
 
 use std::{
     collections::BTreeMap,
@@ -7,18 +7,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::{disk::MODEL_FILE, external::external_files};
 use crate::{
     config::{ModelConfig, ModelConfigError},
-    domain::{DataType, Dim, Shape, Signature, Tensor, TensorSpec},
-    engine::{EngineError, EngineOptions, Model, ModelFile, OnnxModel, Runtime},
+    domain::{Dim, Signature, TensorSpec},
+    engine::{EngineOptions, Model, ModelFile, OnnxModel, Runtime},
     monitor::{ColumnNames, Profile},
 };
 
-/// A version that passed: loaded and warm, not yet serving.
+/// A version that passed: loaded, not yet tried out.
 pub struct Admitted {
     pub model: OnnxModel,
     /// `sha256:` and the hex digest of `model.onnx`.
@@ -55,7 +54,7 @@ pub fn admit(
         None
     });
     let loaded = load(runtime, options, directory);
-    let (mut model, digest, memory_bytes) = match loaded {
+    let (model, digest, memory_bytes) = match loaded {
         Ok(loaded) => loaded,
         Err(Refusal(reasons)) => {
             faults.extend(reasons);
@@ -72,7 +71,6 @@ pub fn admit(
     if !faults.is_empty() {
         return Err(Refusal(faults));
     }
-    warm(&mut model, directory);
     Ok(Admitted { model, digest, memory_bytes, profile })
 }
 
@@ -155,36 +153,6 @@ fn column_fault(spec: &TensorSpec, list: &[String]) -> Option<String> {
     (!fits).then(|| {
         format!("columns: tensor '{}' has {} columns, {} are named", spec.name, width.unwrap_or(0), list.len())
     })
-}
-
-/// Runs the model once, so that the first request does not pay for first-time allocations.
-/// Zeros may be nonsense to a model: that it fails on them says nothing, and is only noted.
-fn warm(model: &mut OnnxModel, directory: &Path) {
-    let signature = model.signature().clone();
-    let inputs: Option<Vec<Tensor>> = signature.inputs.iter().filter(|spec| !spec.optional).map(zeros).collect();
-    let outcome = inputs.map(|inputs| model.run(&inputs, &[]));
-    if let Some(Err(EngineError::Failed(reason) | EngineError::Refused(reason))) = outcome {
-        tracing::debug!(version = %directory.display(), reason, "the model does not run on zeros: not warmed up");
-    }
-}
-
-/// The largest input made up for warming.
-const WARM_LIMIT: usize = 16 << 20;
-
-fn zeros(spec: &TensorSpec) -> Option<Tensor> {
-    let dimensions = spec.shape.iter().map(|dim| match dim {
-        Dim::Fixed(size) => i64::try_from(*size).ok(),
-        Dim::Any => Some(1),
-    });
-    let shape = Shape::new(dimensions.collect::<Option<_>>()?).ok().filter(|shape| shape.elements() <= WARM_LIMIT)?;
-    let elements = shape.elements();
-    match spec.datatype {
-        DataType::Bytes => Tensor::text(spec.name.as_str(), shape, vec![Bytes::new(); elements]).ok(),
-        datatype => {
-            let bytes = vec![0; elements * datatype.size()?];
-            Tensor::plain(spec.name.as_str(), datatype, shape, bytes.into()).ok()
-        }
-    }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -10,6 +10,7 @@ use std::{
 use super::{
     Registry, Shared,
     admission::{Admitted, Refusal, admit, version_directory},
+    settings::engine_options,
     state::{State, VersionEntry},
     status::VersionState,
 };
@@ -20,7 +21,7 @@ use crate::{
     monitor::VersionMonitor,
     observe::VersionMetrics,
     route::Servable,
-    schedule::Lane,
+    schedule::{Lane, Trial},
 };
 
 /// A version to be loaded.
@@ -76,7 +77,8 @@ pub(super) fn request(
 impl Registry {
     fn run(&self, job: &LoadJob) {
         let started = Instant::now();
-        let outcome = admit(&self.shared.runtime, self.shared.options.engine, &job.config, &job.directory)
+        let engine = job.config.as_ref().as_ref().map(engine_options).unwrap_or_default();
+        let outcome = admit(&self.shared.runtime, engine, &job.config, &job.directory)
             .and_then(|admitted| self.prepare(job, admitted));
         let elapsed = started.elapsed();
         let (model, version) = (&job.model, job.version.get());
@@ -108,14 +110,15 @@ impl Registry {
             _ => None,
         };
         let settings = self.shared.options.serving.for_model(config);
-        let queue = settings.max_queue;
+        let is_forced = config.and_then(|config| config.batching.enabled).unwrap_or(false);
+        let trial = Trial::of(&model, &settings, is_forced);
         let (registry, retired) = (Arc::downgrade(&self.shared), (job.model.clone(), job.version, job.load));
-        let lane = Lane::start(&format!("{} {}", job.model, job.version), Box::new(model), queue, move || {
+        let pool = self.shared.pool.clone();
+        let lane = Lane::new(Box::new(model), Arc::clone(&settings), trial, pool, move || {
             if let Some(shared) = registry.upgrade() {
                 Registry { shared }.retired(&retired.0, retired.1, retired.2);
             }
-        })
-        .map_err(|error| Refusal::from(format!("cannot start a thread for it: {error}")))?;
+        });
         let metrics = VersionMetrics::new(&self.shared.metrics, &job.model, job.version);
         let servable = Arc::new(Servable { version: job.version, signature, settings, lane, monitor, metrics });
         Ok(Prepared { servable, digest, memory_bytes })

@@ -29,7 +29,7 @@ use std::{
 pub use self::{
     admission::{Admitted, Refusal, admit, columns, open_version},
     operations::{ChangeOptions, RegistryError},
-    settings::ServingDefaults,
+    settings::{ServingDefaults, cores},
     status::{HistoryEntry, ModelStatus, VersionState, VersionStatus},
     watch::Watcher,
 };
@@ -40,10 +40,11 @@ use self::{
 use crate::{
     config::Policy,
     domain::{ModelName, Version},
-    engine::{EngineOptions, Runtime},
+    engine::Runtime,
     monitor::{Clock, MonitorHandle, MonitorSettings, VersionMonitor},
     release::{Change, Release},
     route::RoutePublisher,
+    schedule::Pool,
     store::{Entry as AuditEntry, Store, StoreError},
     telemetry::Metrics,
 };
@@ -58,7 +59,6 @@ pub struct RegistryOptions {
     pub load_threads: usize,
     pub policy: Policy,
     pub serving: ServingDefaults,
-    pub engine: EngineOptions,
     /// `None`: live traffic is not compared with profiles.
     pub monitor: Option<MonitorSettings>,
 }
@@ -77,6 +77,7 @@ struct Shared {
     monitor: MonitorHandle,
     clock: Clock,
     publisher: RoutePublisher,
+    pool: Pool,
     state: Mutex<State>,
     /// Told of every change of a version's state.
     changed: Condvar,
@@ -95,6 +96,7 @@ impl Registry {
     pub fn new(
         options: RegistryOptions,
         runtime: Runtime,
+        pool: Pool,
         store: Store,
         publisher: RoutePublisher,
         monitor: MonitorHandle,
@@ -120,6 +122,7 @@ impl Registry {
             monitor,
             clock,
             publisher,
+            pool,
             state: Mutex::new(state),
             changed: Condvar::new(),
             jobs,

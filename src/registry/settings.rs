@@ -5,6 +5,7 @@ use std::{num::NonZeroU32, sync::Arc};
 use crate::{
     config::{BatchingConfig, ModelConfig, SchedulerConfig},
     domain::{BatchLimits, Batching, Priority, ServingSettings},
+    engine::{EngineOptions, PoolOptions},
 };
 
 /// The priority of requests that give none, where the model sets no other: so that there are
@@ -52,7 +53,16 @@ impl ServingDefaults {
     }
 }
 
+/// The thread pool that a model asks for; by default the one that all share.
+pub(super) fn engine_options(model: &ModelConfig) -> EngineOptions {
+    let own = &model.runtime;
+    let wants_own = own.intra_op_threads.is_some() || own.spinning.is_some();
+    let threads = own.intra_op_threads.filter(|&threads| threads > 0).unwrap_or_else(cores);
+    EngineOptions { own_pool: wants_own.then_some(PoolOptions { threads, spinning: own.spinning.unwrap_or(false) }) }
+}
+
 /// The cores that this process may use.
-pub(crate) fn cores() -> usize {
+#[must_use]
+pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
 }

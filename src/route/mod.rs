@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -30,6 +31,14 @@ pub struct Servable {
     /// Present when the version has a reference profile.
     pub monitor: Option<Arc<VersionMonitor>>,
     pub metrics: VersionMetrics,
+}
+
+impl Servable {
+    /// When a request that arrives now, and says nothing of it, is of no use any more.
+    #[must_use]
+    pub fn default_deadline(&self) -> Option<Instant> {
+        self.settings.default_timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+    }
 }
 
 /// A model as the request path sees it.

@@ -1,0 +1,495 @@
+//! The lane of a version: what its requests wait in, and how its runs begin.
+//!
+//! A request takes one of three ways:
+//!
+//! 1. **In place.** Its run is expected to be cheap, nothing waits and an instance is free: the
+//!    model runs on the thread of the request, with no hand-over at all.
+//! 2. **Gathered.** Runs are cheap, but requests come so close together that it pays to join them:
+//!    it waits, and a small task (the *collector*) runs all that came meanwhile as one batch, once
+//!    the runtime has polled everything that was ready. No time is added: the collector's turn
+//!    comes when nobody else on that thread has anything to do before it.
+//! 3. **On the pool.** Runs are costly: a thread of the pool takes the next batch when it is free.
+//!
+//! Jobs go through a queue without locks (`inbox`); whoever forms the next batch moves them to the
+//! ordered backlog. Exactly one party at a time is responsible for that (`is_claimed`): a collector
+//! or a listing of the pool. A claim is given up *after* the inbox was emptied, and the number of
+//! waiting jobs is looked at after that, so no job is left behind.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use crossbeam_queue::SegQueue;
+use tokio::sync::{Notify, oneshot};
+
+use super::{
+    Executed, LaneError, LaneStatus, Placement, Pool, Trial, Work, batch,
+    cost::Costs,
+    queue::{Backlog, Job},
+    target::Controller,
+};
+use crate::{
+    domain::{BatchLimits, Batching, ServingSettings, Tensor},
+    engine::{EngineError, Model},
+};
+
+/// Requests that arrive within this time of the last run are worth gathering.
+const CLOSE: Duration = Duration::from_micros(60);
+/// A gathered batch may take this many times the limit of a run in place: it is the work of many.
+const GATHERED: u32 = 4;
+
+/// The parts of a lane that requests, collectors and the pool share.
+pub(super) struct Core {
+    /// Taken out once, when the lane retires.
+    model: Option<Box<dyn Model>>,
+    retired: Option<Box<dyn FnOnce() + Send + Sync>>,
+    settings: Arc<ServingSettings>,
+    instances: usize,
+    /// `None` when requests are never joined.
+    limits: Option<BatchLimits>,
+    controller: Option<Controller>,
+    is_splittable: AtomicBool,
+    costs: Costs,
+    pool: Pool,
+    inbox: SegQueue<Job>,
+    backlog: Mutex<Backlog>,
+    waiting: Waiting,
+    running: AtomicUsize,
+    is_claimed: AtomicBool,
+    /// Told when a batch is full before its delay is over.
+    is_full: Notify,
+    started: Instant,
+    /// When the last run ended, in nanoseconds since `started`.
+    last_run: AtomicU64,
+    /// The time used on the pool.
+    pub(super) used: UsedTime,
+}
+
+/// What waits, in three measures.
+#[derive(Debug, Default)]
+struct Waiting {
+    jobs: AtomicUsize,
+    rows: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// Virtual time of a lane on the pool, in nanoseconds.
+#[derive(Debug, Default)]
+pub(super) struct UsedTime(AtomicU64);
+
+impl UsedTime {
+    pub(super) fn add(&self, time: Duration) {
+        self.0.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), SeqCst);
+    }
+
+    /// At least `floor` from now on; the value.
+    pub(super) fn raise_to(&self, floor: u64) -> u64 {
+        self.0.fetch_max(floor, SeqCst).max(floor)
+    }
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// An instance of the model that is running; free again when dropped.
+struct Instance<'a>(&'a AtomicUsize);
+
+impl Drop for Instance<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+impl Core {
+    pub(super) fn new(
+        model: Box<dyn Model>,
+        settings: Arc<ServingSettings>,
+        trial: Trial,
+        pool: Pool,
+        retired: impl FnOnce() + Send + Sync + 'static,
+    ) -> Self {
+        let instances = if model.is_concurrent() { settings.instances.max(1) } else { 1 };
+        let limits = match &settings.batching {
+            Batching::On(limits) if trial.useful_rows > 1 => {
+                Some(BatchLimits { max_rows: limits.max_rows.min(trial.useful_rows), ..limits.clone() })
+            }
+            _ => None,
+        };
+        let controller =
+            limits.as_ref().and_then(|limits| limits.target_p99.map(|target| Controller::new(target, limits)));
+        Self {
+            model: Some(model),
+            retired: Some(Box::new(retired)),
+            settings,
+            instances,
+            limits,
+            controller,
+            is_splittable: AtomicBool::new(true),
+            costs: trial.costs,
+            pool,
+            inbox: SegQueue::new(),
+            backlog: Mutex::default(),
+            waiting: Waiting::default(),
+            running: AtomicUsize::new(0),
+            is_claimed: AtomicBool::new(false),
+            is_full: Notify::new(),
+            started: Instant::now(),
+            last_run: AtomicU64::new(0),
+            used: UsedTime::default(),
+        }
+    }
+
+    /// Runs a request, now or when its turn comes.
+    pub(super) async fn execute(self: &Arc<Self>, work: Work) -> Result<Executed, LaneError> {
+        let now = Instant::now();
+        let rows = work.rows();
+        if work.deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(LaneError::DeadlineExceeded);
+        }
+        if !work.is_background
+            && self.waiting.jobs.load(SeqCst) == 0
+            && self.costs.expected(rows) <= self.settings.inline_limit
+            && !self.should_gather(now, rows)
+            && let Some(instance) = self.free_instance()
+        {
+            let executed = self.run_alone(&work.inputs, &work.outputs, rows, now);
+            drop(instance);
+            self.dispatch_next();
+            return executed;
+        }
+        let (deadline, is_taken) = (work.deadline, Arc::new(AtomicBool::new(false)));
+        let answer = self.queue(work, rows, now, &is_taken)?;
+        let answered = match deadline {
+            None => answer.await,
+            Some(deadline) => {
+                let mut answer = answer;
+                match tokio::time::timeout_at(deadline.into(), &mut answer).await {
+                    Ok(answered) => answered,
+                    // What has begun is finished: most often it is about to be answered.
+                    Err(_) if is_taken.load(SeqCst) => answer.await,
+                    Err(_) => return Err(LaneError::DeadlineExceeded),
+                }
+            }
+        };
+        let executed = answered.unwrap_or(Err(LaneError::Closed));
+        if let (Some(controller), Ok(executed)) = (&self.controller, &executed) {
+            let now = Instant::now();
+            controller.observe(now, executed.queue + executed.inference, &self.costs);
+        }
+        executed
+    }
+
+    /// Whether a request would be queued now.
+    ///
+    /// # Errors
+    /// [`LaneError::Full`] when not.
+    pub(super) fn accepts(&self, rows: usize, bytes: usize) -> Result<(), LaneError> {
+        let (jobs, waiting_bytes) = (self.waiting.jobs.load(SeqCst), self.waiting.bytes.load(SeqCst));
+        let wait = self.expected_wait(rows);
+        // One request is always taken, however large: it is within the limit on bodies.
+        let is_too_much = jobs > 0 && waiting_bytes.saturating_add(bytes) > self.settings.max_queue_bytes;
+        if jobs >= self.settings.max_queue || is_too_much || (jobs > 0 && wait > self.settings.max_wait) {
+            return Err(LaneError::Full { retry_after: wait });
+        }
+        Ok(())
+    }
+
+    pub(super) fn status(&self) -> LaneStatus {
+        let run = self.costs.expected(1);
+        LaneStatus {
+            placement: if run <= self.settings.inline_limit { Placement::Request } else { Placement::Pool },
+            run,
+            per_row: self.costs.per_row(self.limits.as_ref().map_or(1, |limits| limits.max_rows)),
+            max_batch_rows: self.batch_limits().map_or(1, |limits| limits.max_rows),
+            max_delay: self.delay(),
+            instances: self.instances,
+            waiting: self.waiting.jobs.load(SeqCst),
+        }
+    }
+
+    fn model(&self) -> &dyn Model {
+        self.model.as_deref().expect("the model is taken out only when the lane is dropped")
+    }
+
+    fn batch_limits(&self) -> Option<&BatchLimits> {
+        self.limits.as_ref().filter(|_| self.is_splittable.load(SeqCst))
+    }
+
+    /// The rows that the next batch may have.
+    fn max_rows(&self) -> usize {
+        let limit = self.batch_limits().map_or(1, |limits| limits.max_rows);
+        self.controller.as_ref().map_or(limit, |controller| controller.rows().min(limit))
+    }
+
+    /// How long the first request of a batch waits for others.
+    fn delay(&self) -> Duration {
+        match (&self.controller, self.batch_limits()) {
+            (Some(controller), Some(_)) => controller.delay(),
+            (None, Some(limits)) => limits.max_delay,
+            (_, None) => Duration::ZERO,
+        }
+    }
+
+    /// The wait of a request that is queued now, by the measured cost of what is before it.
+    fn expected_wait(&self, rows: usize) -> Duration {
+        let waiting = self.waiting.rows.load(SeqCst) + rows;
+        let per_row = self.costs.per_row(self.max_rows());
+        per_row.saturating_mul(u32::try_from(waiting / self.instances).unwrap_or(u32::MAX))
+    }
+
+    /// True when others are likely to arrive before a run would be over.
+    fn should_gather(&self, now: Instant, rows: usize) -> bool {
+        let Some(limits) = self.batch_limits() else { return false };
+        if rows >= limits.max_rows {
+            return false;
+        }
+        if !self.delay().is_zero() {
+            return true;
+        }
+        let since_start = u64::try_from(now.duration_since(self.started).as_nanos()).unwrap_or(u64::MAX);
+        since_start.saturating_sub(self.last_run.load(SeqCst)) < u64::try_from(CLOSE.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn free_instance(&self) -> Option<Instance<'_>> {
+        let next = |running| (running < self.instances).then_some(running + 1);
+        self.running.fetch_update(SeqCst, SeqCst, next).ok().map(|_| Instance(&self.running))
+    }
+
+    /// Becomes responsible for the next batch; false when somebody is already.
+    fn claim(&self) -> bool {
+        !self.is_claimed.swap(true, SeqCst)
+    }
+
+    fn queue(
+        self: &Arc<Self>,
+        work: Work,
+        rows: usize,
+        now: Instant,
+        is_taken: &Arc<AtomicBool>,
+    ) -> Result<oneshot::Receiver<Result<Executed, LaneError>>, LaneError> {
+        let bytes = work.inputs.iter().map(Tensor::byte_size).sum();
+        let is_background = work.is_background;
+        self.accepts(rows, bytes)?;
+        let (reply, answer) = oneshot::channel();
+        let job = Job {
+            inputs: work.inputs,
+            outputs: work.outputs,
+            rows,
+            bytes,
+            priority: work.priority.unwrap_or(self.settings.default_priority),
+            queued_at: now,
+            deadline: work.deadline,
+            is_taken: Arc::clone(is_taken),
+            reply,
+        };
+        self.waiting.jobs.fetch_add(1, SeqCst);
+        self.waiting.bytes.fetch_add(bytes, SeqCst);
+        let waiting_rows = self.waiting.rows.fetch_add(rows, SeqCst) + rows;
+        self.inbox.push(job);
+        if waiting_rows >= self.max_rows() {
+            self.is_full.notify_one();
+        }
+        if is_background && self.has_next() && self.claim() {
+            self.pool.list(Arc::clone(self));
+        } else {
+            self.dispatch_next();
+        }
+        Ok(answer)
+    }
+
+    /// If something waits, an instance is free and nobody is responsible yet, sees to it that the
+    /// next batch is run.
+    fn dispatch_next(self: &Arc<Self>) {
+        if self.has_next() && self.claim() {
+            self.dispatch_claimed();
+        }
+    }
+
+    fn has_next(&self) -> bool {
+        self.waiting.jobs.load(SeqCst) > 0 && self.running.load(SeqCst) < self.instances
+    }
+
+    fn dispatch_claimed(self: &Arc<Self>) {
+        if self.is_cheap() || !self.delay().is_zero() {
+            self.pool.requests().spawn(Arc::clone(self).collect());
+        } else {
+            self.pool.list(Arc::clone(self));
+        }
+    }
+
+    fn is_cheap(&self) -> bool {
+        self.costs.expected(1) <= self.settings.inline_limit
+    }
+
+    /// The collector: lets others join, then runs what waits.
+    async fn collect(self: Arc<Self>) {
+        loop {
+            // Comes back when everything that was ready has been polled, new input included.
+            tokio::task::yield_now().await;
+            self.wait_for_more().await;
+            if !self.is_cheap() {
+                return self.pool.list(self.clone());
+            }
+            if !self.run_claimed() {
+                return;
+            }
+        }
+    }
+
+    /// Until the oldest job has waited for the delay, or the batch is full.
+    async fn wait_for_more(&self) {
+        let delay = self.delay();
+        if delay.is_zero() {
+            return;
+        }
+        self.empty_inbox();
+        let oldest = self.backlog.lock().unwrap_or_else(PoisonError::into_inner).oldest();
+        let Some(until) = oldest.and_then(|oldest| oldest.checked_add(delay)) else { return };
+        let over = tokio::time::sleep_until(until.into());
+        tokio::pin!(over);
+        while self.waiting.rows.load(SeqCst) < self.max_rows() {
+            tokio::select! {
+                () = &mut over => return,
+                () = self.is_full.notified() => {}
+            }
+        }
+    }
+
+    fn empty_inbox(&self) {
+        let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(job) = self.inbox.pop() {
+            backlog.push(job);
+        }
+    }
+
+    /// Runs the next batch, for the party that holds the claim. Returns true when it holds the
+    /// claim again: there is more to run.
+    pub(super) fn run_claimed(self: &Arc<Self>) -> bool {
+        let Some(instance) = self.free_instance() else {
+            self.is_claimed.store(false, SeqCst);
+            // A run that ended just before saw the claim, and left what waits to us.
+            return self.has_next() && self.claim();
+        };
+        let now = Instant::now();
+        self.empty_inbox();
+        let max_rows = self.rows_of_next_batch();
+        let taken = self.backlog.lock().unwrap_or_else(PoisonError::into_inner).take(now, max_rows);
+        self.is_claimed.store(false, SeqCst);
+        for job in taken.batch.iter().chain(&taken.dropped) {
+            self.waiting.jobs.fetch_sub(1, SeqCst);
+            self.waiting.rows.fetch_sub(job.rows, SeqCst);
+            self.waiting.bytes.fetch_sub(job.bytes, SeqCst);
+        }
+        for job in taken.dropped {
+            // Expired, or nobody listens.
+            let _ = job.reply.send(Err(LaneError::DeadlineExceeded));
+        }
+        // More may run beside this batch, where instances allow.
+        self.dispatch_next();
+        self.run_batch(taken.batch);
+        drop(instance);
+        self.has_next() && self.claim()
+    }
+
+    fn rows_of_next_batch(&self) -> usize {
+        let max_rows = self.max_rows();
+        if self.is_cheap() { self.costs.rows_within(self.settings.inline_limit * GATHERED, max_rows) } else { max_rows }
+    }
+
+    fn run_batch(&self, mut jobs: Vec<Job>) {
+        if jobs.len() > 1 {
+            jobs = match self.run_together(jobs) {
+                Ok(()) => return,
+                // One of them is at fault, or the model is: alone, each gets its own answer.
+                Err(jobs) => jobs,
+            };
+        }
+        for job in jobs {
+            let answer = self.run_alone(&job.inputs, &job.outputs, job.rows, job.queued_at);
+            // The caller may have gone meanwhile: its answer is then of no use to anybody.
+            let _ = job.reply.send(answer);
+        }
+    }
+
+    fn run_together(&self, jobs: Vec<Job>) -> Result<(), Vec<Job>> {
+        let started = Instant::now();
+        let parts: Vec<&[Tensor]> = jobs.iter().map(|job| &job.inputs[..]).collect();
+        let Ok(inputs) = batch::join(&parts) else { return Err(jobs) };
+        let joined = Instant::now();
+        let rows = jobs.iter().map(|job| job.rows).sum();
+        let Ok(outputs) = self.call(&inputs, &jobs[0].outputs) else { return Err(jobs) };
+        let ran = self.ended(rows, joined);
+        let parts = match batch::split(&outputs, jobs.iter().map(|job| job.rows)) {
+            Ok(parts) => parts,
+            Err(reason) => {
+                tracing::warn!(%reason, "the model's outputs do not follow its rows: requests are not joined any more");
+                self.is_splittable.store(false, SeqCst);
+                return Err(jobs);
+            }
+        };
+        let (input, inference) = (joined - started, ran - joined);
+        let output = ran.elapsed();
+        for (index, (job, outputs)) in jobs.into_iter().zip(parts).enumerate() {
+            let queue = started.saturating_duration_since(job.queued_at);
+            let is_first_of_run = index == 0;
+            let executed = Executed { outputs, queue, input, inference, output, run_rows: rows, is_first_of_run };
+            let _ = job.reply.send(Ok(executed));
+        }
+        Ok(())
+    }
+
+    fn run_alone(
+        &self,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        rows: usize,
+        queued_at: Instant,
+    ) -> Result<Executed, LaneError> {
+        let started = Instant::now();
+        let outputs = self.call(inputs, outputs)?;
+        let ran = self.ended(rows, started);
+        Ok(Executed {
+            outputs,
+            queue: started.saturating_duration_since(queued_at),
+            inference: ran - started,
+            run_rows: rows,
+            is_first_of_run: true,
+            ..Executed::default()
+        })
+    }
+
+    fn ended(&self, rows: usize, started: Instant) -> Instant {
+        let ended = Instant::now();
+        self.costs.record(rows, ended - started);
+        let since_start = u64::try_from(ended.duration_since(self.started).as_nanos()).unwrap_or(u64::MAX);
+        self.last_run.store(since_start, SeqCst);
+        ended
+    }
+
+    /// A panic is a bug, but it must cost one request, not the version.
+    fn call(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, EngineError> {
+        catch_unwind(AssertUnwindSafe(|| self.model().run(inputs, outputs)))
+            .unwrap_or_else(|_| Err(EngineError::Failed("the engine panicked".into())))
+    }
+}
+
+impl Drop for Core {
+    /// Whoever lets go last, a request's thread among them, only hands the model over.
+    fn drop(&mut self) {
+        let (model, retired) = (self.model.take(), self.retired.take());
+        self.pool.retire(move || {
+            drop(model);
+            if let Some(retired) = retired {
+                retired();
+            }
+        });
+    }
+}
