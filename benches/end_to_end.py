@@ -18,7 +18,7 @@ import sys
 import time
 
 import harness
-from harness import OUT, BenchError, Disturbance, median, say
+from harness import OUT, BenchError, Watch, median, say
 
 import picture
 
@@ -48,11 +48,12 @@ class Row:
 
 ROWS = [
     Row("tiny", "grpc", 64, reach=0.70, triton=9_400),
-    Row("tiny", "grpc", 8, streams=8),
+    Row("tiny", "grpc", 8, streams=8, reach=0.70, triton=9_400),
     Row("tiny", "grpc", 1, measure=LATENCY, reach=25, triton=291),
     Row("tiny", "binary", 64, reach=0.70, triton=7_500),
     Row("tiny", "json", 64, reach=0.60, triton=10_000),
     Row("mlp", "grpc", 64, reach=0.70, batched=True, triton=9_500),
+    Row("mlp", "grpc", 8, streams=8, reach=0.70, batched=True, triton=9_500),
     Row("mlp", "json", 64, reach=0.60, batched=True, triton=4_300),
     Row("cnn", "grpc", 8, measure=PLAIN, reach=0.98, triton=107),
     Row("cnn", "json", 8, measure=PLAIN, reach=0.85, triton=60),
@@ -61,6 +62,7 @@ ROWS = [
 MONITORED = {"tiny"}
 BATCHES = {"tiny": [1, 8, 64], "mlp": [1, 2, 4, 8, 16, 32, 64, 128], "cnn": [1, 2, 4, 8]}
 MEMORY_REACH = 1.3
+MEDIANS = ("rate", "others", "server_busy", "load_busy")
 
 
 def all_rows():
@@ -191,7 +193,10 @@ def told(seen):
     parts = [f"t {seen['t_us']:.1f} µs"]
     for name in ("echo", "on", "off"):
         if name in seen:
-            parts.append(f"{name} {seen[name]['rate']:.0f}/s p50 {seen[name]['p50_us']} µs ({seen[name]['disturbed']:.0%} foreign)")
+            run = seen[name]
+            p50 = f", p50 {run['p50_us']} µs" if run["p50_us"] else ""
+            busy = f"server {run['server_busy']:.0%}, load {run['load_busy']:.0%}, others {run['others']:.0%}"
+            parts.append(f"{name} {run['rate']:.0f}/s{p50} ({busy})")
     return ", ".join(parts)
 
 
@@ -200,9 +205,9 @@ def best_run(arguments, row, name, server, servers):
     best = None
     for _ in range(1 + arguments.retries):
         seen = one_run(row, name, server, arguments.seconds, servers)
-        if best is None or seen["disturbed"] < best["disturbed"]:
+        if best is None or seen["others"] < best["others"]:
             best = seen
-        if best["disturbed"] < 0.03:
+        if best["others"] < 0.03:
             break
     return best
 
@@ -211,7 +216,7 @@ def one_run(row, name, server, seconds, servers):
     is_gateway = name != "echo"
     address = server.address if not is_gateway else server.grpc if row.protocol == "grpc" else server.http
     before = server.requests() if is_gateway else {}
-    with Disturbance(servers) as disturbance:
+    with Watch(server, servers) as watch:
         with_latencies = row.concurrency == 1
         load = harness.load(row.protocol, address, row.model, row.connections, row.streams, seconds, with_latencies)
     if load.failed or not load.answered:
@@ -221,7 +226,7 @@ def one_run(row, name, server, seconds, servers):
     if is_gateway:
         check_counts(row, load, before, server.requests())
     p50 = load.latencies_us.get("p50")
-    return {"rate": load.rate, "p50_us": p50, "p99_us": load.latencies_us.get("p99"), "disturbed": disturbance.share}
+    return {"rate": load.rate, "p50_us": p50, "p99_us": load.latencies_us.get("p99")} | watch.shares
 
 
 def check_size(row, name, load):
@@ -253,7 +258,7 @@ def summed(row, batch, rounds):
     result["t_us"] = median([seen["t_us"] for seen in rounds])
     for name in ("echo", "on", "off"):
         if name in rounds[0]:
-            result[name] = {key: median([seen[name][key] for seen in rounds]) for key in ("rate", "disturbed")}
+            result[name] = {key: median([seen[name][key] for seen in rounds]) for key in MEDIANS}
             if rounds[0][name]["p50_us"] is not None:
                 result[name]["p50_us"] = median([seen[name]["p50_us"] for seen in rounds])
     result["limit"] = 1 / (1 / result["echo"]["rate"] + result["t_us"] / 1e6)
@@ -293,13 +298,13 @@ def markdown(results):
         cells += [told_reach(row), told_reached(row, off) if off else "", triton(row, is_latency)]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     memory, settings = results["memory"], results
-    worst = max(run["disturbed"] for row in results["rows"] for run in (row["echo"], row["on"]))
+    worst = max(run["others"] for row in results["rows"] for run in (row["echo"], row["on"]))
     verdict = "reached" if memory["ratio"] <= MEMORY_REACH else "not reached"
     return "\n".join(lines) + (
         f"\n\nMemory of an idle gateway with the three models: {memory['gateway_mib']} MiB, of a plain ONNX Runtime process "
         f"{memory['plain_mib']} MiB: {memory['ratio']:.2f} × (reach ≤ {MEMORY_REACH}: {verdict}).\n"
         f"\n{settings['rounds']} rounds of {settings['seconds']:g} s on {settings['machine'].get('cpu', 'an unknown processor')}, "
-        f"{settings['machine']['cores']} cores; other processes took up to {worst:.0%} of the two cores (median of a row's rounds).\n"
+        f"{settings['machine']['cores']} cores; other processes took up to {worst:.0%} of the servers' core (median of a row's rounds).\n"
     )
 
 

@@ -66,7 +66,7 @@ def add_build_arguments(parser):
 def programs(arguments):
     """Builds what is to be measured, unless told not to."""
     if arguments.nice:
-        os.nice(-15)
+        go_first()
     cargo = os.environ.get("CARGO", "cargo")
     if not arguments.no_build:
         what = ([] if arguments.gateway else ["--bin", "tidegate"]) + ([] if arguments.rig else ["--example", "bench_rig"])
@@ -74,6 +74,13 @@ def programs(arguments):
             subprocess.run([cargo, "build", "--release", "--locked", "--quiet", *what], cwd=ROOT, check=True)
     release = TARGET / "release"
     return Programs(arguments.gateway or release / "tidegate", arguments.rig or release / "examples/bench_rig")
+
+
+def go_first():
+    """Before other processes, and (where Linux groups processes by session) before other sessions."""
+    os.nice(-15)
+    with contextlib.suppress(FileNotFoundError):
+        Path("/proc/self/autogroup").write_text("-15")
 
 
 def prepare(programs, big=False):
@@ -297,35 +304,40 @@ def percentiles(values):
     return {name: values[min(len(values) - 1, int(len(values) * share))] for name, share in (("p50", 0.5), ("p99", 0.99))}
 
 
-class Disturbance:
-    """How much of the two cores others used while a bench ran: 0 is a quiet machine."""
+class Watch:
+    """Who used the two cores while a load ran. `others` is the share of the servers' core that went to other
+    processes: 0 is a quiet machine. A load tool that is busy all the time hides what the server can do."""
 
-    def __init__(self, servers):
-        self.servers = servers
+    def __init__(self, server, servers):
+        self.server, self.servers = server, servers
 
     def __enter__(self):
         self.started = time.monotonic()
-        self.all, self.ours = self._all(), self._ours()
+        self.before = self._now()
         return self
 
     def __exit__(self, *_):
         wall = time.monotonic() - self.started
-        foreign = (self._all() - self.all) - (self._ours() - self.ours)
-        self.share = max(0.0, foreign / (2 * wall))
+        used = [after - before for before, after in zip(self.before, self._now())]
+        serving, all_serving, loading, server_core = (seconds / wall for seconds in used)
+        self.shares = {"others": max(0.0, server_core - all_serving), "server_busy": serving, "load_busy": loading}
 
-    @staticmethod
-    def _all():
-        lines = Path("/proc/stat").read_text().splitlines()
-        busy = 0
-        for line in lines:
-            if line.startswith((f"cpu{SERVER_CORE} ", f"cpu{LOAD_CORE} ")):
-                user, nice, system, _, _, _, _, steal = map(int, line.split()[1:9])
-                busy += user + nice + system + steal
-        return busy / TICKS
+    def _now(self):
+        every = sum(server.cpu_seconds() for server in self.servers)
+        return self.server.cpu_seconds(), every, children(), core_seconds(SERVER_CORE)
 
-    def _ours(self):
-        children = os.times()
-        return sum(server.cpu_seconds() for server in self.servers) + children.children_user + children.children_system
+
+def core_seconds(core):
+    """How long a core has been busy."""
+    line = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith(f"cpu{core} "))
+    user, nice, system, _, _, _, _, steal = map(int, line.split()[1:9])
+    return (user + nice + system + steal) / TICKS
+
+
+def children():
+    """CPU time of the load tools so far."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def median(values):

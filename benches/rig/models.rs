@@ -95,10 +95,10 @@ fn reference() -> String {
     text + "\n"
 }
 
-/// Gradient boosting as scikit-learn's converter writes it: 100 full trees of depth 4 on 30 floats.
+/// Gradient boosting as scikit-learn's converter writes it: 100 full trees of depth 5 on 30 floats.
 fn tiny() -> Vec<u8> {
     const TREES: i64 = 100;
-    const DEPTH: u32 = 4;
+    const DEPTH: u32 = 5;
     let splits = 2_i64.pow(DEPTH) - 1;
     let nodes = 2 * splits + 1;
     let mut numbers = Numbers::new(1);
@@ -233,6 +233,7 @@ fn cnn() -> Vec<u8> {
     layers.convolution(64, 128, 2);
     layers.convolution(128, 128, 1);
     layers.convolution(128, 256, 2);
+    layers.convolution(256, 256, 1);
     layers.node("GlobalAveragePool", &[], vec![]);
     layers.node("Flatten", &[], vec![]);
     layers.dense(256, 10);
