@@ -1,7 +1,7 @@
 //! An open-loop load: requests leave at a fixed rate, whether or not the server keeps up.
 //!
-//! The time of an answer counts from the moment at which its request was due, so a generator or
-//! a server that falls behind cannot hide it.
+//! A request never waits for the answer to another one, so a slow server cannot slow the load.
+//! A generator that cannot keep up itself shows in `offered_per_s`.
 
 use std::{
     cell::RefCell,
@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use http::{Request, Response, header::CONTENT_TYPE};
+use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     body::Incoming,
@@ -57,7 +57,8 @@ pub struct Args {
 
 /// What came of a request.
 struct Outcome {
-    due: Duration,
+    /// After the start of the load.
+    sent: Duration,
     took: Duration,
     status: String,
     has_retry_after: bool,
@@ -110,7 +111,7 @@ async fn run(args: &Args) -> Result<serde_json::Value> {
         if started.elapsed() > end {
             break;
         }
-        send(args, &senders, sent, &body, &book, started, due);
+        send(args, &senders, sent, &body, &book, started);
         sent += 1;
     }
     let lasted = started.elapsed();
@@ -140,15 +141,7 @@ async fn connect(args: &Args) -> Result<Sender> {
     }
 }
 
-fn send(
-    args: &Args,
-    senders: &[Sender],
-    number: u32,
-    body: &Bytes,
-    book: &Rc<RefCell<Book>>,
-    started: Instant,
-    due: Duration,
-) {
+fn send(args: &Args, senders: &[Sender], number: u32, body: &Bytes, book: &Rc<RefCell<Book>>, started: Instant) {
     let Ok(request) = request(args, body) else { return };
     let turn = usize::try_from(number).unwrap_or_default() % senders.len();
     let chosen = match &senders[turn] {
@@ -169,6 +162,7 @@ fn send(
         Sender::Http2(_) => None,
     };
     let address = args.address.clone();
+    let sent = started.elapsed();
     tokio::task::spawn_local(async move {
         let (status, has_retry_after) = match (chosen, taken) {
             (Sender::Http1(slot), Some(mut sender)) => {
@@ -183,7 +177,7 @@ fn send(
         };
         let mut book = book.borrow_mut();
         book.in_flight -= 1;
-        book.outcomes.push(Outcome { due, took: started.elapsed().saturating_sub(due), status, has_retry_after });
+        book.outcomes.push(Outcome { sent, took: started.elapsed().saturating_sub(sent), status, has_retry_after });
     });
 }
 
@@ -213,8 +207,8 @@ async fn read(answer: hyper::Result<Response<Incoming>>) -> (String, bool) {
     let headers = answer.headers().clone();
     let Ok(body) = answer.into_body().collect().await else { return ("broken answer".into(), false) };
     let trailers = body.trailers();
-    let has_retry_after = headers.contains_key("retry-after")
-        || [Some(&headers), trailers].into_iter().flatten().any(|map| map.contains_key("grpc-retry-pushback-ms"));
+    let says_when = |map: &HeaderMap| map.contains_key("retry-after") || map.contains_key("grpc-retry-pushback-ms");
+    let has_retry_after = [Some(&headers), trailers].into_iter().flatten().any(says_when);
     let code = trailers.and_then(|trailers| trailers.get("grpc-status")).or_else(|| headers.get("grpc-status"));
     let code = code.and_then(|code| code.to_str().ok());
     let status = match code {
@@ -228,14 +222,14 @@ async fn read(answer: hyper::Result<Response<Incoming>>) -> (String, bool) {
 
 fn report(args: &Args, book: &Book, sent: u32, lasted: Duration) -> serde_json::Value {
     let warm_up = Duration::from_secs_f64(args.warm_up);
-    let counted: Vec<&Outcome> = book.outcomes.iter().filter(|outcome| outcome.due >= warm_up).collect();
+    let counted: Vec<&Outcome> = book.outcomes.iter().filter(|outcome| outcome.sent >= warm_up).collect();
     let mut by_status: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for outcome in &counted {
         by_status.entry(&outcome.status).or_default().push(outcome.took.as_secs_f64() * 1e3);
     }
     // Goodput: answers that came while the load went on, not those to which it was let run out.
     let is_good = |outcome: &&Outcome| {
-        let answered = outcome.due + outcome.took;
+        let answered = outcome.sent + outcome.took;
         outcome.status == "ok" && answered >= warm_up && answered < lasted
     };
     let good = book.outcomes.iter().filter(is_good).count();
