@@ -4,10 +4,10 @@ PYTHON ?= python3
 CARGO ?= cargo
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/tidegate
 
-.PHONY: help run demo test setup build profiles lint bench clean
+.PHONY: help run demo test setup build profiles lint bench bench-quick clean
 
 help: ## Show the tasks
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -ts '	'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -ts '	'
 
 run: setup build ## Get ONNX Runtime and the demo models, build, and serve models/
 	$(BINARY) serve --config config/tidegate.toml
@@ -34,8 +34,14 @@ profiles: setup build ## Make the reference profiles of models/car_loan again
 lint: ## Format, clippy, licences, docs
 	scripts/test.sh lint
 
-bench: setup ## Run the micro benchmarks
-	$(CARGO) bench --locked
+bench: setup ## Run all benchmarks: a quarter of an hour on an idle machine with two cores
+	$(CARGO) bench --locked --bench '*'
+	$(PYTHON) benches/end_to_end.py
+	$(PYTHON) benches/overload.py
+	$(PYTHON) benches/memory.py
+
+bench-quick: setup ## One short round of the end-to-end benchmark
+	$(PYTHON) benches/end_to_end.py --quick
 
 clean: ## Remove what was built (not what was fetched)
 	$(CARGO) clean

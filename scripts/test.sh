@@ -38,6 +38,9 @@ cargo test --locked --doc -- --quiet
 step "the demo"
 target/debug/examples/demo --gateway target/release/tidegate
 
+step "the benchmarks' rig: right answers, no times"
+python3 benches/end_to_end.py --smoke --no-build --rig target/debug/examples/bench_rig
+
 step "tools for the client tests"
 if ! command -v promtool >/dev/null; then
   sudo_if_needed apt-get -qq update

@@ -19,6 +19,8 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+#[doc(hidden)]
+pub use self::http::bench_support;
 pub use self::metrics::{MetricsDoor, serve_metrics};
 use crate::gateway::Gateway;
 

@@ -11,6 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::{DoorOptions, data_plane::DataPlane};
 
 pub(crate) mod answer;
+#[doc(hidden)]
+pub mod bench_support;
 pub(crate) mod body;
 mod handlers;
 mod json;

@@ -1,0 +1,78 @@
+//! What choosing a version costs, with and without a canary and a shadow.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use divan::Bencher;
+use tidegate::{
+    domain::{ModelName, Percent, Signature, Target, Tensor, Version},
+    engine::{EngineError, Model},
+    observe::VersionMetrics,
+    release::{Release, Split},
+    route::{ModelRoute, Servable},
+    schedule::Lane,
+    telemetry::Metrics,
+};
+
+fn main() {
+    divan::main();
+}
+
+/// A model that is chosen but never runs.
+struct Idle(Arc<Signature>);
+
+impl Model for Idle {
+    fn signature(&self) -> &Arc<Signature> {
+        &self.0
+    }
+
+    fn run(&mut self, _: &[Tensor], _: &[String]) -> Result<Vec<Tensor>, EngineError> {
+        Ok(Vec::new())
+    }
+}
+
+fn model() -> ModelName {
+    "bench".parse().expect("a name")
+}
+
+fn version(number: u64) -> Version {
+    Version::new(number).expect("not 0")
+}
+
+fn servable(number: u64) -> Arc<Servable> {
+    let signature = Arc::new(Signature { inputs: vec![], outputs: vec![] });
+    let lane = Lane::start("bench", Box::new(Idle(Arc::clone(&signature))), 1, || {}).expect("a thread");
+    let metrics = VersionMetrics::new(&Metrics::new(), &model(), version(number));
+    Arc::new(Servable { version: version(number), signature, lane, monitor: None, metrics })
+}
+
+/// Versions 1 to 3 are ready, 1 is stable; `percent` of the requests are for 2, and go to 3 too.
+fn route(percent: Option<f64>) -> ModelRoute {
+    let percent = percent.map(|value| Percent::new(value).expect("from 0 to 100"));
+    let split = |number| percent.map(|percent| Split { version: version(number), percent });
+    let release = Release { stable: Some(version(1)), canary: split(2), shadow: split(3), ..Release::default() };
+    let versions: BTreeMap<_, _> = (1..=3).map(|number| (version(number), servable(number))).collect();
+    ModelRoute { release, versions, not_ready: BTreeSet::new() }
+}
+
+fn choose(bencher: Bencher<'_, '_>, route: &ModelRoute, target: &Target) {
+    let (model, key) = (model(), "0198c0de-0000-7000-8000-000000000000");
+    bencher.bench_local(|| route.choose(&model, target, key).map(|choice| choice.servable.version));
+}
+
+#[divan::bench]
+fn stable(bencher: Bencher<'_, '_>) {
+    choose(bencher, &route(None), &Target::Release);
+}
+
+#[divan::bench]
+fn stable_with_canary_and_shadow(bencher: Bencher<'_, '_>) {
+    choose(bencher, &route(Some(10.0)), &Target::Release);
+}
+
+#[divan::bench]
+fn pinned(bencher: Bencher<'_, '_>) {
+    choose(bencher, &route(None), &Target::Version(version(2)));
+}
