@@ -61,7 +61,7 @@ fn ask(args: &Args, model: &BenchModel, protocol: Protocol) -> Result<(Vec<u8>, 
     match protocol {
         Protocol::Grpc => ask_grpc(args, model),
         Protocol::Json => {
-            let (body, _) = post(args, model, requests::json(model), None)?;
+            let (body, _) = post(args, model, requests::json(model)?, None)?;
             let answer: Value = serde_json::from_slice(&body)?;
             let output = first_fp32(&answer)?;
             let floats = serde_json::from_value(output["data"].clone())?;

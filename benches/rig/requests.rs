@@ -41,7 +41,7 @@ pub fn write(directory: &Path) -> Result<()> {
     for model in MODELS.iter().chain([&BenchModel { name: "big", row: &[BIG_SIDE] }]) {
         let file = |ending: &str| directory.join(format!("{}.{ending}", model.name));
         fs::write(file("grpc"), framed(&grpc(model)))?;
-        fs::write(file("json"), json(model))?;
+        fs::write(file("json"), json(model)?)?;
         let (binary, length) = binary(model);
         fs::write(file("binary"), binary)?;
         fs::write(file("binary.length"), length.to_string())?;
@@ -78,9 +78,11 @@ pub fn framed(message: &impl Message) -> Vec<u8> {
     framed
 }
 
-pub fn json(model: &BenchModel) -> Vec<u8> {
-    let input = json!({"name": "x", "shape": shape(model), "datatype": "FP32", "data": model.values()});
-    json!({"inputs": [input]}).to_string().into_bytes()
+/// With numbers as short as FP32 can be told, as clients write them.
+pub fn json(model: &BenchModel) -> Result<Vec<u8>> {
+    let (shape, data) = (shape(model), serde_json::to_string(&model.values())?);
+    let text = format!(r#"{{"inputs":[{{"name":"x","shape":{shape:?},"datatype":"FP32","data":{data}}}]}}"#);
+    Ok(text.into_bytes())
 }
 
 /// The body, and the length of its JSON.
