@@ -144,25 +144,45 @@ impl Shared {
     }
 }
 
+/// How long the thread looks away while there is traffic: to be woken for every request would cost
+/// the requests more than the counting costs this thread.
+const NAP: Duration = Duration::from_millis(2);
+
 fn run(receiver: &Receiver<Message>, shared: &Shared, clock: &Clock) {
-    while let Ok(message) = receiver.recv() {
-        match message {
-            Message::Observation(observation, bytes) => {
-                let Observation { monitor, inputs, outputs } = observation;
-                // The counters are atomics and the windows recover, so nothing is left half-made.
-                let counted = catch_unwind(AssertUnwindSafe(|| monitor.count(&inputs, &outputs, clock())));
-                drop((monitor, inputs, outputs));
-                shared.release(bytes);
-                if counted.is_err() {
-                    shared.dropped.fetch_add(1, Ordering::Relaxed);
-                    tracing::error!("the drift monitor failed to count a request");
-                }
+    // Asleep until the first message; then naps, for as long as each nap ends with something to do.
+    while let Ok(first) = receiver.recv() {
+        let mut next = Some(first);
+        while let Some(message) = next {
+            if !take(message, shared, clock) {
+                return;
             }
-            // Whoever asked may have given up.
-            Message::Barrier(done) => drop(done.send(())),
-            Message::Stop => return,
+            next = receiver.try_recv().ok().or_else(|| {
+                std::thread::sleep(NAP);
+                receiver.try_recv().ok()
+            });
         }
     }
+}
+
+/// Does what a message says; false when it says to stop.
+fn take(message: Message, shared: &Shared, clock: &Clock) -> bool {
+    match message {
+        Message::Observation(observation, bytes) => {
+            let Observation { monitor, inputs, outputs } = observation;
+            // The counters are atomics and the windows recover, so nothing is left half-made.
+            let counted = catch_unwind(AssertUnwindSafe(|| monitor.count(&inputs, &outputs, clock())));
+            drop((monitor, inputs, outputs));
+            shared.release(bytes);
+            if counted.is_err() {
+                shared.dropped.fetch_add(1, Ordering::Relaxed);
+                tracing::error!("the drift monitor failed to count a request");
+            }
+        }
+        // Whoever asked may have given up.
+        Message::Barrier(done) => drop(done.send(())),
+        Message::Stop => return false,
+    }
+    true
 }
 
 /// The memory that an observation keeps alive, about.

@@ -9,11 +9,11 @@ use opentelemetry_sdk::{
     propagation::TraceContextPropagator,
     trace::{Sampler, SdkTracerProvider},
 };
-use tracing::Metadata;
+use tracing::{Metadata, subscriber::Interest};
 use tracing_subscriber::{
     EnvFilter, Layer,
-    filter::{FilterExt, filter_fn},
-    layer::SubscriberExt,
+    filter::LevelFilter,
+    layer::{Context, Filter, SubscriberExt},
     util::SubscriberInitExt,
 };
 
@@ -67,18 +67,36 @@ pub fn init(config: &TelemetryConfig) -> Result<TracingGuard, TelemetryError> {
         lines.json().flatten_event(true).with_span_list(false).boxed()
     };
     let provider = exporter(config)?;
-    let spans = provider.as_ref().map(|provider| {
-        let tracer = provider.tracer("tidegate");
-        // Spans are exported whatever the log filter says: it is about lines.
-        tracing_opentelemetry::layer().with_tracer(tracer).with_filter(own_spans())
-    });
-    tracing_subscriber::registry()
-        // Lines carry their own fields: without an exporter no span needs to be made at all.
-        .with(lines.with_filter(filter.and(filter_fn(|metadata: &Metadata<'_>| metadata.is_event()))))
-        .with(spans)
-        .try_init()
-        .map_err(|_| TelemetryError::Started)?;
+    let lines = tracing_subscriber::registry().with(lines.with_filter(EventsOnly(filter)));
+    let started = match &provider {
+        // A layer that is absent by `Option` would still ask for every span.
+        None => lines.try_init(),
+        Some(provider) => {
+            let tracer = provider.tracer("tidegate");
+            // Spans are exported whatever the log filter says: it is about lines.
+            lines.with(tracing_opentelemetry::layer().with_tracer(tracer).with_filter(own_spans())).try_init()
+        }
+    };
+    started.map_err(|_| TelemetryError::Started)?;
     Ok(TracingGuard { provider })
+}
+
+/// Lines carry their own fields: without an exporter no span is made at all. Said once for each
+/// place in the code, not asked at each request, which is why this is no closure.
+struct EventsOnly<F>(F);
+
+impl<S, F: Filter<S>> Filter<S> for EventsOnly<F> {
+    fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
+        metadata.is_event() && self.0.enabled(metadata, context)
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if metadata.is_event() { self.0.callsite_enabled(metadata) } else { Interest::never() }
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        self.0.max_level_hint()
+    }
 }
 
 /// Spans of the gateway itself: those of the exporter's own connection would never end.
