@@ -40,6 +40,11 @@ impl StandIn {
         self.refusals.lock().unwrap().clone()
     }
 
+    /// Requests that were begun, answered or not.
+    pub(super) fn begun_requests(&self) -> usize {
+        self.requests.lock().unwrap().len()
+    }
+
     pub(super) fn last_request(&self) -> InferRequest {
         self.requests.lock().unwrap().last().unwrap().clone()
     }

@@ -1,12 +1,13 @@
 //! The gRPC door: `inference.GRPCInferenceService`, `grpc.health.v1` and reflection.
 //!
-//! `service` answers the calls, `convert` and `contents` turn messages into tensors and
-//! back, `health` says whether the gateway is ready, `wire` puts what tonic refuses before
+//! `service` answers the calls, `stream` those with many requests; `terms` reads the metadata,
+//! `convert` and `contents` turn messages into tensors and back, `extensions` are Triton's
+//! questions beside inference, `health` says whether the gateway is ready, `wire` puts what tonic refuses before
 //! a handler runs into the contract's codes. The connections are the plane server's.
 
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
@@ -29,8 +30,15 @@ use crate::{
 
 mod contents;
 mod convert;
+#[cfg(test)]
+mod extension_tests;
+mod extensions;
 mod health;
 mod service;
+mod stream;
+#[cfg(test)]
+mod stream_tests;
+mod terms;
 mod wire;
 #[cfg(test)]
 mod wire_tests;
@@ -43,6 +51,10 @@ const SERVICES: [&str; 4] = [
     "grpc.reflection.v1alpha.ServerReflection",
 ];
 
+/// How a call's messages are compressed, and how the client takes them.
+const ENCODING: &str = "grpc-encoding";
+const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
+
 /// See [`super::serve_grpc`].
 pub(super) async fn serve<D: DataPlane>(
     listener: TcpListener,
@@ -50,34 +62,49 @@ pub(super) async fn serve<D: DataPlane>(
     options: DoorOptions,
     shutdown: CancellationToken,
 ) {
+    let limit = options.max_body_bytes;
     let routes = routes(&gateway, options, &shutdown);
-    let handler = move |request| answer_call(routes.clone(), Arc::clone(&gateway), options, request);
+    let handler = move |request| answer_call(routes.clone(), Arc::clone(&gateway), limit, request);
     server::serve("grpc", listener, handler, shutdown).await;
 }
 
 async fn answer_call<D: DataPlane>(
     mut routes: Routes,
     gateway: Arc<D>,
-    options: DoorOptions,
-    request: Request<Incoming>,
+    limit: usize,
+    mut request: Request<Incoming>,
 ) -> Response<PlaneBody> {
     if !is_grpc(request.headers()) {
         let message = "this port speaks gRPC: send application/grpc over HTTP/2, or use the HTTP port";
         return answer::error(ErrorCode::BadRequest, message);
     }
     let call = wire::Call::of(request.uri().path());
+    if call.carries_tensors() && !is_compressed(request.headers()) {
+        // gRPC's C core, under most clients, always offers to take compressed answers. For
+        // tensors that costs more than it saves, so who wants it shows it by compressing.
+        request.headers_mut().remove(ACCEPT_ENCODING);
+    }
     // Routes are always ready: nothing in them waits for capacity.
     let response = match routes.call(request).await {
         Ok(response) => response,
         Err(never) => match never {},
     };
-    wire::in_our_words(call, response, options.max_body_bytes, gateway.as_ref()).map(Either::Right)
+    wire::in_our_words(call, response, limit, gateway.as_ref()).map(Either::Right)
+}
+
+fn is_compressed(headers: &HeaderMap) -> bool {
+    headers.get(ENCODING).is_some_and(|encoding| encoding != "identity")
 }
 
 fn routes<D: DataPlane>(gateway: &Arc<D>, options: DoorOptions, shutdown: &CancellationToken) -> Routes {
-    let inference = GrpcInferenceServiceServer::new(service::Inference::new(Arc::clone(gateway)))
-        .max_decoding_message_size(options.max_body_bytes)
-        .accept_compressed(CompressionEncoding::Gzip);
+    let limit = options.max_body_bytes;
+    let service = service::Inference::new(Arc::clone(gateway), options, shutdown.clone());
+    let inference = GrpcInferenceServiceServer::new(service)
+        .max_decoding_message_size(limit)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Deflate)
+        .send_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Deflate);
     let reflection = || {
         let known = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)

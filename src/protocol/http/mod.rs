@@ -2,6 +2,7 @@
 //!
 //! `server` (connections; shared by all planes) → `routes` (the path) → `handlers` (one
 //! request) → `body` (its bytes) → `json` (its meaning), and back out through `answer`.
+//! `extensions` answers what Triton's clients ask beside inference.
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use super::{DoorOptions, data_plane::DataPlane};
 
 pub(crate) mod answer;
 pub(crate) mod body;
+mod extensions;
 mod handlers;
 mod json;
 mod routes;
