@@ -21,6 +21,7 @@ use std::{sync::Arc, time::SystemTime};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::settings::LogSettings;
 pub use self::{
     metrics::{MetricsDoor, serve_metrics},
     settings::ServerSettings,
