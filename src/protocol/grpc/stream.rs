@@ -45,7 +45,7 @@ type Answer = Result<ModelStreamInferResponse, Status>;
 
 /// The answers of one stream.
 pub(super) struct Answers<D> {
-    service: Inference<D>,
+    service: Arc<Inference<D>>,
     /// The metadata of the call, with which each request's trace goes on.
     headers: Arc<HeaderMap>,
     terms: CallTerms,
@@ -77,7 +77,7 @@ impl<D: DataPlane> Answers<D> {
         shutdown: CancellationToken,
     ) -> Result<Self, Refusal> {
         Ok(Self {
-            service,
+            service: Arc::new(service),
             terms: CallTerms::read(&headers)?,
             ends_at_error: headers.get(TRUE_ERRORS).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true")),
             headers: Arc::new(headers),
@@ -122,7 +122,7 @@ impl<D: DataPlane> Answers<D> {
 
     fn begin(&mut self, message: ModelInferRequest) {
         let (id, bytes) = (message.id.clone(), message.encoded_len());
-        let (service, headers, terms) = (self.service.clone(), Arc::clone(&self.headers), self.terms.clone());
+        let (service, headers, terms) = (Arc::clone(&self.service), Arc::clone(&self.headers), self.terms.clone());
         let task = tokio::spawn(async move {
             let span = trace::request_span(Protocol::Grpc, &headers, &message.model_name);
             service.infer(Ok(terms), message, &span).instrument(span.clone()).await

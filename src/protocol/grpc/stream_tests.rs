@@ -1,6 +1,6 @@
 //! Tests of streams over real connections, with a stand-in behind the door.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
@@ -11,7 +11,10 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status, Streaming, codec::CompressionEncoding};
 
-use super::wire_tests::{BytesCodec, LIMIT, Plane, raw};
+use super::{
+    stream::WINDOW,
+    wire_tests::{BytesCodec, LIMIT, Plane, raw},
+};
 use crate::{
     fault::ErrorCode,
     proto::inference::{ModelInferRequest, ModelStreamInferResponse, infer_parameter::ParameterChoice},
@@ -115,17 +118,16 @@ async fn first_error_is_the_end_when_the_client_wants_true_errors() {
 #[tokio::test]
 async fn window_bounds_what_is_begun_and_leaving_cancels_it() {
     let plane = Plane::start().await;
-    let holders = Arc::strong_count(&plane.gateway);
     let stream = Stream::open(&plane, &[]).await;
     for index in 0..100 {
         stream.send("slow", &index.to_string()).await;
     }
-    until(|| plane.gateway.begun_requests() == super::stream::WINDOW).await;
+    until(|| plane.gateway.waiting_requests() == WINDOW).await;
     sleep(Duration::from_millis(50)).await;
-    assert_eq!(plane.gateway.begun_requests(), super::stream::WINDOW);
-    assert!(Arc::strong_count(&plane.gateway) >= holders + super::stream::WINDOW);
+    assert_eq!(plane.gateway.begun_requests(), WINDOW);
     drop(stream);
-    until(|| Arc::strong_count(&plane.gateway) <= holders + 1).await;
+    until(|| plane.gateway.waiting_requests() == 0).await;
+    assert_eq!(plane.gateway.begun_requests(), WINDOW);
     plane.stop().await;
 }
 
