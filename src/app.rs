@@ -30,12 +30,12 @@ use crate::{
     gateway::Gateway,
     lifecycle::{Readiness, stop_signal},
     monitor::{Clock, Monitor, MonitorCollector, MonitorHandle, MonitorSettings, Thresholds},
-    protocol::{DoorOptions, serve_grpc, serve_http},
+    protocol::{DoorOptions, ServerSettings, serve_grpc, serve_http},
     registry::{Registry, RegistryOptions, ServingDefaults, Watcher, cores},
     route::{RoutePublisher, Routes, routes},
     schedule::Pool,
     store::Store,
-    telemetry::{self, Metrics},
+    telemetry::{self, LogControl, Metrics},
 };
 
 /// Runs the gateway until it is told to stop.
@@ -58,7 +58,7 @@ pub fn serve(config: &Config, addresses_file: Option<&Path>) -> Result<()> {
 async fn run(config: &Config, addresses_file: Option<&Path>) -> Result<()> {
     let tracing = telemetry::init(&config.telemetry)?;
     let planes = Planes::bind(config).await?;
-    let app = App::build(config)?;
+    let app = App::build(config, tracing.logs())?;
     planes.announce(addresses_file)?;
     let outcome = app.run(config, planes).await;
     // The exporter blocks: not on a thread that drives it.
@@ -115,10 +115,11 @@ struct App {
     metrics: Arc<Metrics>,
     readiness: Readiness,
     runtime: Runtime,
+    logs: LogControl,
 }
 
 impl App {
-    fn build(config: &Config) -> Result<Self> {
+    fn build(config: &Config, logs: LogControl) -> Result<Self> {
         let models = &config.repository.models;
         if !models.is_dir() {
             // A typo must not become a gateway that is ready and serves nothing.
@@ -134,17 +135,20 @@ impl App {
         let registry = build_registry(config, &runtime, publisher, &monitor, &clock, &metrics)?;
         register_monitor(&metrics, &registry, &monitor, &clock)?;
         let gateway = build_gateway(routes, &monitor, &metrics, &readiness);
-        Ok(Self { gateway, registry, metrics, readiness, runtime })
+        Ok(Self { gateway, registry, metrics, readiness, runtime, logs })
     }
 
     async fn run(self, config: &Config, planes: Planes) -> Result<()> {
         let addresses = planes.addresses()?;
         let Planes { http, grpc, metrics, admin } = planes;
         let control = ControlPlanes::start(&self, metrics, admin)?;
-        let options = DoorOptions { max_body_bytes: usize::try_from(config.server.max_request_size.0)? };
+        let options = DoorOptions {
+            max_body_bytes: usize::try_from(config.server.max_request_size.0)?,
+            settings: self.settings(config),
+        };
         let shutdown = CancellationToken::new();
         let mut doors = JoinSet::new();
-        doors.spawn(serve_http(http, Arc::clone(&self.gateway), options, shutdown.clone()));
+        doors.spawn(serve_http(http, Arc::clone(&self.gateway), options.clone(), shutdown.clone()));
         doors.spawn(serve_grpc(grpc, Arc::clone(&self.gateway), options, shutdown.clone()));
 
         let watcher = Watcher::start(self.registry.clone(), config.repository.poll_interval.0)?;
@@ -168,6 +172,12 @@ impl App {
         }
         tracing::info!("stopped");
         Ok(())
+    }
+
+    fn settings(&self, config: &Config) -> ServerSettings {
+        let telemetry = &config.telemetry;
+        let is_traced = !telemetry.otlp_endpoint.is_empty();
+        ServerSettings { trace_ratio: is_traced.then_some(telemetry.trace_ratio), logs: self.logs.clone() }
     }
 
     fn announce_when_ready(&self, config: &Config, addresses: start_up::Addresses) {

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     AdminError, value,
-    wire::{ReasonBody, RepositoryIndexBody, SplitBody, VersionBody},
+    wire::{LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, SplitBody, VersionBody},
 };
 use crate::{
     domain::{ModelName, Version},
@@ -30,6 +30,20 @@ pub enum AdminRequest {
     Endpoints,
     RepositoryIndex {
         only_ready: bool,
+    },
+    /// Triton's load of a model: all of its versions.
+    RepositoryLoad {
+        model: ModelName,
+        options: ChangeOptions,
+    },
+    RepositoryUnload {
+        model: ModelName,
+        options: ChangeOptions,
+    },
+    LogSettings,
+    ChangeLogSettings {
+        change: LogChangeBody,
+        actor: String,
     },
     Models,
     Model(ModelName),
@@ -87,6 +101,24 @@ impl Reader<'_> {
             Place::RepositoryIndex => {
                 let body: RepositoryIndexBody = self.body_or_default(r#"{"ready": true}"#)?;
                 AdminRequest::RepositoryIndex { only_ready: body.ready }
+            }
+            Place::RepositoryLoad(model) => {
+                let model = value::model(model)?;
+                AdminRequest::RepositoryLoad { model, options: self.repository_options(&[])? }
+            }
+            Place::RepositoryUnload(model) => {
+                let model = value::model(model)?;
+                // No model here depends on another.
+                AdminRequest::RepositoryUnload { model, options: self.repository_options(&["unload_dependents"])? }
+            }
+            Place::Logging if self.head.method == Method::POST => {
+                self.only(&[])?;
+                let change = self.body(r#"{"log_verbose_level": 1}, or log_info, log_warning, log_error"#)?;
+                AdminRequest::ChangeLogSettings { change, actor: self.actor()? }
+            }
+            Place::Logging => {
+                self.only(&[])?;
+                AdminRequest::LogSettings
             }
             Place::Models => {
                 self.only(&[])?;
@@ -177,6 +209,17 @@ impl Reader<'_> {
             reason: value::reason(reason.or_else(|| self.query.get("reason").cloned()))?,
             actor: self.actor()?,
         })
+    }
+
+    /// The options of Triton's load and unload, whose body may have `accepted` parameters.
+    fn repository_options(&self, accepted: &[&str]) -> Result<ChangeOptions, AdminError> {
+        let body: RepositoryModelBody = self.body_or_default("no body, or {}")?;
+        if let Some(name) = body.parameters.keys().find(|name| !accepted.contains(&name.as_str())) {
+            let shown = value::shown(name);
+            let words = "a model's configuration and files are those in the repository";
+            return Err(AdminError::BadRequest(format!("the parameter '{shown}' is not taken: {words}")));
+        }
+        self.options(None)
     }
 
     fn dry_run(&self) -> Result<bool, AdminError> {

@@ -57,6 +57,18 @@ impl RestDoor {
             AdminRequest::RepositoryIndex { only_ready } => {
                 json(StatusCode::OK, &wire::repository_index(&self.service.models().await?, only_ready))
             }
+            AdminRequest::RepositoryLoad { model, options } => {
+                self.service.load_model(model, options).await?;
+                json(StatusCode::OK, &Done {})
+            }
+            AdminRequest::RepositoryUnload { model, options } => {
+                self.service.unload_model(model, options).await?;
+                json(StatusCode::OK, &Done {})
+            }
+            AdminRequest::LogSettings => json(StatusCode::OK, &self.service.log_settings()),
+            AdminRequest::ChangeLogSettings { change, actor } => {
+                json(StatusCode::OK, &self.service.change_log_settings(&change, &actor))
+            }
             AdminRequest::Models => {
                 let models = self.service.models().await?.iter().map(wire::ModelStatus::from).collect();
                 json(StatusCode::OK, &wire::ModelList { models })
@@ -84,6 +96,10 @@ impl RestDoor {
         })
     }
 }
+
+/// Triton's answer to a load or an unload.
+#[derive(Serialize)]
+struct Done {}
 
 /// What `GET /` answers.
 #[derive(Serialize)]

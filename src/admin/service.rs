@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use tokio::task::JoinError;
 
+use super::wire::LogChangeBody;
 use crate::{
     domain::{ModelName, Version},
     fault::{ErrorCode, Fault},
     monitor::DriftReport,
+    protocol::LogSettings,
     registry::{ChangeOptions, HistoryEntry, ModelStatus, Registry, RegistryError, VersionStatus},
     release::{Change, Release},
+    telemetry::LogControl,
 };
 
 /// Why an admin request was refused.
@@ -56,12 +59,29 @@ impl Fault for AdminError {
 #[derive(Clone)]
 pub struct AdminService {
     registry: Registry,
+    logs: LogControl,
 }
 
 impl AdminService {
     #[must_use]
-    pub fn new(registry: Registry) -> Self {
-        Self { registry }
+    pub fn new(registry: Registry, logs: LogControl) -> Self {
+        Self { registry, logs }
+    }
+
+    pub(super) fn log_settings(&self) -> LogSettings {
+        LogSettings::of(&self.logs)
+    }
+
+    /// Changes what is logged until the next start, and answers with what is logged now.
+    pub(super) fn change_log_settings(&self, change: &LogChangeBody, actor: &str) -> LogSettings {
+        let levels = self.logs.change(|levels| {
+            levels.info = change.log_info.unwrap_or(levels.info);
+            levels.warning = change.log_warning.unwrap_or(levels.warning);
+            levels.error = change.log_error.unwrap_or(levels.error);
+            levels.verbose = change.log_verbose_level.unwrap_or(levels.verbose);
+        });
+        tracing::warn!(actor, ?levels, "log settings changed, until the next start");
+        self.log_settings()
     }
 
     pub async fn models(&self) -> Result<Vec<ModelStatus>, AdminError> {
@@ -93,6 +113,32 @@ impl AdminService {
         options: ChangeOptions,
     ) -> Result<VersionStatus, AdminError> {
         self.blocking(move |registry| registry.unload(&name, version, &options)).await
+    }
+
+    /// Loads every version of a model that is not loaded, which is Triton's load.
+    pub async fn load_model(&self, name: ModelName, options: ChangeOptions) -> Result<(), AdminError> {
+        self.blocking(move |registry| {
+            // A model that was only just copied is to be found too.
+            let _ = registry.scan();
+            let versions = registry.model(&name)?.versions;
+            let loads = versions.iter().map(|status| registry.load(&name, status.version, &options).map(drop));
+            // All are tried before the first that failed is told.
+            loads.collect::<Vec<_>>().into_iter().collect()
+        })
+        .await
+    }
+
+    /// Unloads all versions of a model, which is Triton's unload. As with a single version, one
+    /// that the release uses is not unloaded; then none is.
+    pub async fn unload_model(&self, name: ModelName, options: ChangeOptions) -> Result<(), AdminError> {
+        self.blocking(move |registry| {
+            let status = registry.model(&name)?;
+            if let Some(version) = status.release.versions().next() {
+                return Err(RegistryError::InUse { model: name, version });
+            }
+            status.versions.iter().try_for_each(|status| registry.unload(&name, status.version, &options).map(drop))
+        })
+        .await
     }
 
     /// The audit log, newest first.

@@ -5,7 +5,7 @@
 mod body;
 mod drift;
 
-pub use body::{ReasonBody, RepositoryIndexBody, SplitBody, VersionBody};
+pub use body::{LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, SplitBody, VersionBody};
 pub use drift::{Bin, DriftReport, Feature, Measures};
 
 use std::{

@@ -29,7 +29,7 @@ impl ControlPlanes {
     pub(super) fn start(app: &App, metrics: TcpListener, admin: TcpListener) -> Result<Self> {
         let shutdown = CancellationToken::new();
         let stopping = shutdown.clone();
-        let service = AdminService::new(app.registry.clone());
+        let service = AdminService::new(app.registry.clone(), app.logs.clone());
         let runtime = app.runtime.version();
         let door = MetricsDoor::new(Arc::clone(&app.gateway), Arc::clone(&app.metrics), runtime);
         // The listeners move to the other runtime through the system's own handles.

@@ -2,54 +2,77 @@
 //!
 //! A door turns wire messages into [`crate::domain`] types, calls the gateway and turns the
 //! answer back. It decides nothing about models, versions or scheduling, and the two doors
-//! know nothing of each other; what both need is in the first four files:
+//! know nothing of each other; what both need is in the first six files:
 //!
 //! | file | what it holds |
 //! | --- | --- |
 //! | `data_plane` | what a door asks of the gateway, so that a test can stand in for it |
 //! | `naming` | the model, version and label that a request names |
+//! | `elsewhere` | what Triton does here and this plane does not, and where it is done |
+//! | `settings` | the trace and log settings, as Triton shows them |
 //! | `refusal` | why a door refused a request, and the words shared by both protocols |
 //! | `trace` | the span of a request, with the caller's W3C context |
 //! | `http/` | the plane server that all planes share, routes, JSON, answers |
 //! | `metrics` | the metrics plane: `/metrics`, `/livez`, `/readyz` |
 //! | `grpc/` | conversion, the services, what tonic refuses by itself in the contract's words |
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 #[doc(hidden)]
 pub use self::http::bench_support;
-pub use self::metrics::{MetricsDoor, serve_metrics};
+pub(crate) use self::settings::LogSettings;
+pub use self::{
+    metrics::{MetricsDoor, serve_metrics},
+    settings::ServerSettings,
+};
 use crate::gateway::Gateway;
 
 mod data_plane;
+mod elsewhere;
 pub(crate) mod grpc;
 pub(crate) mod http;
 mod metrics;
 mod naming;
 mod refusal;
+mod settings;
 #[cfg(test)]
 mod stand_in;
 mod trace;
 
 /// What this server calls itself in its metadata, on both protocols.
 const SERVER_NAME: &str = "tidegate";
-/// The protocol extensions that are really served.
-const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "parameters"];
+/// The protocol extensions that are really served. `model_repository` is none of them, though
+/// the index is: a client would conclude that it may load and unload here.
+const EXTENSIONS: [&str; 6] = ["schedule_policy", "binary_tensor_data", "parameters", "statistics", "trace", "logging"];
 /// Triton's name for what runs the models, which its clients know.
 const PLATFORM: &str = "onnxruntime_onnx";
 /// The header or gRPC metadata key that makes routing sticky.
 const ROUTING_KEY_HEADER: &str = "tidegate-routing-key";
 /// The request parameter of the same meaning; the header wins.
 const ROUTING_KEY_PARAMETER: &str = "routing_key";
+/// The header or gRPC metadata key that says how long a request may take, such as `250ms`.
+const TIMEOUT_HEADER: &str = "tidegate-timeout";
+
+/// The states of Triton's repository index that this plane tells apart.
+const INDEX_READY: &str = "READY";
+const INDEX_UNAVAILABLE: &str = "UNAVAILABLE";
+
+/// A time as Triton's statistics have it: since the epoch, 0 for never.
+fn milliseconds(at: Option<SystemTime>) -> u64 {
+    let since = at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// What both doors are configured with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct DoorOptions {
     /// The largest HTTP request body, and the largest gRPC message after decompression.
     pub max_body_bytes: usize,
+    /// What the settings endpoints tell.
+    pub settings: ServerSettings,
 }
 
 /// Serves the HTTP inference plane until `shutdown` is cancelled and every request that had

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -27,6 +27,7 @@ pub(super) struct StandIn {
     unready: AtomicBool,
     refusals: Mutex<Vec<(Option<String>, ErrorCode)>>,
     requests: Mutex<Vec<InferRequest>>,
+    waiting: AtomicUsize,
     pub(super) begun: Notify,
     pub(super) let_go: Notify,
 }
@@ -40,8 +41,34 @@ impl StandIn {
         self.refusals.lock().unwrap().clone()
     }
 
+    /// Requests that were begun, answered or not.
+    pub(super) fn begun_requests(&self) -> usize {
+        self.requests.lock().unwrap().len()
+    }
+
+    /// Requests to `slow` that wait, neither let go nor cancelled.
+    pub(super) fn waiting_requests(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     pub(super) fn last_request(&self) -> InferRequest {
         self.requests.lock().unwrap().last().unwrap().clone()
+    }
+}
+
+/// Counts a request as waiting until it goes on or is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn one_of(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -74,6 +101,7 @@ impl DataPlane for StandIn {
         self.requests.lock().unwrap().push(request.clone());
         known(&request.model)?;
         if request.model.as_str() == "slow" {
+            let _waiting = Waiting::one_of(&self.waiting);
             self.begun.notify_one();
             self.let_go.notified().await;
         }

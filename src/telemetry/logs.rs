@@ -17,6 +17,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+use super::levels::LogControl;
 use crate::config::{LogFormat, TelemetryConfig};
 
 /// Why logging or tracing could not start.
@@ -34,9 +35,16 @@ pub enum TelemetryError {
 #[derive(Debug, Default)]
 pub struct TracingGuard {
     provider: Option<SdkTracerProvider>,
+    logs: LogControl,
 }
 
 impl TracingGuard {
+    /// Shows and changes what is logged.
+    #[must_use]
+    pub fn logs(&self) -> LogControl {
+        self.logs.clone()
+    }
+
     /// Sends the spans not sent yet. Blocks for at most the exporter's time limit.
     pub fn flush(self) {
         if let Some(provider) = self.provider
@@ -55,6 +63,7 @@ impl TracingGuard {
 pub fn init(config: &TelemetryConfig) -> Result<TracingGuard, TelemetryError> {
     let filter = EnvFilter::try_new(&config.log)
         .map_err(|error| TelemetryError::Filter { filter: config.log.clone(), reason: error.to_string() })?;
+    let (logs, filter) = LogControl::new(filter);
     let is_text = match config.log_format {
         LogFormat::Auto => std::io::stderr().is_terminal(),
         LogFormat::Text => true,
@@ -78,7 +87,7 @@ pub fn init(config: &TelemetryConfig) -> Result<TracingGuard, TelemetryError> {
         }
     };
     started.map_err(|_| TelemetryError::Started)?;
-    Ok(TracingGuard { provider })
+    Ok(TracingGuard { provider, logs })
 }
 
 /// Lines carry their own fields: without an exporter no span is made at all. Said once for each

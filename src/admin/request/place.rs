@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use crate::admin::AdminError;
 
 /// All that is here, as `GET /` lists it.
-pub(crate) const ENDPOINTS: [&str; 18] = [
+pub(crate) const ENDPOINTS: [&str; 22] = [
     "GET /admin/v1/models",
     "GET /admin/v1/models/{model}",
     "POST /admin/v1/models/{model}/versions/{version}/load",
@@ -24,6 +24,10 @@ pub(crate) const ENDPOINTS: [&str; 18] = [
     "GET /admin/v1/models/{model}/history?limit=100",
     "GET /admin/v1/models/{model}/drift?version=1&window=5m",
     "POST /v2/repository/index",
+    "POST /v2/repository/models/{model}/load",
+    "POST /v2/repository/models/{model}/unload",
+    "GET /v2/logging",
+    "POST /v2/logging",
     "gRPC tidegate.admin.v1.AdminService",
     "gRPC grpc.reflection.v1.ServerReflection",
     "gRPC grpc.reflection.v1alpha.ServerReflection",
@@ -34,6 +38,9 @@ pub(crate) const ENDPOINTS: [&str; 18] = [
 pub(super) enum Place<'a> {
     Endpoints,
     RepositoryIndex,
+    RepositoryLoad(&'a str),
+    RepositoryUnload(&'a str),
+    Logging,
     Models,
     Model(&'a str),
     Load(&'a str, &'a str),
@@ -64,6 +71,9 @@ impl<'a> Place<'a> {
         Some(match segments {
             [""] => Self::Endpoints,
             ["v2", "repository", "index"] => Self::RepositoryIndex,
+            ["v2", "repository", "models", model, "load"] => Self::RepositoryLoad(model),
+            ["v2", "repository", "models", model, "unload"] => Self::RepositoryUnload(model),
+            ["v2", "logging"] => Self::Logging,
             ["admin", "v1", "models"] => Self::Models,
             ["admin", "v1", "models", model] if !model.is_empty() => Self::Model(model),
             ["admin", "v1", "models", model, "versions", version, "load"] => Self::Load(model, version),
@@ -91,7 +101,10 @@ impl<'a> Place<'a> {
     fn methods(&self) -> &'static str {
         match self {
             Self::Endpoints | Self::Models | Self::Model(_) | Self::History(_) | Self::Drift(_) => "GET, HEAD",
+            Self::Logging => "GET, HEAD, POST",
             Self::RepositoryIndex
+            | Self::RepositoryLoad(_)
+            | Self::RepositoryUnload(_)
             | Self::Load(..)
             | Self::Unload(..)
             | Self::Release(_, Part::Promote | Part::Rollback) => "POST",

@@ -90,6 +90,33 @@ fn read_is_understood_with_its_query() {
 }
 
 #[test]
+fn tritons_load_and_unload_take_no_files_and_no_configuration() {
+    let line = |verb: &str| format!("POST /v2/repository/models/fraud/{verb}");
+    assert!(matches!(request(&line("load"), &[], ""), Ok(AdminRequest::RepositoryLoad { .. })));
+    assert!(matches!(request(&line("load"), &[], r#"{"parameters":{}}"#), Ok(AdminRequest::RepositoryLoad { .. })));
+    let body = r#"{"parameters":{"unload_dependents":true}}"#;
+    assert!(matches!(request(&line("unload"), &[], body), Ok(AdminRequest::RepositoryUnload { .. })));
+    for name in ["config", "file:1/model.onnx"] {
+        let (code, message) = refusal(&line("load"), &[], &format!(r#"{{"parameters":{{"{name}":"x"}}}}"#));
+        assert_eq!(code, 400);
+        assert!(message.contains(name) && message.contains("those in the repository"), "{message}");
+    }
+}
+
+#[test]
+fn log_settings_are_levels_and_never_files() {
+    assert!(matches!(request("GET /v2/logging", &[], ""), Ok(AdminRequest::LogSettings)));
+    let body = r#"{"log_verbose_level":1,"log_info":false}"#;
+    let asked = request("POST /v2/logging", &[(ACTOR_HEADER, "ada")], body).unwrap();
+    let AdminRequest::ChangeLogSettings { change, actor } = asked else { panic!("a change of log settings") };
+    assert_eq!((change.log_info, change.log_verbose_level, change.log_error), (Some(false), Some(1), None));
+    assert_eq!(actor, "ada");
+    for body in [r#"{"log_file":"/etc/passwd"}"#, r#"{"log_format":"default"}"#, r#"{"log_info":"yes"}"#, ""] {
+        assert_eq!(refusal("POST /v2/logging", &[], body).0, 400, "{body}");
+    }
+}
+
+#[test]
 fn load_and_unload_take_the_version_from_the_path() {
     let load = request("POST /admin/v1/models/fraud/versions/3/load", &[], "").unwrap();
     assert!(matches!(load, AdminRequest::Load { version, .. } if version == v(3)));

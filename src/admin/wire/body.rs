@@ -44,6 +44,28 @@ pub struct RepositoryIndexBody {
     pub ready: bool,
 }
 
+/// Triton's load and unload of a model.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepositoryModelBody {
+    #[serde(default)]
+    pub parameters: serde_json::Map<String, Value>,
+}
+
+/// Triton's change of log settings: what is absent stays. Where lines go is not for here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogChangeBody {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_info: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_warning: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_error: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_verbose_level: Option<u32>,
+}
+
 // serde's own messages do not name the field that has the wrong type; these do.
 
 fn version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {

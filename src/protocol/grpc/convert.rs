@@ -3,39 +3,45 @@
 //! Raw contents stay slices of the received message, and plain outputs go out as the bytes
 //! that the model wrote.
 
+use std::{collections::HashMap, num::NonZeroUsize, time::Duration};
+
 use bytes::Bytes;
 
-use super::contents;
+use super::{contents, terms::CallTerms};
 use crate::{
     domain::{
-        DataType, Elements, InferReply, InferRequest, OutputRequest, Protocol, RequestId, Shape, Tensor, Urgency,
+        DataType, Elements, InferReply, InferRequest, OutputRequest, Priority, Protocol, RequestId, Shape, Tensor,
+        Urgency,
     },
     proto::inference::{
-        InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse, infer_parameter::ParameterChoice,
-        model_infer_request::InferInputTensor, model_infer_response::InferOutputTensor,
+        InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse,
+        infer_parameter::ParameterChoice,
+        model_infer_request::{InferInputTensor, InferRequestedOutputTensor},
+        model_infer_response::InferOutputTensor,
     },
     protocol::{
-        ROUTING_KEY_PARAMETER, naming,
-        refusal::{Refusal, ValueFault},
+        ROUTING_KEY_PARAMETER, elsewhere, naming,
+        refusal::{Refusal, ValueFault, shown},
     },
 };
 
-/// The request in our own terms. `header_key`, the routing key of the metadata, wins over
-/// the parameter. `model_name` of the message is not looked at.
-pub(super) fn request(
-    model: &str,
-    message: ModelInferRequest,
-    header_key: Option<String>,
-) -> Result<InferRequest, Refusal> {
+/// The parameter of a tensor whose data lies in shared memory, of the system or of CUDA.
+const SHARED_MEMORY_PARAMETER: &str = "shared_memory_region";
+
+type Parameters = HashMap<String, InferParameter>;
+
+/// The request in our own terms. The routing key of the metadata wins over the parameter, the
+/// earliest deadline over the others. `model_name` of the message is not looked at.
+pub(super) fn request(model: &str, message: ModelInferRequest, terms: CallTerms) -> Result<InferRequest, Refusal> {
     let parameter_key = message.parameters.get(ROUTING_KEY_PARAMETER).map(routing_key).transpose()?;
     Ok(InferRequest {
         model: naming::model(model)?,
         target: naming::target(&message.model_version)?,
         id: RequestId::given_or_new(&message.id)?,
-        routing_key: header_key.or(parameter_key),
+        urgency: urgency(&message.parameters, &terms)?,
+        routing_key: terms.routing_key.or(parameter_key),
         inputs: inputs(message.inputs, message.raw_input_contents)?.into(),
-        outputs: message.outputs.into_iter().map(|wanted| OutputRequest::plain(wanted.name)).collect(),
-        urgency: Urgency::default(),
+        outputs: message.outputs.into_iter().map(output).collect::<Result<_, _>>()?,
         protocol: Protocol::Grpc,
     })
 }
@@ -63,6 +69,41 @@ fn routing_key(parameter: &InferParameter) -> Result<String, Refusal> {
         Some(ParameterChoice::StringParam(key)) => Ok(key.clone()),
         _ => Err(Refusal::bad_request(format!("the parameter '{ROUTING_KEY_PARAMETER}' must be a string_param"))),
     }
+}
+
+fn urgency(parameters: &Parameters, terms: &CallTerms) -> Result<Urgency, Refusal> {
+    let priority = whole_number(parameters, "priority")?.and_then(Priority::from_wire);
+    // Microseconds; 0 stands for the model's default.
+    let timeout = whole_number(parameters, "timeout")?.filter(|&micros| micros > 0).map(Duration::from_micros);
+    Ok(Urgency { priority, deadline: terms.deadline(timeout) })
+}
+
+fn output(wanted: InferRequestedOutputTensor) -> Result<OutputRequest, Refusal> {
+    let InferRequestedOutputTensor { name, parameters } = wanted;
+    if parameters.contains_key(SHARED_MEMORY_PARAMETER) {
+        return Err(elsewhere::shared_memory());
+    }
+    let classes = whole_number(&parameters, "classification")
+        .map_err(|refusal| Refusal::bad_request(format!("output '{}': {refusal}", shown(&name))))?;
+    // More classes than the output has are all of them.
+    let classes = classes.map(|classes| usize::try_from(classes).unwrap_or(usize::MAX));
+    Ok(OutputRequest { name, classes: classes.and_then(NonZeroUsize::new) })
+}
+
+/// A parameter that counts something, in any of the forms that clients send it in.
+fn whole_number(parameters: &Parameters, name: &str) -> Result<Option<u64>, Refusal> {
+    let Some(parameter) = parameters.get(name) else { return Ok(None) };
+    let number = match &parameter.parameter_choice {
+        Some(ParameterChoice::Int64Param(number)) => u64::try_from(*number).ok(),
+        Some(ParameterChoice::Uint64Param(number)) => Some(*number),
+        Some(ParameterChoice::StringParam(text)) => text.parse().ok(),
+        _ => None,
+    };
+    number.map(Some).ok_or_else(|| {
+        Refusal::bad_request(format!(
+            "the parameter '{name}' must be a whole number from 0, as int64_param, uint64_param or string_param"
+        ))
+    })
 }
 
 fn inputs(inputs: Vec<InferInputTensor>, raw: Vec<Bytes>) -> Result<Vec<Tensor>, Refusal> {
@@ -96,6 +137,9 @@ fn raw_input(input: InferInputTensor, raw: Bytes) -> Result<Tensor, Refusal> {
 }
 
 fn declared(input: &InferInputTensor) -> Result<(DataType, Shape), Refusal> {
+    if input.parameters.contains_key(SHARED_MEMORY_PARAMETER) {
+        return Err(elsewhere::shared_memory());
+    }
     let datatype = input.datatype.parse().map_err(|fault| Refusal::input(&input.name, fault))?;
     let shape = Shape::new(input.shape.clone()).map_err(|fault| Refusal::input(&input.name, fault))?;
     Ok((datatype, shape))

@@ -125,26 +125,89 @@ fn raw_contents_are_not_copied_on_the_way_through() {
 
 #[test]
 fn envelope_is_read_and_the_metadata_key_wins() {
-    let key = InferParameter { parameter_choice: Some(ParameterChoice::StringParam("b".into())) };
+    let key = parameter(ParameterChoice::StringParam("b".into()));
     let message = ModelInferRequest {
         model_version: "champion".into(),
         parameters: [(ROUTING_KEY_PARAMETER.to_owned(), key)].into(),
         outputs: vec![InferRequestedOutputTensor { name: "y".into(), ..InferRequestedOutputTensor::default() }],
         ..ModelInferRequest::default()
     };
-    let asked = request("m", message.clone(), None).unwrap();
+    let asked = request("m", message.clone(), CallTerms::default()).unwrap();
     assert_eq!(asked.target, Target::Label("champion".parse().unwrap()));
     assert_eq!((asked.routing_key.as_deref(), asked.outputs.as_slice()), (Some("b"), &[OutputRequest::plain("y")][..]));
     assert_eq!(asked.id.as_str().len(), 36);
-    assert_eq!(request("m", message, Some("a".into())).unwrap().routing_key.as_deref(), Some("a"));
+    let terms = CallTerms::with_routing_key("a");
+    assert_eq!(request("m", message, terms).unwrap().routing_key.as_deref(), Some("a"));
 
-    let key = InferParameter { parameter_choice: Some(ParameterChoice::Int64Param(1)) };
+    let key = parameter(ParameterChoice::Int64Param(1));
     let message = ModelInferRequest {
         parameters: [(ROUTING_KEY_PARAMETER.to_owned(), key)].into(),
         ..ModelInferRequest::default()
     };
-    let refused = request("m", message, None).unwrap_err();
+    let refused = request("m", message, CallTerms::default()).unwrap_err();
     assert_eq!(refused.message(), "the parameter 'routing_key' must be a string_param");
+}
+
+fn parameter(choice: ParameterChoice) -> InferParameter {
+    InferParameter { parameter_choice: Some(choice) }
+}
+
+fn with_parameter(name: &str, choice: ParameterChoice) -> Result<InferRequest, String> {
+    let parameters = [(name.to_owned(), parameter(choice))].into();
+    let message = ModelInferRequest { parameters, ..ModelInferRequest::default() };
+    request("m", message, CallTerms::default()).map_err(|refusal| refusal.message())
+}
+
+#[test]
+fn urgency_is_read_from_every_form_of_a_number() {
+    use ParameterChoice::{BoolParam, DoubleParam, Int64Param, StringParam, Uint64Param};
+
+    for (choice, priority) in
+        [(Int64Param(3), Some(3)), (Uint64Param(3), Some(3)), (StringParam("3".into()), Some(3)), (Int64Param(0), None)]
+    {
+        let asked = with_parameter("priority", choice).unwrap().urgency;
+        assert_eq!((asked.priority, asked.deadline), (priority.and_then(Priority::from_wire), None));
+    }
+    for choice in [Int64Param(60_000_000), Uint64Param(60_000_000), StringParam("60000000".into())] {
+        let deadline = with_parameter("timeout", choice).unwrap().urgency.deadline.unwrap();
+        let left = deadline - std::time::Instant::now();
+        assert!(left > Duration::from_secs(59) && left <= Duration::from_secs(60), "{left:?}");
+    }
+    assert_eq!(with_parameter("timeout", Int64Param(0)).unwrap().urgency, Urgency::default());
+    assert!(with_parameter("timeout", Uint64Param(u64::MAX)).is_ok());
+
+    for name in ["priority", "timeout"] {
+        for choice in [Int64Param(-1), StringParam("soon".into()), BoolParam(true), DoubleParam(1.0)] {
+            assert_eq!(
+                with_parameter(name, choice).unwrap_err(),
+                format!(
+                    "the parameter '{name}' must be a whole number from 0, as int64_param, uint64_param or string_param"
+                )
+            );
+        }
+    }
+}
+
+#[test]
+fn classification_is_asked_for_by_output() {
+    let wanted = |choice| {
+        let parameters = [("classification".to_owned(), parameter(choice))].into();
+        output(InferRequestedOutputTensor { name: "y".into(), parameters }).map_err(|refusal| refusal.message())
+    };
+    let three = OutputRequest { name: "y".into(), classes: NonZeroUsize::new(3) };
+    assert_eq!(wanted(ParameterChoice::Int64Param(3)).unwrap(), three);
+    assert_eq!(wanted(ParameterChoice::Int64Param(0)).unwrap(), OutputRequest::plain("y"));
+    let refused = wanted(ParameterChoice::BoolParam(true)).unwrap_err();
+    assert!(refused.starts_with("output 'y': the parameter 'classification' must be a whole number"), "{refused}");
+}
+
+#[test]
+fn shared_memory_is_refused_with_what_to_use_instead() {
+    let region = || [("shared_memory_region".to_owned(), parameter(ParameterChoice::StringParam("r".into())))].into();
+    let refused = inputs(vec![InferInputTensor { parameters: region(), ..input("FP32", &[1], None) }], vec![]);
+    assert_eq!(refused.unwrap_err(), elsewhere::shared_memory());
+    let refused = output(InferRequestedOutputTensor { name: "y".into(), parameters: region() });
+    assert_eq!(refused.unwrap_err(), elsewhere::shared_memory());
 }
 
 proptest! {
@@ -162,7 +225,7 @@ proptest! {
     #[test]
     fn any_message_converts_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(message) = ModelInferRequest::decode(&bytes[..]) {
-            let _ = request("m", message, None);
+            let _ = request("m", message, CallTerms::default());
         }
     }
 

@@ -1,12 +1,13 @@
 //! The gRPC door: `inference.GRPCInferenceService`, `grpc.health.v1` and reflection.
 //!
-//! `service` answers the calls, `convert` and `contents` turn messages into tensors and
-//! back, `health` says whether the gateway is ready, `wire` puts what tonic refuses before
+//! `service` answers the calls, `stream` those with many requests; `terms` reads the metadata,
+//! `convert` and `contents` turn messages into tensors and back, `extensions` are Triton's
+//! questions beside inference, `health` says whether the gateway is ready, `wire` puts what tonic refuses before
 //! a handler runs into the contract's codes. The connections are the plane server's.
 
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
@@ -29,8 +30,17 @@ use crate::{
 
 mod contents;
 mod convert;
+mod encode;
+#[cfg(test)]
+mod extension_tests;
+mod extensions;
 mod health;
 mod service;
+mod stream;
+#[cfg(test)]
+mod stream_tests;
+mod terms;
+mod unary;
 mod wire;
 #[cfg(test)]
 mod wire_tests;
@@ -43,6 +53,10 @@ const SERVICES: [&str; 4] = [
     "grpc.reflection.v1alpha.ServerReflection",
 ];
 
+/// How a call's messages are compressed, and how the client takes them.
+const ENCODING: &str = "grpc-encoding";
+const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
+
 /// See [`super::serve_grpc`].
 pub(super) async fn serve<D: DataPlane>(
     listener: TcpListener,
@@ -50,34 +64,52 @@ pub(super) async fn serve<D: DataPlane>(
     options: DoorOptions,
     shutdown: CancellationToken,
 ) {
-    let routes = routes(&gateway, options, &shutdown);
-    let handler = move |request| answer_call(routes.clone(), Arc::clone(&gateway), options, request);
+    let limit = options.max_body_bytes;
+    let service = service::Inference::new(gateway, options, shutdown.clone());
+    let routes = routes(&service, limit, &shutdown);
+    let handler = move |request| answer_call(routes.clone(), service.clone(), limit, request);
     server::serve("grpc", listener, handler, shutdown).await;
 }
 
 async fn answer_call<D: DataPlane>(
     mut routes: Routes,
-    gateway: Arc<D>,
-    options: DoorOptions,
-    request: Request<Incoming>,
+    service: service::Inference<D>,
+    limit: usize,
+    mut request: Request<Incoming>,
 ) -> Response<PlaneBody> {
     if !is_grpc(request.headers()) {
         let message = "this port speaks gRPC: send application/grpc over HTTP/2, or use the HTTP port";
         return answer::error(ErrorCode::BadRequest, message);
     }
     let call = wire::Call::of(request.uri().path());
+    let is_plain = !is_compressed(request.headers());
+    if call == wire::Call::Infer && is_plain {
+        return unary::answer(&service, limit, request).await;
+    }
+    if call.carries_tensors() && is_plain {
+        // gRPC's C core, under most clients, always offers to take compressed answers. For
+        // tensors that costs more than it saves, so who wants it shows it by compressing.
+        request.headers_mut().remove(ACCEPT_ENCODING);
+    }
     // Routes are always ready: nothing in them waits for capacity.
     let response = match routes.call(request).await {
         Ok(response) => response,
         Err(never) => match never {},
     };
-    wire::in_our_words(call, response, options.max_body_bytes, gateway.as_ref()).map(Either::Right)
+    wire::in_our_words(call, response, limit, service.gateway()).map(Either::Right)
 }
 
-fn routes<D: DataPlane>(gateway: &Arc<D>, options: DoorOptions, shutdown: &CancellationToken) -> Routes {
-    let inference = GrpcInferenceServiceServer::new(service::Inference::new(Arc::clone(gateway)))
-        .max_decoding_message_size(options.max_body_bytes)
-        .accept_compressed(CompressionEncoding::Gzip);
+fn is_compressed(headers: &HeaderMap) -> bool {
+    headers.get(ENCODING).is_some_and(|encoding| encoding != "identity")
+}
+
+fn routes<D: DataPlane>(service: &service::Inference<D>, limit: usize, shutdown: &CancellationToken) -> Routes {
+    let inference = GrpcInferenceServiceServer::new(service.clone())
+        .max_decoding_message_size(limit)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Deflate)
+        .send_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Deflate);
     let reflection = || {
         let known = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -89,7 +121,7 @@ fn routes<D: DataPlane>(gateway: &Arc<D>, options: DoorOptions, shutdown: &Cance
     };
     let compiled_in = "the descriptors were checked when they were compiled in";
     Routes::new(inference)
-        .add_service(health::server(Arc::clone(gateway), shutdown.clone()))
+        .add_service(health::server(service.shared_gateway(), shutdown.clone()))
         .add_service(reflection().build_v1().expect(compiled_in))
         .add_service(reflection().build_v1alpha().expect(compiled_in))
         .prepare()

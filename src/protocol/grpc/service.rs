@@ -2,29 +2,44 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
-use tonic::{Request, Response, Status};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument, Span};
 
-use super::{convert, wire};
+use super::{convert, extensions, stream::Answers, terms::CallTerms, wire};
 use crate::{
-    domain::{Protocol, TensorSpec},
+    domain::{InferReply, ModelName, Protocol, Target, TensorSpec},
     fault::{ErrorCode, Fault},
     gateway::ModelView,
     proto::inference::{
-        ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest,
-        ModelReadyResponse, ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
-        ServerReadyRequest, ServerReadyResponse, grpc_inference_service_server::GrpcInferenceService,
-        model_metadata_response::TensorMetadata,
+        self as message, ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse,
+        ModelReadyRequest, ModelReadyResponse, ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest,
+        ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
+        grpc_inference_service_server::GrpcInferenceService, model_metadata_response::TensorMetadata,
     },
     protocol::{
-        EXTENSIONS, PLATFORM, ROUTING_KEY_HEADER, SERVER_NAME, data_plane::DataPlane, naming, refusal::Refusal, trace,
+        DoorOptions, EXTENSIONS, PLATFORM, SERVER_NAME,
+        data_plane::DataPlane,
+        elsewhere, naming,
+        refusal::Refusal,
+        settings::{log_is_read_only, trace_is_read_only},
+        trace,
     },
 };
 
 /// The gRPC door of one gateway.
 pub(super) struct Inference<D> {
     gateway: Arc<D>,
+    options: DoorOptions,
+    /// Ends the streams, which would otherwise hold up the drain.
+    shutdown: CancellationToken,
+}
+
+impl<D> Clone for Inference<D> {
+    fn clone(&self) -> Self {
+        let Self { gateway, options, shutdown } = self;
+        Self { gateway: Arc::clone(gateway), options: options.clone(), shutdown: shutdown.clone() }
+    }
 }
 
 #[tonic::async_trait]
@@ -72,24 +87,147 @@ impl<D: DataPlane> GrpcInferenceService for Inference<D> {
         let (metadata, _, message) = request.into_parts();
         let headers = metadata.as_ref();
         let span = trace::request_span(Protocol::Grpc, headers, &message.model_name);
-        self.infer(headers, message, &span).instrument(span.clone()).await.map(Response::new)
+        let reply = self.infer(CallTerms::read(headers), message, &span).instrument(span.clone()).await?;
+        Ok(Response::new(convert::response(&reply)))
+    }
+
+    type ModelStreamInferStream = Answers<D>;
+
+    async fn model_stream_infer(
+        &self,
+        request: Request<Streaming<ModelInferRequest>>,
+    ) -> Result<Response<Answers<D>>, Status> {
+        let (metadata, _, incoming) = request.into_parts();
+        let (limit, shutdown) = (self.options.max_body_bytes, self.shutdown.clone());
+        let answers = Answers::new(self.clone(), metadata.into_headers(), incoming, limit, shutdown);
+        answers.map(Response::new).map_err(|refusal| self.refused(None, &refusal).1)
+    }
+
+    async fn model_statistics(
+        &self,
+        request: Request<message::ModelStatisticsRequest>,
+    ) -> Result<Response<message::ModelStatisticsResponse>, Status> {
+        let message::ModelStatisticsRequest { name, version } = request.into_inner();
+        let all = if name.is_empty() {
+            self.gateway.statistics(None, &Target::Release)
+        } else {
+            let (name, target) = self.named(&name, &version).map_err(|(_, status)| status)?;
+            self.gateway.statistics(Some(&name), &target)
+        };
+        all.map(|all| Response::new(extensions::statistics(&all))).map_err(|fault| wire::status(&fault))
+    }
+
+    async fn repository_index(
+        &self,
+        request: Request<message::RepositoryIndexRequest>,
+    ) -> Result<Response<message::RepositoryIndexResponse>, Status> {
+        Ok(Response::new(extensions::index(self.gateway.index(), request.into_inner().ready)))
+    }
+
+    async fn trace_setting(
+        &self,
+        request: Request<message::TraceSettingRequest>,
+    ) -> Result<Response<message::TraceSettingResponse>, Status> {
+        let message::TraceSettingRequest { settings, model_name } = request.into_inner();
+        if !settings.is_empty() {
+            return Err(wire::status(&trace_is_read_only()));
+        }
+        if !model_name.is_empty() {
+            self.view(&model_name, "").map_err(|(_, status)| status)?;
+        }
+        Ok(Response::new(extensions::trace_settings(self.options.settings.trace())))
+    }
+
+    async fn log_settings(
+        &self,
+        request: Request<message::LogSettingsRequest>,
+    ) -> Result<Response<message::LogSettingsResponse>, Status> {
+        if !request.into_inner().settings.is_empty() {
+            return Err(wire::status(&log_is_read_only()));
+        }
+        Ok(Response::new(extensions::log_settings(&self.options.settings.log())))
+    }
+
+    async fn repository_model_load(
+        &self,
+        _: Request<message::RepositoryModelLoadRequest>,
+    ) -> Result<Response<message::RepositoryModelLoadResponse>, Status> {
+        Err(wire::status(&elsewhere::load_and_unload()))
+    }
+
+    async fn repository_model_unload(
+        &self,
+        _: Request<message::RepositoryModelUnloadRequest>,
+    ) -> Result<Response<message::RepositoryModelUnloadResponse>, Status> {
+        Err(wire::status(&elsewhere::load_and_unload()))
+    }
+
+    async fn system_shared_memory_status(
+        &self,
+        _: Request<message::SystemSharedMemoryStatusRequest>,
+    ) -> Result<Response<message::SystemSharedMemoryStatusResponse>, Status> {
+        Err(wire::status(&elsewhere::shared_memory()))
+    }
+
+    async fn system_shared_memory_register(
+        &self,
+        _: Request<message::SystemSharedMemoryRegisterRequest>,
+    ) -> Result<Response<message::SystemSharedMemoryRegisterResponse>, Status> {
+        Err(wire::status(&elsewhere::shared_memory()))
+    }
+
+    async fn system_shared_memory_unregister(
+        &self,
+        _: Request<message::SystemSharedMemoryUnregisterRequest>,
+    ) -> Result<Response<message::SystemSharedMemoryUnregisterResponse>, Status> {
+        Err(wire::status(&elsewhere::shared_memory()))
+    }
+
+    async fn cuda_shared_memory_status(
+        &self,
+        _: Request<message::CudaSharedMemoryStatusRequest>,
+    ) -> Result<Response<message::CudaSharedMemoryStatusResponse>, Status> {
+        Err(wire::status(&elsewhere::shared_memory()))
+    }
+
+    async fn cuda_shared_memory_register(
+        &self,
+        _: Request<message::CudaSharedMemoryRegisterRequest>,
+    ) -> Result<Response<message::CudaSharedMemoryRegisterResponse>, Status> {
+        Err(wire::status(&elsewhere::shared_memory()))
+    }
+
+    async fn cuda_shared_memory_unregister(
+        &self,
+        _: Request<message::CudaSharedMemoryUnregisterRequest>,
+    ) -> Result<Response<message::CudaSharedMemoryUnregisterResponse>, Status> {
+        Err(wire::status(&elsewhere::shared_memory()))
     }
 }
 
 impl<D: DataPlane> Inference<D> {
-    pub(super) fn new(gateway: Arc<D>) -> Self {
-        Self { gateway }
+    pub(super) fn new(gateway: Arc<D>, options: DoorOptions, shutdown: CancellationToken) -> Self {
+        Self { gateway, options, shutdown }
     }
 
-    async fn infer(
+    pub(super) fn shared_gateway(&self) -> Arc<D> {
+        Arc::clone(&self.gateway)
+    }
+
+    pub(super) fn gateway(&self) -> &D {
+        &self.gateway
+    }
+
+    /// Answers one request, alone on its call or one of a stream.
+    pub(super) async fn infer(
         &self,
-        headers: &HeaderMap,
+        terms: Result<CallTerms, Refusal>,
         mut message: ModelInferRequest,
         span: &Span,
-    ) -> Result<ModelInferResponse, Status> {
+    ) -> Result<InferReply, Status> {
         // The name is needed once more when the rest is refused.
         let name = std::mem::take(&mut message.model_name);
-        let request = routing_key(headers).and_then(|key| convert::request(&name, message, key));
+        let request = terms.and_then(|terms| convert::request(&name, message, terms));
         let request = request.map_err(|refusal| {
             trace::record_failure(span, refusal.code());
             self.gateway.refuse(Some(&name), Protocol::Grpc, refusal.code());
@@ -100,24 +238,24 @@ impl<D: DataPlane> Inference<D> {
             wire::status(&fault)
         })?;
         trace::record_reply(span, &reply);
-        Ok(convert::response(&reply))
+        Ok(reply)
     }
 
     fn view(&self, name: &str, version: &str) -> Result<ModelView, (ErrorCode, Status)> {
-        let named = naming::model(name).and_then(|name| Ok((name, naming::target(version)?)));
-        let (name, target) = named.map_err(|refusal| {
-            self.gateway.refuse(Some(name), Protocol::Grpc, refusal.code());
-            (refusal.code(), wire::status(&refusal))
-        })?;
+        let (name, target) = self.named(name, version)?;
         self.gateway.model(&name, &target).map_err(|fault| (fault.code(), wire::status(&fault)))
     }
-}
 
-fn routing_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
-    let Some(value) = headers.get(ROUTING_KEY_HEADER) else { return Ok(None) };
-    let key = std::str::from_utf8(value.as_bytes())
-        .map_err(|_| Refusal::bad_request(format!("the metadata {ROUTING_KEY_HEADER} is not UTF-8 text")))?;
-    Ok((!key.is_empty()).then(|| key.to_owned()))
+    fn named(&self, name: &str, version: &str) -> Result<(ModelName, Target), (ErrorCode, Status)> {
+        let named = naming::model(name).and_then(|name| Ok((name, naming::target(version)?)));
+        named.map_err(|refusal| self.refused(Some(name), &refusal))
+    }
+
+    /// Counts a refusal, and answers it.
+    fn refused(&self, model: Option<&str>, refusal: &Refusal) -> (ErrorCode, Status) {
+        self.gateway.refuse(model, Protocol::Grpc, refusal.code());
+        (refusal.code(), wire::status(refusal))
+    }
 }
 
 fn metadata(view: &ModelView) -> ModelMetadataResponse {

@@ -22,6 +22,8 @@ const SERVICE_PREFIX: &str = "/inference.GRPCInferenceService/";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Call {
     Infer,
+    /// `ModelStreamInfer`, which counts what it refuses by itself.
+    Stream,
     /// Another method of the inference service.
     Ask,
     /// Health and reflection, whose answers are their own business.
@@ -32,9 +34,14 @@ impl Call {
     pub(super) fn of(path: &str) -> Self {
         match path.strip_prefix(SERVICE_PREFIX) {
             Some("ModelInfer") => Self::Infer,
+            Some("ModelStreamInfer") => Self::Stream,
             Some(_) => Self::Ask,
             None => Self::Foreign,
         }
+    }
+
+    pub(super) fn carries_tensors(self) -> bool {
+        matches!(self, Self::Infer | Self::Stream)
     }
 }
 
@@ -68,6 +75,14 @@ pub(super) fn in_our_words(
     refusal.to_status().into_http()
 }
 
+/// `status`, with which tonic ended a stream of messages, in our words and counted; `None` when
+/// it does not come from tonic's reading.
+pub(super) fn unreadable(status: &Status, limit: usize, gateway: &impl DataPlane) -> Option<Status> {
+    let refusal = refusal(status, limit)?;
+    gateway.refuse(None, Protocol::Grpc, refusal.code());
+    Some(self::status(&refusal))
+}
+
 fn is_answered(status: &Status) -> bool {
     status.source().is_some_and(<dyn Error>::is::<Answered>)
 }
@@ -76,12 +91,15 @@ fn refusal(status: &Status, limit: usize) -> Option<Refusal> {
     match status.code() {
         // By its length, or while it was decompressed.
         Code::OutOfRange | Code::ResourceExhausted => Some(Refusal::too_large(limit)),
-        Code::Internal => {
-            Some(Refusal::bad_request(format!("the message cannot be read: {}", lowercase_start(status.message()))))
-        }
+        Code::Internal => Some(garbled(status.message())),
         // A compression that we do not know; tonic says so well, and which ones we do.
         _ => None,
     }
+}
+
+/// The refusal of a message that is not protobuf; `reason` is the decoder's.
+pub(super) fn garbled(reason: &str) -> Refusal {
+    Refusal::bad_request(format!("the message cannot be read: {}", lowercase_start(reason)))
 }
 
 fn lowercase_start(text: &str) -> String {

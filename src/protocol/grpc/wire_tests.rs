@@ -28,31 +28,31 @@ use crate::{
         ServerMetadataRequest, ServerReadyRequest, grpc_inference_service_client::GrpcInferenceServiceClient,
         model_infer_request::InferInputTensor,
     },
-    protocol::{DoorOptions, stand_in::StandIn},
+    protocol::{DoorOptions, EXTENSIONS, ServerSettings, stand_in::StandIn},
 };
 
-const LIMIT: usize = 1 << 20;
+pub(super) const LIMIT: usize = 1 << 20;
 
-struct Plane {
-    gateway: Arc<StandIn>,
-    channel: Channel,
+pub(super) struct Plane {
+    pub(super) gateway: Arc<StandIn>,
+    pub(super) channel: Channel,
     address: std::net::SocketAddr,
-    shutdown: CancellationToken,
+    pub(super) shutdown: CancellationToken,
     served: JoinHandle<()>,
 }
 
 impl Plane {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (gateway, shutdown) = (Arc::new(StandIn::default()), CancellationToken::new());
-        let options = DoorOptions { max_body_bytes: LIMIT };
+        let options = DoorOptions { max_body_bytes: LIMIT, settings: ServerSettings::default() };
         let served = tokio::spawn(super::serve(listener, Arc::clone(&gateway), options, shutdown.clone()));
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         Self { gateway, channel, address, shutdown, served }
     }
 
-    fn client(&self) -> GrpcInferenceServiceClient<Channel> {
+    pub(super) fn client(&self) -> GrpcInferenceServiceClient<Channel> {
         GrpcInferenceServiceClient::new(self.channel.clone())
     }
 
@@ -60,13 +60,13 @@ impl Plane {
         self.client().model_infer(message).await.unwrap_err()
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.shutdown.cancel();
         timeout(Duration::from_secs(10), self.served).await.unwrap().unwrap();
     }
 }
 
-fn raw(model: &str, bytes: usize) -> ModelInferRequest {
+pub(super) fn raw(model: &str, bytes: usize) -> ModelInferRequest {
     let input = InferInputTensor {
         name: "x".into(),
         datatype: "UINT8".into(),
@@ -89,10 +89,7 @@ async fn server_and_models_tell_about_themselves() {
     assert!(client.server_live(ServerLiveRequest {}).await.unwrap().into_inner().live);
     assert!(client.server_ready(ServerReadyRequest {}).await.unwrap().into_inner().ready);
     let server = client.server_metadata(ServerMetadataRequest {}).await.unwrap().into_inner();
-    assert_eq!(
-        (server.name.as_str(), server.extensions),
-        ("tidegate", vec!["binary_tensor_data".to_owned(), "parameters".to_owned()])
-    );
+    assert_eq!((server.name.as_str(), server.extensions), ("tidegate", EXTENSIONS.map(String::from).to_vec()));
     let model = ModelMetadataRequest { name: "echo".into(), version: "1".into() };
     let model = client.model_metadata(model).await.unwrap().into_inner();
     assert_eq!((model.platform.as_str(), model.versions), ("onnxruntime_onnx", vec!["1".to_owned(), "2".to_owned()]));
@@ -258,7 +255,7 @@ async fn shutdown_finishes_the_calls_that_had_begun() {
 }
 
 /// Sends bytes as they are, protobuf or not.
-struct BytesCodec;
+pub(super) struct BytesCodec;
 
 impl Codec for BytesCodec {
     type Encode = Bytes;

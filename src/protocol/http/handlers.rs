@@ -15,6 +15,7 @@ use tracing::{Instrument, Span};
 use super::{
     answer,
     body::{self, BodyFault},
+    extensions,
     json::{self, BinaryOutputs, Encoded},
     routes::{self, Route, Selector, Verb},
     server::PlaneBody,
@@ -25,7 +26,7 @@ use crate::{
     gateway::ModelView,
     protocol::{
         DoorOptions, EXTENSIONS, PLATFORM, ROUTING_KEY_HEADER, SERVER_NAME, data_plane::DataPlane, naming,
-        refusal::Refusal, trace,
+        refusal::Refusal, settings, trace,
     },
 };
 
@@ -67,6 +68,16 @@ impl<D: DataPlane> Door<D> {
             Route::Model { name, selector, verb: Verb::Infer } => {
                 let span = trace::request_span(Protocol::Http, &parts.headers, &name);
                 self.infer(&name, &selector, &parts, &mut body, &span).instrument(span.clone()).await
+            }
+            Route::Extension(extension) => {
+                let (gateway, settings) = (self.gateway.as_ref(), &self.options.settings);
+                match extension.answer(gateway, settings, &parts.method, &mut body).await {
+                    Ok(response) => response,
+                    Err(refusal) => self.refused(None, &refusal, &parts, &mut body).await,
+                }
+            }
+            Route::Model { verb: Verb::TraceSettings, .. } if parts.method == Method::POST => {
+                self.refused(None, &settings::trace_is_read_only(), &parts, &mut body).await
             }
             Route::Model { name, selector, verb } => self.describe(&name, &selector, verb),
         };
@@ -150,8 +161,12 @@ impl<D: DataPlane> Door<D> {
                 return answer::fault(&refusal);
             }
         };
+        if verb == Verb::Statistics {
+            return extensions::statistics(self.gateway.statistics(Some(&model), &target));
+        }
         match self.gateway.model(&model, &target) {
             Err(fault) => answer::fault(&fault),
+            Ok(_) if verb == Verb::TraceSettings => answer::json(StatusCode::OK, &self.options.settings.trace()),
             Ok(view) if verb == Verb::Ready => {
                 answer::json(StatusCode::OK, &ModelReady { name: view.name.as_str(), ready: true })
             }

@@ -2,6 +2,7 @@
 //!
 //! `server` (connections; shared by all planes) → `routes` (the path) → `handlers` (one
 //! request) → `body` (its bytes) → `json` (its meaning), and back out through `answer`.
+//! `extensions` answers what Triton's clients ask beside inference.
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ pub(crate) mod answer;
 #[doc(hidden)]
 pub mod bench_support;
 pub(crate) mod body;
+mod extensions;
 mod handlers;
 mod json;
 mod routes;

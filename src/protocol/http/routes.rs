@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use super::extensions::Extension;
 use crate::{
     domain::Target,
     fault::ErrorCode,
@@ -17,6 +18,7 @@ pub(super) enum Route<'a> {
     Server,
     Live,
     Ready,
+    Extension(Extension),
     /// The name is as the client gave it, not yet checked.
     Model {
         name: Cow<'a, str>,
@@ -38,6 +40,8 @@ pub(super) enum Verb {
     Metadata,
     Ready,
     Infer,
+    Statistics,
+    TraceSettings,
 }
 
 impl Route<'_> {
@@ -45,6 +49,8 @@ impl Route<'_> {
     pub(super) fn allow(&self) -> &'static str {
         match self {
             Self::Model { verb: Verb::Infer, .. } => "POST",
+            Self::Model { verb: Verb::TraceSettings, .. } => Extension::TraceSettings.allow(),
+            Self::Extension(extension) => extension.allow(),
             _ => "GET, HEAD",
         }
     }
@@ -89,12 +95,29 @@ pub(super) fn parse(path: &str) -> Result<Route<'_>, Refusal> {
                 word = next()?;
             }
             let verb = match word.as_deref() {
+                // As in Triton, directly after `models` it is no model's name.
+                None if name == "stats" && selector == Selector::Release => {
+                    return Ok(Route::Extension(Extension::Statistics));
+                }
                 None => Verb::Metadata,
+                Some("stats") => Verb::Statistics,
+                Some("trace") if next()?.as_deref() == Some("setting") => Verb::TraceSettings,
                 Some("ready") => Verb::Ready,
                 Some("infer") => Verb::Infer,
                 Some(_) => return Err(unknown()),
             };
             Route::Model { name, selector, verb }
+        }
+        (Some("trace"), Some(word)) if word == "setting" => Route::Extension(Extension::TraceSettings),
+        (Some("logging"), None) => Route::Extension(Extension::LogSettings),
+        (Some("repository"), Some(word)) if word == "index" => Route::Extension(Extension::RepositoryIndex),
+        (Some("repository"), Some(word)) if word == "models" => match (next()?, next()?.as_deref()) {
+            (Some(_), Some("load" | "unload")) => Route::Extension(Extension::LoadAndUnload),
+            _ => return Err(unknown()),
+        },
+        // Whatever is asked of it, the answer is the same.
+        (Some("systemsharedmemory" | "cudasharedmemory"), Some(_)) => {
+            return Ok(Route::Extension(Extension::SharedMemory));
         }
         _ => return Err(unknown()),
     };
@@ -149,6 +172,19 @@ mod tests {
             ("/v2/models/m/labels/champion", model("m", label(), Verb::Metadata)),
             ("/v2/models/m/labels/champion/infer", model("m", label(), Verb::Infer)),
             ("/v2/models/car%5Floan/infer", model("car_loan", Selector::Release, Verb::Infer)),
+            ("/v2/models/stats", Route::Extension(Extension::Statistics)),
+            ("/v2/models/m/stats", model("m", Selector::Release, Verb::Statistics)),
+            ("/v2/models/stats/stats", model("stats", Selector::Release, Verb::Statistics)),
+            ("/v2/models/stats/versions/3", model("stats", version(), Verb::Metadata)),
+            ("/v2/models/m/versions/3/stats", model("m", version(), Verb::Statistics)),
+            ("/v2/models/m/labels/champion/stats", model("m", label(), Verb::Statistics)),
+            ("/v2/models/m/trace/setting", model("m", Selector::Release, Verb::TraceSettings)),
+            ("/v2/trace/setting", Route::Extension(Extension::TraceSettings)),
+            ("/v2/logging", Route::Extension(Extension::LogSettings)),
+            ("/v2/repository/index", Route::Extension(Extension::RepositoryIndex)),
+            ("/v2/repository/models/m/load", Route::Extension(Extension::LoadAndUnload)),
+            ("/v2/systemsharedmemory/status", Route::Extension(Extension::SharedMemory)),
+            ("/v2/cudasharedmemory/region/r/register", Route::Extension(Extension::SharedMemory)),
             // Whether such a name can exist is for the name itself to say.
             ("/v2/models/a%2Fb", model("a/b", Selector::Release, Verb::Metadata)),
             ("/v2/models/%2e%2e/infer", model("..", Selector::Release, Verb::Infer)),
@@ -176,7 +212,12 @@ mod tests {
             "/v2/models//infer",
             "/v2/models/m/versions",
             "/v2/models/m/labels/",
-            "/v2/models/m/stats",
+            "/v2/models/m/trace",
+            "/v2/models/m/trace/x",
+            "/v2/trace",
+            "/v2/logging/x",
+            "/v2/repository/models/m",
+            "/v2/repository/index/x",
             "/v2/models/m/infer/x",
             "/v2/models/m/infer//",
             "/v2/models/m/versions/1/labels/a",

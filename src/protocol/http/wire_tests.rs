@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     domain::Target,
     fault::ErrorCode,
-    protocol::{DoorOptions, stand_in::StandIn},
+    protocol::{DoorOptions, EXTENSIONS, ServerSettings, stand_in::StandIn},
 };
 
 const LIMIT: usize = 1 << 20;
@@ -32,7 +32,7 @@ impl Plane {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (gateway, shutdown) = (Arc::new(StandIn::default()), CancellationToken::new());
-        let options = DoorOptions { max_body_bytes: LIMIT };
+        let options = DoorOptions { max_body_bytes: LIMIT, settings: ServerSettings::default() };
         let served = tokio::spawn(super::serve(listener, Arc::clone(&gateway), options, shutdown.clone()));
         Self { gateway, address, shutdown, served }
     }
@@ -84,9 +84,8 @@ fn assert_answer(answer: &str, status: u16, end: &str) {
 async fn server_and_models_tell_about_themselves() {
     let plane = Plane::start().await;
     let version = env!("CARGO_PKG_VERSION");
-    let metadata = format!(
-        "{{\"name\":\"tidegate\",\"version\":\"{version}\",\"extensions\":[\"binary_tensor_data\",\"parameters\"]}}"
-    );
+    let extensions = EXTENSIONS.join("\",\"");
+    let metadata = format!("{{\"name\":\"tidegate\",\"version\":\"{version}\",\"extensions\":[\"{extensions}\"]}}");
     for (path, status, body) in [
         ("/v2", 200, metadata.as_str()),
         ("/v2/", 200, &metadata),
@@ -249,4 +248,30 @@ async fn shutdown_turns_new_clients_away_and_finishes_what_had_begun() {
     assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
     timeout(Duration::from_secs(10), plane.served).await.unwrap().unwrap();
     drop(idle);
+}
+
+#[tokio::test]
+async fn extensions_of_triton_are_answered() {
+    let plane = Plane::start().await;
+    let stats = r#"{"model_stats":[{"name":"echo","version":"2","#;
+    for path in ["/v2/models/stats", "/v2/models/echo/stats", "/v2/models/echo/labels/champion/stats"] {
+        let answer = plane.get(path).await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(stats), "{answer}");
+    }
+    let level = r#""trace_level":["OFF"]"#;
+    for (method, path, body, status, words) in [
+        ("GET", "/v2/models/nobody/stats", "", 404, "model 'nobody' is unknown"),
+        ("GET", "/v2/models/echo/trace/setting", "", 200, level),
+        ("GET", "/v2/trace/setting", "", 200, level),
+        ("POST", "/v2/models/echo/trace/setting", "{}", 403, "telemetry.trace_ratio"),
+        ("POST", "/v2/logging", r#"{"log_info":false}"#, 403, "admin plane"),
+        ("PUT", "/v2/logging", "{}", 405, "use GET, HEAD, POST here"),
+        ("POST", "/v2/repository/index", "", 200, r#""state":"READY""#),
+        ("POST", "/v2/repository/models/echo/load", "{}", 501, "admin plane"),
+        ("GET", "/v2/systemsharedmemory/status", "", 501, "send tensors in the request"),
+    ] {
+        let answer = plane.call(method, path, "", body).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(words), "{path}: {answer}");
+    }
+    plane.stop().await;
 }

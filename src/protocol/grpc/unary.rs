@@ -1,0 +1,200 @@
+//! `ModelInfer`, the call that this plane exists for: from the frames of its body to the frames of
+//! its answer, without the layers between. Compressed calls take the long way through tonic.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Either};
+use prost::Message;
+use tracing::Instrument;
+
+use super::{encode, service::Inference, terms::CallTerms, wire};
+use crate::{
+    domain::Protocol,
+    fault::Fault,
+    proto::inference::ModelInferRequest,
+    protocol::{data_plane::DataPlane, http::server::PlaneBody, refusal::Refusal, trace},
+};
+
+/// gRPC's prefix of a message: a flag for compression, and the length.
+const PREFIX: usize = 5;
+/// Room made for a message before its bytes arrive; a claimed length alone takes no more.
+const FIRST_ALLOCATION: usize = 1 << 20;
+
+/// Answers a call of `ModelInfer` whose message is not compressed.
+pub(super) async fn answer<D: DataPlane, B>(
+    service: &Inference<D>,
+    limit: usize,
+    request: Request<B>,
+) -> Response<PlaneBody>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let (parts, mut body) = request.into_parts();
+    let message = match read(&mut body, limit).await.and_then(|bytes| decode(&bytes)) {
+        Ok(message) => message,
+        Err(refusal) => {
+            service.gateway().refuse(None, Protocol::Grpc, refusal.code());
+            return refusal.to_status().into_http().map(Either::Right);
+        }
+    };
+    let span = trace::request_span(Protocol::Grpc, &parts.headers, &message.model_name);
+    let terms = CallTerms::read(&parts.headers);
+    match service.infer(terms, message, &span).instrument(span.clone()).await {
+        Ok(reply) => answered(encode::message(&reply)),
+        Err(status) => status.into_http().map(Either::Right),
+    }
+}
+
+fn decode(message: &Bytes) -> Result<ModelInferRequest, Refusal> {
+    ModelInferRequest::decode(message.clone()).map_err(|error| wire::garbled(&error.to_string()))
+}
+
+/// The one message of the call.
+async fn read<B>(body: &mut B, limit: usize) -> Result<Bytes, Refusal>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let early = || Refusal::bad_request("the message ended early");
+    let mut first = next(body).await?.ok_or_else(early)?;
+    if first.len() < PREFIX {
+        let mut all = BytesMut::from(&first[..]);
+        while all.len() < PREFIX {
+            all.extend_from_slice(&next(body).await?.ok_or_else(early)?);
+        }
+        first = all.freeze();
+    }
+    if first.get_u8() != 0 {
+        return Err(Refusal::bad_request("the message is compressed, but grpc-encoding does not say how"));
+    }
+    let length = first.get_u32() as usize;
+    if length > limit {
+        return Err(Refusal::too_large(limit));
+    }
+    if first.len() < length {
+        // Small messages come in one piece and are never copied.
+        let mut all = BytesMut::with_capacity(length.min(FIRST_ALLOCATION).max(first.len()));
+        all.extend_from_slice(&first);
+        while all.len() < length {
+            all.extend_from_slice(&next(body).await?.ok_or_else(early)?);
+        }
+        first = all.freeze();
+    }
+    if first.len() > length || next(body).await?.is_some() {
+        return Err(Refusal::bad_request("the call has more than one message: use ModelStreamInfer for many"));
+    }
+    Ok(first)
+}
+
+/// The next piece of data; trailers mean nothing here.
+async fn next<B>(body: &mut B) -> Result<Option<Bytes>, Refusal>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    while !body.is_end_stream() {
+        let Some(frame) = body.frame().await else { break };
+        let frame = frame.map_err(|_| Refusal::bad_request("the call ended early"))?;
+        if let Ok(data) = frame.into_data()
+            && !data.is_empty()
+        {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
+}
+
+fn answered(pieces: encode::Pieces) -> Response<PlaneBody> {
+    let mut response = Response::new(Either::Right(tonic::body::Body::new(Answer { pieces, is_ended: false })));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
+
+/// The frames of an answer: its message, then the trailers that say that all went well.
+struct Answer {
+    pieces: encode::Pieces,
+    is_ended: bool,
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if !self.pieces.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(self.pieces.remove(0)))));
+        }
+        if self.is_ended {
+            return Poll::Ready(None);
+        }
+        self.is_ended = true;
+        let mut trailers = HeaderMap::with_capacity(1);
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.pieces.is_empty() && self.is_ended
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.pieces.iter().map(|piece| piece.len() as u64).sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    async fn read_pieces(pieces: &[&'static [u8]], limit: usize) -> Result<Bytes, String> {
+        let frames: Vec<Result<_, Infallible>> =
+            pieces.iter().map(|piece| Ok(Frame::data(Bytes::from_static(piece)))).collect();
+        let mut body = StreamBody::new(tokio_stream::iter(frames));
+        read(&mut body, limit).await.map_err(|refusal| refusal.to_string())
+    }
+
+    #[tokio::test]
+    async fn message_is_read_however_it_is_cut() {
+        let cuts: [&[&[u8]]; 4] = [
+            &[b"\0\0\0\0\x03abc"],
+            &[b"\0\0", b"\0\0\x03", b"abc"],
+            &[b"\0\0\0\0\x03a", b"", b"bc"],
+            &[b"\0", b"\0", b"\0", b"\0", b"\x03", b"a", b"b", b"c"],
+        ];
+        for cut in cuts {
+            assert_eq!(read_pieces(cut, 3).await.unwrap(), "abc", "{cut:?}");
+        }
+        assert_eq!(read_pieces(&[b"\0\0\0\0\0"], 3).await.unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn message_that_is_not_one_whole_message_is_refused() {
+        let cases: [(&[&[u8]], &str); 7] = [
+            (&[], "ended early"),
+            (&[b"\0\0\0\0"], "ended early"),
+            (&[b"\0\0\0\0\x03ab"], "ended early"),
+            (&[b"\0\0\0\0\x04abcd"], "larger than the limit of 3 bytes"),
+            (&[b"\x01\0\0\0\x03abc"], "compressed"),
+            (&[b"\0\0\0\0\x03abcd"], "more than one message"),
+            (&[b"\0\0\0\0\x03abc", b"\0\0\0\0\0"], "more than one message"),
+        ];
+        for (pieces, words) in cases {
+            let refusal = read_pieces(pieces, 3).await.unwrap_err();
+            assert!(refusal.contains(words), "{pieces:?}: {refusal}");
+        }
+    }
+
+    #[tokio::test]
+    async fn message_in_one_piece_is_not_copied() {
+        let whole = Bytes::from(b"\0\0\0\0\x03abc".to_vec());
+        let read = read(&mut http_body_util::Full::new(whole.clone()), 10).await.unwrap();
+        assert_eq!(read.as_ptr(), whole[PREFIX..].as_ptr());
+    }
+}
