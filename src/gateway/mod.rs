@@ -9,8 +9,8 @@ use tracing::{Instrument, info_span};
 
 use crate::{
     domain::{
-        IndexEntry, InferReply, InferRequest, ModelName, ModelStatistics, Protocol, RequestFault, RequestId,
-        ServingSettings, Signature, Target, Tensor, Version,
+        IndexEntry, InferReply, InferRequest, ModelFacts, ModelName, ModelStatistics, Protocol, RequestFault,
+        RequestId, ServingSettings, Signature, Target, Tensor, Version,
     },
     fault::{ErrorCode, Fault},
     lifecycle::Readiness,
@@ -31,6 +31,7 @@ pub struct ModelView {
     pub versions: Vec<Version>,
     pub signature: Arc<Signature>,
     pub settings: Arc<ServingSettings>,
+    pub facts: Arc<ModelFacts>,
 }
 
 /// Why a request was not answered.
@@ -178,6 +179,7 @@ impl Gateway {
             versions: route.versions.keys().copied().collect(),
             signature: Arc::clone(&servable.signature),
             settings: Arc::clone(&servable.settings),
+            facts: Arc::clone(&servable.facts),
         })
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A door turns wire messages into [`crate::domain`] types, calls the gateway and turns the
 //! answer back. It decides nothing about models, versions or scheduling, and the two doors
-//! know nothing of each other; what both need is in the first four files:
+//! know nothing of each other; what both need is in the first five files:
 //!
 //! | file | what it holds |
 //! | --- | --- |
@@ -10,6 +10,7 @@
 //! | `naming` | the model, version and label that a request names |
 //! | `refusal` | why a door refused a request, and the words shared by both protocols |
 //! | `trace` | the span of a request, with the caller's W3C context |
+//! | `model_config` | a model's configuration in Triton's form |
 //! | `http/` | the plane server that all planes share, routes, JSON, answers |
 //! | `metrics` | the metrics plane: `/metrics`, `/livez`, `/readyz` |
 //! | `grpc/` | conversion, the services, what tonic refuses by itself in the contract's words |
@@ -26,6 +27,7 @@ mod data_plane;
 pub(crate) mod grpc;
 pub(crate) mod http;
 mod metrics;
+mod model_config;
 mod naming;
 mod refusal;
 #[cfg(test)]
@@ -35,7 +37,7 @@ mod trace;
 /// What this server calls itself in its metadata, on both protocols.
 const SERVER_NAME: &str = "tidegate";
 /// The protocol extensions that are really served.
-const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "parameters"];
+const EXTENSIONS: [&str; 3] = ["binary_tensor_data", "model_configuration", "parameters"];
 /// Triton's name for what runs the models, which its clients know.
 const PLATFORM: &str = "onnxruntime_onnx";
 /// The header or gRPC metadata key that makes routing sticky.

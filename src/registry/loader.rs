@@ -108,6 +108,7 @@ impl Registry {
             _ => None,
         };
         let settings = self.shared.options.serving.for_model(config);
+        let facts = Arc::new(config.map(ModelConfig::facts).unwrap_or_default());
         let queue = settings.max_queue;
         let (registry, retired) = (Arc::downgrade(&self.shared), (job.model.clone(), job.version, job.load));
         let lane = Lane::start(&format!("{} {}", job.model, job.version), Box::new(model), queue, move || {
@@ -117,7 +118,7 @@ impl Registry {
         })
         .map_err(|error| Refusal::from(format!("cannot start a thread for it: {error}")))?;
         let metrics = VersionMetrics::new(&self.shared.metrics, &job.model, job.version);
-        let servable = Arc::new(Servable { version: job.version, signature, settings, lane, monitor, metrics });
+        let servable = Arc::new(Servable { version: job.version, signature, settings, facts, lane, monitor, metrics });
         Ok(Prepared { servable, digest, memory_bytes })
     }
 

@@ -12,13 +12,14 @@ use crate::{
     fault::{ErrorCode, Fault},
     gateway::ModelView,
     proto::inference::{
-        ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest,
-        ModelReadyResponse, ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
-        ServerReadyRequest, ServerReadyResponse, grpc_inference_service_server::GrpcInferenceService,
-        model_metadata_response::TensorMetadata,
+        ModelConfigRequest, ModelConfigResponse, ModelInferRequest, ModelInferResponse, ModelMetadataRequest,
+        ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse, ServerLiveRequest, ServerLiveResponse,
+        ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
+        grpc_inference_service_server::GrpcInferenceService, model_metadata_response::TensorMetadata,
     },
     protocol::{
-        EXTENSIONS, PLATFORM, ROUTING_KEY_HEADER, SERVER_NAME, data_plane::DataPlane, naming, refusal::Refusal, trace,
+        EXTENSIONS, PLATFORM, ROUTING_KEY_HEADER, SERVER_NAME, data_plane::DataPlane, model_config, naming,
+        refusal::Refusal, trace,
     },
 };
 
@@ -66,6 +67,15 @@ impl<D: DataPlane> GrpcInferenceService for Inference<D> {
         let ModelMetadataRequest { name, version } = request.into_inner();
         let view = self.view(&name, &version).map_err(|(_, status)| status)?;
         Ok(Response::new(metadata(&view)))
+    }
+
+    async fn model_config(
+        &self,
+        request: Request<ModelConfigRequest>,
+    ) -> Result<Response<ModelConfigResponse>, Status> {
+        let ModelConfigRequest { name, version } = request.into_inner();
+        let view = self.view(&name, &version).map_err(|(_, status)| status)?;
+        Ok(Response::new(ModelConfigResponse { config: Some(model_config::of(&view)) }))
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {
