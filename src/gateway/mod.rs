@@ -3,10 +3,13 @@
 //! [`Gateway::infer`] is the one way to a model, behind both doors. It knows neither HTTP nor
 //! gRPC, and no step of it counts or logs by itself: the [`Record`] does, once, at the end.
 
+mod classify;
+
 use std::sync::Arc;
 
 use tracing::{Instrument, info_span};
 
+pub use self::classify::{ClassifyError, classify};
 use crate::{
     domain::{
         IndexEntry, InferReply, InferRequest, ModelFacts, ModelName, ModelStatistics, Protocol, RequestFault,
