@@ -41,7 +41,7 @@ fn run(args: &ProfileArgs) -> Result<()> {
         bail!("{} is not a directory: name a model version's directory, such as models/fraud/4", directory.display());
     }
     let config = ModelConfig::read(&directory.join(".."))?;
-    let mut model = open_version(&runtime, EngineOptions { intra_op_threads: 1 }, directory)?;
+    let mut model = open_version(&runtime, EngineOptions { intra_op_threads: 1 }, &config, directory)?;
     let columns = registry::columns(&config, model.metadata(), model.signature())
         .map_err(|faults| anyhow::Error::msg(faults.join("; ")))?;
     let signature = model.signature().clone();

@@ -10,6 +10,7 @@ use std::{
 use super::{
     Registry, Shared,
     admission::{Admitted, Refusal, admit, version_directory},
+    facts::facts,
     state::{State, VersionEntry},
     status::VersionState,
 };
@@ -108,7 +109,7 @@ impl Registry {
             _ => None,
         };
         let settings = self.shared.options.serving.for_model(config);
-        let facts = Arc::new(config.map(ModelConfig::facts).unwrap_or_default());
+        let facts = Arc::new(facts(config, model.metadata()));
         let queue = settings.max_queue;
         let (registry, retired) = (Arc::downgrade(&self.shared), (job.model.clone(), job.version, job.load));
         let lane = Lane::start(&format!("{} {}", job.model, job.version), Box::new(model), queue, move || {
