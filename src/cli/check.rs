@@ -176,6 +176,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn warnings_of_a_foreign_configuration_are_told_and_fail_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.pbtxt");
+        fs::write(&file, "max_batch_size: 4 response_cache { enable: true }").unwrap();
+        let findings = Checker::default().path(&file);
+        assert!(findings[0].ok);
+        assert!(table(&findings).contains("warning: without meaning here: response_cache"), "{}", table(&findings));
+    }
+
+    #[test]
     fn every_fault_of_every_path_is_told() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("tidegate.toml");

@@ -65,7 +65,7 @@ pub(super) fn parse(text: &str, model: &str) -> Result<ModelConfig, String> {
 fn in_line(error: &prost_reflect::text_format::ParseError, text: &str) -> String {
     let label = miette::Diagnostic::labels(error).and_then(|mut labels| labels.next());
     let offset = label.map_or(text.len(), |label| label.offset().min(text.len()));
-    let line = text.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count() + 1;
+    let line = text.as_bytes()[..offset].split(|byte| *byte == b'\n').count();
     format!("line {line}: {error}")
 }
 

@@ -103,7 +103,6 @@ impl Plan<'_> {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the sorts lend their elements")]
 fn highest_first<N: PartialOrd>(left: &(usize, N), right: &(usize, N)) -> Ordering {
     let is_number = |number: &N| number.partial_cmp(number).is_some();
     let by_value = right.1.partial_cmp(&left.1);

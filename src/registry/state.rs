@@ -89,7 +89,7 @@ impl VersionEntry {
                 (self.state, self.reason) = (VersionState::Unloaded, Some(LEFT_OUT.into()));
             }
             (true, VersionState::Unloaded) if is_left_out => {
-                (self.state, self.reason) = (VersionState::Discovered, None)
+                (self.state, self.reason) = (VersionState::Discovered, None);
             }
             _ => {}
         }
