@@ -18,3 +18,8 @@ pub mod onnx {
 
 /// Descriptors of all files in `proto/`, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The same, ready to be asked: for protobuf's text form and its JSON form.
+pub static DESCRIPTOR_POOL: std::sync::LazyLock<prost_reflect::DescriptorPool> = std::sync::LazyLock::new(|| {
+    prost_reflect::DescriptorPool::decode(DESCRIPTORS).expect("the compiler of proto/ wrote the descriptors")
+});

@@ -24,11 +24,14 @@ struct Finding {
     kind: &'static str,
     ok: bool,
     faults: Vec<String>,
+    /// What works otherwise than its author may think.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 impl Finding {
     fn new(path: &Path, kind: &'static str, faults: Vec<String>) -> Self {
-        Self { path: path.display().to_string(), kind, ok: faults.is_empty(), faults }
+        Self { path: path.display().to_string(), kind, ok: faults.is_empty(), faults, warnings: Vec::new() }
     }
 }
 
@@ -56,6 +59,9 @@ fn table(findings: &[Finding]) -> String {
         text += &format!("{verdict:7} {:14} {}\n", finding.kind, finding.path);
         for fault in &finding.faults {
             text += &format!("        - {}\n", fault.replace('\n', "\n          "));
+        }
+        for warning in &finding.warnings {
+            text += &format!("        warning: {warning}\n");
         }
     }
     text
@@ -101,10 +107,12 @@ impl Checker {
         if let Some(Err(error)) = name.map(|name| name.parse::<ModelName>()) {
             faults.push(error.to_string());
         }
-        if let Err(error) = ModelConfig::read(path) {
-            faults.push(error.to_string());
+        let mut warnings = Vec::new();
+        match ModelConfig::read(path) {
+            Ok(config) => warnings = config.warnings,
+            Err(error) => faults.push(error.to_string()),
         }
-        let mut findings = vec![Finding::new(path, "model", faults)];
+        let mut findings = vec![Finding { warnings, ..Finding::new(path, "model", faults) }];
         findings.extend(versions.iter().map(|version| self.version(version)));
         findings
     }
@@ -127,10 +135,14 @@ impl Checker {
 }
 
 fn check_file(path: &Path) -> Finding {
-    let is_model_config = path.file_name().is_some_and(|name| name == "model.toml");
+    let is_model_config = path.file_name().is_some_and(|name| name == "model.toml" || name == "config.pbtxt");
     if is_model_config {
-        let outcome = ModelConfig::read(path.parent().unwrap_or(Path::new(".")));
-        return Finding::new(path, "model.toml", outcome.err().map(|error| error.to_string()).into_iter().collect());
+        return match ModelConfig::read(
+            path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new(".")),
+        ) {
+            Ok(config) => Finding { warnings: config.warnings, ..Finding::new(path, "model", Vec::new()) },
+            Err(error) => Finding::new(path, "model", vec![error.to_string()]),
+        };
     }
     Finding::new(path, "configuration", config::faults_of_file(path))
 }
@@ -162,6 +174,16 @@ fn is_version_name(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn warnings_of_a_foreign_configuration_are_told_and_fail_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.pbtxt");
+        fs::write(&file, "max_batch_size: 4 response_cache { enable: true }").unwrap();
+        let findings = Checker::default().path(&file);
+        assert!(findings[0].ok);
+        assert!(table(&findings).contains("warning: without meaning here: response_cache"), "{}", table(&findings));
+    }
 
     #[test]
     fn every_fault_of_every_path_is_told() {

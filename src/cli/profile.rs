@@ -41,7 +41,7 @@ fn run(args: &ProfileArgs) -> Result<()> {
         bail!("{} is not a directory: name a model version's directory, such as models/fraud/4", directory.display());
     }
     let config = ModelConfig::read(&directory.join(".."))?;
-    let model = open_version(&runtime, EngineOptions::default(), directory)?;
+    let model = open_version(&runtime, EngineOptions::default(), &config, directory)?;
     let columns = registry::columns(&config, model.metadata(), model.signature())
         .map_err(|faults| anyhow::Error::msg(faults.join("; ")))?;
     let signature = model.signature().clone();

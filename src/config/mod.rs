@@ -3,8 +3,10 @@
 //! Read once at the start, in the order defaults < file < environment < flags (see [`load`]),
 //! and handed down by room. `config/tidegate.toml` shows every key; a test keeps the two in step.
 
+mod labels;
 mod load;
 mod model;
+mod triton;
 mod units;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -14,7 +16,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     load::{ConfigError, Overrides, faults_of_file, load},
-    model::{ModelConfig, ModelConfigError, Policy},
+    model::{ModelConfig, ModelConfigError, Policy, WarmupData, WarmupInput, WarmupSample},
+    triton::{DeclaredTensor, TritonModel},
     units::{ByteSize, Span},
 };
 

@@ -1,14 +1,18 @@
-//! `model.toml`: what a model wants different from the gateway's defaults.
+//! `model.toml`: what a model wants different from the gateway's defaults. Without one, Triton's
+//! `config.pbtxt` is read in its place (see `triton`).
 
 use std::{
     collections::BTreeMap,
+    io,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
 };
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, Span};
+use super::{ByteSize, Span, TritonModel, labels, triton};
+use crate::domain::{Labels, ModelFacts};
 
 /// What a new version becomes once it is ready.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +36,52 @@ pub struct ModelConfig {
     pub monitor: ModelMonitorConfig,
     /// Names of the columns of a `[rows, columns]` tensor, by tensor.
     pub columns: BTreeMap<String, Vec<String>>,
+    /// Shown to clients with the model's configuration; they change nothing.
+    pub parameters: BTreeMap<String, String>,
+    /// Requests that each version answers before it is ready.
+    pub warmup: Vec<WarmupSample>,
+    /// What only a `config.pbtxt` can say.
+    #[serde(skip)]
+    pub triton: Option<TritonModel>,
+    /// From `labels.txt`, and the files that a `config.pbtxt` names.
+    #[serde(skip)]
+    pub labels: Labels,
+    /// What an operator should know of the files that this was read from.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
+}
+
+/// `[[warmup]]`: one request, run before a version is ready.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct WarmupSample {
+    pub name: String,
+    /// Rows of inputs whose shape is not given. Absent: 1.
+    pub rows: Option<NonZeroUsize>,
+    /// How often it is run. Absent: once.
+    pub count: Option<NonZeroUsize>,
+    /// Inputs that are not named here are zeros.
+    pub inputs: BTreeMap<String, WarmupInput>,
+}
+
+/// One input of a sample.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WarmupInput {
+    /// Absent: as the model declares it, with `rows` for the first free dimension and 1 for others.
+    pub shape: Option<Vec<i64>>,
+    pub data: WarmupData,
+}
+
+/// Where the elements of a sample's input come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WarmupData {
+    Zeros,
+    /// The same at every load.
+    Random,
+    /// A file in the directory `warmup` of the version or of the model: the protocol's raw form.
+    File(String),
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -82,7 +132,7 @@ pub struct ModelMonitorConfig {
     pub enabled: Option<bool>,
 }
 
-/// Why a `model.toml` cannot be used.
+/// Why a model's configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelConfigError {
     #[error("cannot read {}: {source}", path.display())]
@@ -92,21 +142,63 @@ pub enum ModelConfigError {
 }
 
 impl ModelConfig {
-    /// The `model.toml` of the model in `directory`; the defaults when there is none.
+    /// The configuration of the model in `directory`: `model.toml`, otherwise `config.pbtxt`,
+    /// otherwise the defaults; and its labels.
     pub fn read(directory: &Path) -> Result<Self, ModelConfigError> {
-        let path = directory.join("model.toml");
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(source) => return Err(ModelConfigError::Read { path, source }),
+        let (own, foreign) = (directory.join("model.toml"), directory.join("config.pbtxt"));
+        let mut config = match (text(&own)?, text(&foreign)?) {
+            (Some(text), other) => {
+                let mut config = parse(&own, &text)?;
+                if other.is_some() {
+                    config.warnings.push("config.pbtxt is not read: model.toml is there".into());
+                }
+                config
+            }
+            (None, Some(text)) => triton::parse(&text, &directory_name(directory))
+                .map_err(|reason| ModelConfigError::Wrong { path: foreign, reason })?,
+            (None, None) => Self::default(),
         };
-        let config: Self = toml::from_str(&text)
-            .map_err(|error| ModelConfigError::Wrong { path: path.clone(), reason: error.to_string() })?;
-        if config.scheduler.max_queue == Some(0) {
-            return Err(ModelConfigError::Wrong { path, reason: "scheduler.max_queue must be at least 1".into() });
-        }
+        config.labels = labels::read(directory, std::mem::take(&mut config.labels.files))
+            .map_err(|reason| ModelConfigError::Wrong { path: directory.into(), reason })?;
         Ok(config)
     }
+
+    /// What clients are shown of it.
+    #[must_use]
+    pub fn facts(&self) -> ModelFacts {
+        let triton = self.triton.as_ref();
+        ModelFacts {
+            max_batch_size: triton.map(|triton| triton.max_batch_size),
+            preferred_batch_sizes: triton.map(|triton| triton.preferred_batch_sizes.clone()).unwrap_or_default(),
+            versions: triton.map(|triton| triton.versions.clone()).unwrap_or_default(),
+            parameters: self.parameters.clone(),
+            labels: self.labels.clone(),
+        }
+    }
+}
+
+fn parse(path: &Path, text: &str) -> Result<ModelConfig, ModelConfigError> {
+    let wrong = |reason: String| ModelConfigError::Wrong { path: path.into(), reason };
+    let config: ModelConfig = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
+    if config.scheduler.max_queue == Some(0) {
+        return Err(wrong("scheduler.max_queue must be at least 1".into()));
+    }
+    Ok(config)
+}
+
+/// The file's text; `None` when there is no such file.
+fn text(path: &Path) -> Result<Option<String>, ModelConfigError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ModelConfigError::Read { path: path.into(), source }),
+    }
+}
+
+/// The model's name; `..` and links resolved.
+fn directory_name(directory: &Path) -> String {
+    let real = directory.canonicalize().unwrap_or_else(|_| directory.into());
+    real.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 #[cfg(test)]

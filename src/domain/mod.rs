@@ -3,6 +3,7 @@
 //! Every other room speaks in these types. They know no wire format, no runtime and no
 //! clock; they are not serialisable by design, so that a wire format can never leak inward.
 
+mod facts;
 mod ids;
 mod request;
 mod settings;
@@ -10,6 +11,7 @@ mod signature;
 mod statistics;
 mod tensor;
 
+pub use facts::{Labels, ModelFacts, VersionPolicy};
 pub use ids::{IdError, Label, ModelName, Percent, RequestId, Version};
 pub use request::{InferReply, InferRequest, OutputRequest, Priority, Protocol, Role, Target, Urgency};
 pub use settings::{BatchLimits, Batching, ServingSettings};

@@ -36,6 +36,14 @@ pub trait Model: Send + Sync {
     /// # Errors
     /// When the model refuses the inputs, or fails.
     fn run(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, EngineError>;
+
+    /// As [`Model::run`], and gives back the memory that earlier runs needed and this one does not.
+    ///
+    /// # Errors
+    /// When the model refuses the inputs, or fails.
+    fn run_and_trim(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, EngineError> {
+        self.run(inputs, outputs)
+    }
 }
 
 /// Why a model could not be loaded or run.

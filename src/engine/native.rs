@@ -36,7 +36,7 @@ use ort::{
     AsPointer,
     memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType},
     ortsys,
-    session::{Session, SharedSessionInner},
+    session::{RunOptions, Session, SharedSessionInner},
     sys::OrtValue,
 };
 use smallvec::SmallVec;
@@ -52,6 +52,15 @@ pub(super) struct SharedSession {
     memory: MemoryInfo<'static>,
     inputs: Vec<CString>,
     outputs: Vec<CString>,
+}
+
+/// What happens to memory that a session's arena holds when a run ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AfterRun {
+    /// It is kept for the next run.
+    Keep,
+    /// What is not in use goes back to the system.
+    Trim,
 }
 
 /// An input of a run.
@@ -127,7 +136,16 @@ impl SharedSession {
     ///
     /// # Panics
     /// When an index is not one of the session's inputs or outputs.
-    pub(super) fn run(&self, arguments: &[Argument<'_>], wanted: &[usize]) -> ort::Result<SmallVec<[Value; FEW]>> {
+    pub(super) fn run(
+        &self,
+        arguments: &[Argument<'_>],
+        wanted: &[usize],
+        after: AfterRun,
+    ) -> ort::Result<SmallVec<[Value; FEW]>> {
+        let options = match after {
+            AfterRun::Keep => None,
+            AfterRun::Trim => Some(trimming()?),
+        };
         let mut values: SmallVec<[Value; FEW]> = SmallVec::with_capacity(arguments.len());
         for argument in arguments {
             values.push(self.value(argument)?);
@@ -140,7 +158,7 @@ impl SharedSession {
         // SAFETY: points 1 and 4 above; each list is as long as the length given with it.
         let status = ortsys![unsafe Run(
             self.session.ptr().cast_mut(),
-            ptr::null(),
+            options.as_ref().map_or(ptr::null(), AsPointer::ptr),
             names.as_ptr(),
             lent.as_ptr(),
             lent.len(),
@@ -174,6 +192,13 @@ impl SharedSession {
             Content::Text { shape, elements } => text_value(shape, elements),
         }
     }
+}
+
+/// Options of a run after which the CPU arena gives back what is not in use.
+fn trimming() -> ort::Result<RunOptions> {
+    let mut options = RunOptions::new()?;
+    options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
+    Ok(options)
 }
 
 /// A string tensor with these elements.

@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use super::{
     EngineError, EngineOptions, Model, ModelFile,
     convert::{self, AlignedCopy},
-    native::{Argument, SharedSession},
+    native::{AfterRun, Argument, SharedSession},
 };
 use crate::domain::{DataType, Dim, Signature, Tensor, TensorSpec};
 
@@ -81,7 +81,7 @@ impl Model for OnnxModel {
     }
 
     fn run(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, EngineError> {
-        self.run_session(inputs, outputs).map_err(|error| match error {
+        self.run_session(inputs, outputs, AfterRun::Keep).map_err(|error| match error {
             EngineError::Failed(reason) => {
                 self.disagreement(inputs).map_or(EngineError::Failed(reason), EngineError::Refused)
             }
@@ -89,10 +89,14 @@ impl Model for OnnxModel {
             unservable @ EngineError::Unservable(_) => unservable,
         })
     }
+
+    fn run_and_trim(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, EngineError> {
+        self.run_session(inputs, outputs, AfterRun::Trim)
+    }
 }
 
 impl OnnxModel {
-    fn run_session(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, EngineError> {
+    fn run_session(&self, inputs: &[Tensor], outputs: &[usize], after: AfterRun) -> Result<Vec<Tensor>, EngineError> {
         let copies: SmallVec<[Option<AlignedCopy>; 8]> = inputs.iter().map(convert::aligned_copy).collect();
         let mut arguments: SmallVec<[Argument<'_>; 8]> = SmallVec::with_capacity(inputs.len());
         for (position, (input, copy)) in inputs.iter().zip(&copies).enumerate() {
@@ -102,7 +106,7 @@ impl OnnxModel {
                 .ok_or_else(|| EngineError::Refused(format!("the model has no input '{}'", input.name())))?;
             arguments.push(convert::argument(index, input, copy.as_ref())?);
         }
-        let produced = self.session.run(&arguments, outputs).map_err(|error| run_error(&error))?;
+        let produced = self.session.run(&arguments, outputs, after).map_err(|error| run_error(&error))?;
         if produced.len() != outputs.len() {
             return Err(EngineError::Failed("ONNX Runtime left an output out".into()));
         }

@@ -3,14 +3,17 @@
 //! [`Gateway::infer`] is the one way to a model, behind both doors. It knows neither HTTP nor
 //! gRPC, and no step of it counts or logs by itself: the [`Record`] does, once, at the end.
 
+mod classify;
+
 use std::sync::Arc;
 
 use tracing::{Instrument, info_span};
 
+pub use self::classify::{ClassifyError, classify};
 use crate::{
     domain::{
-        IndexEntry, InferReply, InferRequest, ModelName, ModelStatistics, Protocol, RequestFault, RequestId,
-        ServingSettings, Signature, Target, Tensor, Version,
+        IndexEntry, InferReply, InferRequest, ModelFacts, ModelName, ModelStatistics, OutputRequest, Protocol,
+        RequestFault, RequestId, ServingSettings, Signature, Target, Tensor, Version,
     },
     fault::{ErrorCode, Fault},
     lifecycle::Readiness,
@@ -31,6 +34,7 @@ pub struct ModelView {
     pub versions: Vec<Version>,
     pub signature: Arc<Signature>,
     pub settings: Arc<ServingSettings>,
+    pub facts: Arc<ModelFacts>,
 }
 
 /// Why a request was not answered.
@@ -42,13 +46,15 @@ pub enum InferError {
     Request(#[from] RequestFault),
     #[error(transparent)]
     Lane(#[from] LaneError),
+    #[error(transparent)]
+    Classify(#[from] ClassifyError),
 }
 
 impl Fault for InferError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Route(error) => error.code(),
-            Self::Request(_) => ErrorCode::BadRequest,
+            Self::Request(_) | Self::Classify(_) => ErrorCode::BadRequest,
             Self::Lane(error) => error.code(),
         }
     }
@@ -57,6 +63,7 @@ impl Fault for InferError {
         match self {
             Self::Route(error) => error.message(),
             Self::Request(error) => error.to_string(),
+            Self::Classify(error) => error.to_string(),
             Self::Lane(error) => error.message(),
         }
     }
@@ -130,8 +137,9 @@ impl Gateway {
         let mut executed = servable.lane.execute(work).instrument(run).await?;
 
         record.executed(&inputs, &executed);
-        let outputs: Arc<[Tensor]> = std::mem::take(&mut executed.outputs).into();
-        self.watch(&servable, inputs, Arc::clone(&outputs));
+        let produced: Arc<[Tensor]> = std::mem::take(&mut executed.outputs).into();
+        self.watch(&servable, inputs, Arc::clone(&produced));
+        let outputs = answered(produced, &outputs, &servable.facts)?;
         Ok(InferReply { model, version, id, outputs })
     }
 
@@ -192,6 +200,7 @@ impl Gateway {
             versions: route.versions.keys().copied().collect(),
             signature: Arc::clone(&servable.signature),
             settings: Arc::clone(&servable.settings),
+            facts: Arc::clone(&servable.facts),
         })
     }
 
@@ -247,6 +256,22 @@ impl Gateway {
     pub fn is_ready(&self) -> bool {
         self.readiness.is_ready() && self.routes.is_complete()
     }
+}
+
+/// The outputs as the client wants them: those with classes in place of their values.
+fn answered(
+    produced: Arc<[Tensor]>,
+    wanted: &[OutputRequest],
+    facts: &ModelFacts,
+) -> Result<Arc<[Tensor]>, ClassifyError> {
+    if wanted.iter().all(|output| output.classes.is_none()) {
+        return Ok(produced);
+    }
+    let one = |(tensor, wanted): (&Tensor, &OutputRequest)| match wanted.classes {
+        Some(classes) => classify(tensor, classes, facts.labels.of(tensor.name())),
+        None => Ok(tensor.clone()),
+    };
+    produced.iter().zip(wanted).map(one).collect()
 }
 
 /// Faults of the gateway or of a model go to the log in full; a client's faults are its own.

@@ -2,7 +2,7 @@
 //!
 //! A door turns wire messages into [`crate::domain`] types, calls the gateway and turns the
 //! answer back. It decides nothing about models, versions or scheduling, and the two doors
-//! know nothing of each other; what both need is in the first six files:
+//! know nothing of each other; what both need is in the first seven files:
 //!
 //! | file | what it holds |
 //! | --- | --- |
@@ -12,6 +12,7 @@
 //! | `settings` | the trace and log settings, as Triton shows them |
 //! | `refusal` | why a door refused a request, and the words shared by both protocols |
 //! | `trace` | the span of a request, with the caller's W3C context |
+//! | `model_config` | a model's configuration in Triton's form |
 //! | `http/` | the plane server that all planes share, routes, JSON, answers |
 //! | `metrics` | the metrics plane: `/metrics`, `/livez`, `/readyz` |
 //! | `grpc/` | conversion, the services, what tonic refuses by itself in the contract's words |
@@ -35,6 +36,7 @@ mod elsewhere;
 pub(crate) mod grpc;
 pub(crate) mod http;
 mod metrics;
+mod model_config;
 mod naming;
 mod refusal;
 mod settings;
@@ -46,7 +48,16 @@ mod trace;
 const SERVER_NAME: &str = "tidegate";
 /// The protocol extensions that are really served. `model_repository` is none of them, though
 /// the index is: a client would conclude that it may load and unload here.
-const EXTENSIONS: [&str; 6] = ["schedule_policy", "binary_tensor_data", "parameters", "statistics", "trace", "logging"];
+const EXTENSIONS: [&str; 8] = [
+    "classification",
+    "schedule_policy",
+    "model_configuration",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+    "trace",
+    "logging",
+];
 /// Triton's name for what runs the models, which its clients know.
 const PLATFORM: &str = "onnxruntime_onnx";
 /// The header or gRPC metadata key that makes routing sticky.

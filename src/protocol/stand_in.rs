@@ -132,6 +132,7 @@ impl DataPlane for StandIn {
                 outputs: vec![spec("y", DataType::Int64)],
             }),
             settings: Arc::new(settings()),
+            facts: Arc::default(),
         })
     }
 

@@ -9,7 +9,9 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{disk::MODEL_FILE, external::external_files};
+use super::{
+    declared, disk::MODEL_FILE, external::external_files, facts::COLUMNS_KEY, warmup::warm_up_samples, zipmap,
+};
 use crate::{
     config::{ModelConfig, ModelConfigError},
     domain::{Dim, Signature, TensorSpec},
@@ -53,7 +55,7 @@ pub fn admit(
         faults.push(error);
         None
     });
-    let loaded = load(runtime, options, directory);
+    let loaded = load(runtime, options, config.as_ref().ok(), directory);
     let (model, digest, memory_bytes) = match loaded {
         Ok(loaded) => loaded,
         Err(Refusal(reasons)) => {
@@ -64,6 +66,8 @@ pub fn admit(
     if let Ok(config) = config {
         let named = columns(config, model.metadata(), model.signature());
         faults.extend(named.err().unwrap_or_default());
+        let triton = config.triton.as_ref();
+        faults.extend(triton.into_iter().flat_map(|declared| declared::faults(declared, model.signature())));
     }
     if let Some(profile) = &profile {
         faults.extend(profile.fit(model.signature()).into_iter().map(|fault| format!("profile.json: {fault}")));
@@ -71,36 +75,56 @@ pub fn admit(
     if !faults.is_empty() {
         return Err(Refusal(faults));
     }
+    if let Ok(config) = config {
+        warm_up_samples(&model, config, directory).map_err(Refusal)?;
+    }
     Ok(Admitted { model, digest, memory_bytes, profile })
 }
 
-fn load(runtime: &Runtime, options: EngineOptions, directory: &Path) -> Result<(OnnxModel, String, u64), Refusal> {
-    let path = directory.join(MODEL_FILE);
-    let bytes = read_model(&path)?;
+fn load(
+    runtime: &Runtime,
+    options: EngineOptions,
+    config: Option<&ModelConfig>,
+    directory: &Path,
+) -> Result<(OnnxModel, String, u64), Refusal> {
+    let named = config.and_then(|config| config.triton.as_ref()?.model_file.as_deref());
+    let model_file = named.unwrap_or(MODEL_FILE);
+    let path = directory.join(model_file);
+    let bytes = read_model(&path, model_file)?;
     let external = external_files(&bytes, directory).map_err(Refusal)?;
     let sizes = external.iter().map(|file| fs::metadata(file).map_or(0, |metadata| metadata.len()));
     let memory_bytes = bytes.len() as u64 + sizes.sum::<u64>();
     let digest = format!("sha256:{}", hex(&Sha256::digest(&bytes)));
     // A model in one file is loaded from the bytes that were checked, so that nobody can swap
     // the file in between; one with weights beside it must be opened by its path.
-    let file = if external.is_empty() { ModelFile::Bytes(&bytes) } else { ModelFile::Path(&path) };
-    let model = runtime.open(&file, options).map_err(|error| Refusal::from(format!("{MODEL_FILE}: {error}")))?;
+    let flat = if external.is_empty() { zipmap::flatten(&bytes) } else { None };
+    let file = match &flat {
+        Some(flat) => ModelFile::Bytes(flat),
+        None if external.is_empty() => ModelFile::Bytes(&bytes),
+        None => ModelFile::Path(&path),
+    };
+    let model = runtime.open(&file, options).map_err(|error| Refusal::from(format!("{model_file}: {error}")))?;
     Ok((model, digest, memory_bytes))
 }
 
 /// Opens the version in `directory` without its profile: for building one.
-pub fn open_version(runtime: &Runtime, options: EngineOptions, directory: &Path) -> Result<OnnxModel, Refusal> {
-    load(runtime, options, directory).map(|(model, ..)| model)
+pub fn open_version(
+    runtime: &Runtime,
+    options: EngineOptions,
+    config: &ModelConfig,
+    directory: &Path,
+) -> Result<OnnxModel, Refusal> {
+    load(runtime, options, Some(config), directory).map(|(model, ..)| model)
 }
 
-fn read_model(path: &Path) -> Result<Vec<u8>, Refusal> {
+fn read_model(path: &Path, name: &str) -> Result<Vec<u8>, Refusal> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => {}
-        Ok(_) => return Err(format!("{MODEL_FILE} is not a file").into()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(format!("{MODEL_FILE} is missing").into()),
-        Err(error) => return Err(format!("{MODEL_FILE}: {error}").into()),
+        Ok(_) => return Err(format!("{name} is not a file").into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(format!("{name} is missing").into()),
+        Err(error) => return Err(format!("{name}: {error}").into()),
     }
-    fs::read(path).map_err(|error| format!("{MODEL_FILE}: {error}").into())
+    fs::read(path).map_err(|error| format!("{name}: {error}").into())
 }
 
 fn read_profile(directory: &Path) -> Result<Option<Profile>, String> {
@@ -110,9 +134,6 @@ fn read_profile(directory: &Path) -> Result<Option<Profile>, String> {
         Err(error) => Err(format!("profile.json: {error}")),
     }
 }
-
-/// The metadata key that names the columns of a tensor, as a JSON list.
-const COLUMNS_KEY: &str = "tidegate.columns.";
 
 /// The names of tensor columns: from `model.toml`, otherwise from the model's own metadata.
 pub fn columns(

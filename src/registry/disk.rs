@@ -11,7 +11,7 @@ use std::{
 
 use crate::domain::{ModelName, Version};
 
-/// The file that makes a directory a version.
+/// The file that makes a directory a version, where the configuration names no other.
 pub(super) const MODEL_FILE: &str = "model.onnx";
 
 /// A version directory at one moment: compared to notice changes.
@@ -56,7 +56,9 @@ impl Fingerprint {
     }
 
     pub(super) fn has_model(&self) -> bool {
-        self.files.iter().any(|(path, ..)| path.as_os_str() == MODEL_FILE)
+        // Which file it is, the configuration knows; the admission says when it is not there.
+        let is_model = |path: &Path| path.components().count() == 1 && path.extension().is_some_and(|it| it == "onnx");
+        self.files.iter().any(|(path, ..)| is_model(path))
     }
 
     /// The same files, whatever the directory's own change time (a rename moves only that).
@@ -77,12 +79,15 @@ pub(super) struct Found {
     pub(super) ignored: Vec<String>,
 }
 
+/// Name, size and change time of the plain files beside the versions, in order.
+pub(super) type ConfigPrint = Vec<(std::ffi::OsString, u64, i128)>;
+
 #[derive(Debug)]
 pub(super) struct FoundModel {
     pub(super) directory: PathBuf,
     pub(super) versions: BTreeMap<Version, Fingerprint>,
-    /// Changes when `model.toml` does.
-    pub(super) config: Option<(u64, i128)>,
+    /// Changes when `model.toml`, `config.pbtxt` or a label file does.
+    pub(super) config: Option<ConfigPrint>,
 }
 
 /// Reads the repository. What vanishes while it is read is skipped: the next reading will tell.
@@ -106,7 +111,7 @@ pub(super) fn scan(models: &Path) -> io::Result<Found> {
 }
 
 fn scan_model(directory: &Path, ignored: &mut Vec<String>) -> FoundModel {
-    let config = fs::metadata(directory.join("model.toml")).ok().map(|file| (file.len(), changed(&file)));
+    let config = Some(config_print(directory));
     let mut versions = BTreeMap::new();
     for (name, path) in directories(directory).unwrap_or_default() {
         match name.parse::<Version>() {
@@ -121,6 +126,18 @@ fn scan_model(directory: &Path, ignored: &mut Vec<String>) -> FoundModel {
         }
     }
     FoundModel { directory: directory.into(), versions, config }
+}
+
+fn config_print(directory: &Path) -> ConfigPrint {
+    let entries = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+    let files = entries.filter_map(|entry| {
+        // The target of a link: configurations are often mounted as links.
+        let metadata = fs::metadata(entry.path()).ok().filter(fs::Metadata::is_file)?;
+        Some((entry.file_name(), metadata.len(), changed(&metadata)))
+    });
+    let mut print: ConfigPrint = files.collect();
+    print.sort();
+    print
 }
 
 fn directories(parent: &Path) -> io::Result<Vec<(String, PathBuf)>> {
@@ -169,6 +186,19 @@ mod tests {
         let print = Fingerprint::of(root.path()).unwrap();
         assert!(print.has_model() && !print.is_settled(Duration::from_secs(60)));
         assert!(print.is_settled(Duration::ZERO));
+    }
+
+    #[test]
+    fn every_file_beside_the_versions_changes_the_print_of_the_configuration() {
+        let root = tempfile::tempdir().unwrap();
+        write(&root.path().join("1/model.onnx"), b"x");
+        let mut prints = vec![config_print(root.path())];
+        for (file, text) in [("model.toml", "a"), ("config.pbtxt", "a"), ("labels.txt", "a"), ("labels.txt", "ab")] {
+            write(&root.path().join(file), text.as_bytes());
+            prints.push(config_print(root.path()));
+        }
+        prints.dedup();
+        assert_eq!(prints.len(), 5);
     }
 
     #[test]

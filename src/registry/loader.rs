@@ -10,6 +10,7 @@ use std::{
 use super::{
     Registry, Shared,
     admission::{Admitted, Refusal, admit, version_directory},
+    facts::facts,
     settings::engine_options,
     state::{State, VersionEntry},
     status::VersionState,
@@ -110,6 +111,7 @@ impl Registry {
             _ => None,
         };
         let settings = self.shared.options.serving.for_model(config);
+        let facts = Arc::new(facts(config, model.metadata()));
         let is_forced = config.and_then(|config| config.batching.enabled).unwrap_or(false);
         let trial = Trial::of(&model, &settings, is_forced);
         let (registry, retired) = (Arc::downgrade(&self.shared), (job.model.clone(), job.version, job.load));
@@ -120,7 +122,7 @@ impl Registry {
             }
         });
         let metrics = VersionMetrics::new(&self.shared.metrics, &job.model, job.version);
-        let servable = Arc::new(Servable { version: job.version, signature, settings, lane, monitor, metrics });
+        let servable = Arc::new(Servable { version: job.version, signature, settings, facts, lane, monitor, metrics });
         Ok(Prepared { servable, digest, memory_bytes })
     }
 

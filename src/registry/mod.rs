@@ -11,14 +11,19 @@
 
 mod admission;
 mod collect;
+mod declared;
 mod disk;
 mod external;
+mod facts;
 mod loader;
 mod operations;
+mod selection;
 mod settings;
 mod state;
 mod status;
+mod warmup;
 mod watch;
+mod zipmap;
 
 use std::{
     path::PathBuf,
@@ -190,7 +195,7 @@ impl Registry {
             let entry = Entry {
                 directory,
                 config: Arc::new(Ok(crate::config::ModelConfig::default())),
-                config_print: Some((u64::MAX, 0)),
+                config_print: None,
                 release,
                 versions: std::collections::BTreeMap::new(),
             };
@@ -204,7 +209,7 @@ impl Registry {
         let entry = state.models.entry(name.clone()).or_insert_with(|| Entry {
             directory: found.directory.clone(),
             config: Arc::new(Ok(crate::config::ModelConfig::default())),
-            config_print: Some((u64::MAX, 0)),
+            config_print: None,
             release: stored.unwrap_or_default(),
             versions: std::collections::BTreeMap::new(),
         });
@@ -212,14 +217,19 @@ impl Registry {
         if config_changed {
             entry.config = Arc::new(crate::config::ModelConfig::read(&entry.directory));
             entry.config_print = found.config;
-            if let Err(error) = entry.config.as_ref() {
-                tracing::warn!(model = %name, %error, "the model's configuration cannot be used");
+            match entry.config.as_ref() {
+                Ok(config) if config.warnings.is_empty() => {}
+                Ok(config) => tracing::warn!(model = %name, "{}", config.warnings.join("; ")),
+                Err(error) => tracing::warn!(model = %name, %error, "the model's configuration cannot be used"),
             }
         }
         let mut is_unsettled = false;
+        let policy = entry.config.as_ref().as_ref().ok().and_then(|config| Some(&config.triton.as_ref()?.versions));
+        let (policy, on_disk) = (policy.cloned().unwrap_or_default(), found.versions.keys().copied().collect());
         for (version, print) in found.versions {
             let known = entry.versions.entry(version).or_insert_with(|| VersionEntry::discovered(print.clone()));
             known.seen = print;
+            known.select(selection::is_selected(&policy, &on_disk, &entry.release, version));
             if !known.seen.is_settled(self.shared.options.settle) {
                 is_unsettled = true;
                 continue;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    disk::Fingerprint,
+    disk::{ConfigPrint, Fingerprint},
     status::{ModelStatus, VersionState, VersionStatus},
 };
 use crate::{
@@ -38,8 +38,8 @@ pub(super) struct State {
 pub(super) struct Entry {
     pub(super) directory: PathBuf,
     pub(super) config: Arc<Result<ModelConfig, ModelConfigError>>,
-    /// Size and change time of the `model.toml` that `config` was read from.
-    pub(super) config_print: Option<(u64, i128)>,
+    /// The files that `config` was read from, as they were; `None`: not read yet.
+    pub(super) config_print: Option<ConfigPrint>,
     pub(super) release: Release,
     pub(super) versions: BTreeMap<Version, VersionEntry>,
 }
@@ -62,6 +62,9 @@ pub(super) struct VersionEntry {
     pub(super) requests_before: u64,
 }
 
+/// Why a version that nobody unloaded is not loaded.
+const LEFT_OUT: &str = "the version_policy of config.pbtxt leaves it out";
+
 impl VersionEntry {
     pub(super) fn discovered(seen: Fingerprint) -> Self {
         Self {
@@ -75,6 +78,20 @@ impl VersionEntry {
             seen,
             load: 0,
             requests_before: 0,
+        }
+    }
+
+    /// Follows the model's `version_policy`: what it leaves out is not loaded by itself.
+    pub(super) fn select(&mut self, is_selected: bool) {
+        let is_left_out = self.state == VersionState::Unloaded && self.reason.as_deref() == Some(LEFT_OUT);
+        match (is_selected, self.state) {
+            (false, VersionState::Discovered) => {
+                (self.state, self.reason) = (VersionState::Unloaded, Some(LEFT_OUT.into()));
+            }
+            (true, VersionState::Unloaded) if is_left_out => {
+                (self.state, self.reason) = (VersionState::Discovered, None);
+            }
+            _ => {}
         }
     }
 

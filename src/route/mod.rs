@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 use crate::{
-    domain::{ModelName, Percent, Role, ServingSettings, Signature, Target, Version},
+    domain::{ModelFacts, ModelName, Percent, Role, ServingSettings, Signature, Target, Version},
     fault::{ErrorCode, Fault},
     monitor::VersionMonitor,
     observe::VersionMetrics,
@@ -27,6 +27,7 @@ pub struct Servable {
     pub version: Version,
     pub signature: Arc<Signature>,
     pub settings: Arc<ServingSettings>,
+    pub facts: Arc<ModelFacts>,
     pub lane: Lane,
     /// Present when the version has a reference profile.
     pub monitor: Option<Arc<VersionMonitor>>,

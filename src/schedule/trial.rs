@@ -60,6 +60,7 @@ impl Trial {
     pub fn of(model: &dyn Model, settings: &ServingSettings, is_forced: bool) -> Self {
         let mut trial = Self::none();
         trial.alone = trial.run(model, settings, is_forced).err();
+        trim(model);
         if let Some(reason) = &trial.alone {
             trial.useful_rows = 1;
             tracing::debug!(reason, "requests run alone");
@@ -130,6 +131,17 @@ impl Trial {
         }
         self.costs.record(rows, best);
         Some(best)
+    }
+}
+
+/// Large batches may never come: their memory is given back.
+fn trim(model: &dyn Model) {
+    let signature = model.signature().clone();
+    let outputs: Vec<usize> = (0..signature.outputs.len()).collect();
+    let probes = Probes { model, signature: &signature, outputs: &outputs };
+    if let Some(inputs) = probes.first_that_runs().and_then(|size| probes.inputs(size, 1, 0)) {
+        // It ran a moment ago; should it fail now, the memory stays where it is.
+        let _ = catch_unwind(AssertUnwindSafe(|| model.run_and_trim(&inputs, &outputs)));
     }
 }
 

@@ -63,6 +63,9 @@ class Http:
     def model_metadata(self, model, **options):
         return self.client.get_model_metadata(model, **options)
 
+    def model_config(self, model):
+        return self.client.get_model_config(model)
+
     def described(self, result):
         """The answer without its tensors: (model_name, model_version, id, output names)."""
         answer = result.get_response()
@@ -110,6 +113,9 @@ class Grpc:
         for tensor in metadata["inputs"] + metadata["outputs"]:
             tensor["shape"] = [int(size) for size in tensor["shape"]]  # JSON of protobuf writes int64 as text
         return metadata
+
+    def model_config(self, model):
+        return self.client.get_model_config(model, as_json=True)["config"]
 
     def described(self, result):
         answer = result.get_response()
@@ -303,6 +309,34 @@ def test_metadata_of_one_version_of_magika(triton, labels):
     assert metadata["name"] == "magika"
     assert metadata["inputs"] == [{"name": "bytes", "datatype": "INT32", "shape": [-1, 2048]}]
     assert metadata["outputs"] == [{"name": "target_label", "datatype": "FP32", "shape": [-1, len(labels)]}]
+
+
+def test_configuration_of_a_model_that_has_no_config_pbtxt(triton):
+    config = triton.model_config("car_loan")
+    assert (config["name"], config["backend"], config["max_batch_size"]) == ("car_loan", "onnxruntime", 64)
+    assert {tensor["name"]: tensor["data_type"] for tensor in config["input"]}["salary_range"] == "TYPE_STRING"
+    assert [[int(size) for size in tensor["dims"]] for tensor in config["input"]] == [[1]] * 7
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_configuration_that_triton_wrote(fresh_gateway, models_copy, protocol):
+    (models_copy / "car_loan/model.toml").unlink()
+    pbtxt = '''
+        name: "car_loan" platform: "onnxruntime_onnx" max_batch_size: 16
+        input [ { name: "car_value" data_type: TYPE_FP64 dims: [ 1 ] } ]
+        instance_group [ { count: 3 kind: KIND_CPU } ]
+        dynamic_batching { preferred_batch_size: [ 4, 8 ] max_queue_delay_microseconds: 200 }
+        parameters { key: "owner" value { string_value: "risk" } }
+    '''
+    (models_copy / "car_loan/config.pbtxt").write_text(pbtxt)
+    gateway = fresh_gateway(models_copy)
+    triton = Grpc(gateway) if protocol == "grpc" else Http(gateway, binary=False)
+    config = triton.model_config("car_loan")
+    assert config["max_batch_size"] == 16
+    assert config["instance_group"][0]["count"] == 3
+    assert config["dynamic_batching"]["preferred_batch_size"] == [4, 8]
+    assert int(config["dynamic_batching"]["max_queue_delay_microseconds"]) == 200
+    assert config["parameters"]["owner"]["string_value"] == "risk"
 
 
 # === Inference

@@ -21,3 +21,4 @@ mod repository;
 mod start_and_stop;
 mod tidy;
 mod tracing;
+mod triton;

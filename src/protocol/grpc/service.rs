@@ -12,15 +12,15 @@ use crate::{
     fault::{ErrorCode, Fault},
     gateway::ModelView,
     proto::inference::{
-        self as message, ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse,
-        ModelReadyRequest, ModelReadyResponse, ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest,
-        ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
+        self as message, ModelConfigRequest, ModelConfigResponse, ModelInferRequest, ModelInferResponse,
+        ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse, ServerLiveRequest,
+        ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
         grpc_inference_service_server::GrpcInferenceService, model_metadata_response::TensorMetadata,
     },
     protocol::{
         DoorOptions, EXTENSIONS, PLATFORM, SERVER_NAME,
         data_plane::DataPlane,
-        elsewhere, naming,
+        elsewhere, model_config, naming,
         refusal::Refusal,
         settings::{log_is_read_only, trace_is_read_only},
         trace,
@@ -81,6 +81,15 @@ impl<D: DataPlane> GrpcInferenceService for Inference<D> {
         let ModelMetadataRequest { name, version } = request.into_inner();
         let view = self.view(&name, &version).map_err(|(_, status)| status)?;
         Ok(Response::new(metadata(&view)))
+    }
+
+    async fn model_config(
+        &self,
+        request: Request<ModelConfigRequest>,
+    ) -> Result<Response<ModelConfigResponse>, Status> {
+        let ModelConfigRequest { name, version } = request.into_inner();
+        let view = self.view(&name, &version).map_err(|(_, status)| status)?;
+        Ok(Response::new(ModelConfigResponse { config: Some(model_config::of(&view)) }))
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {

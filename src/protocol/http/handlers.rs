@@ -25,8 +25,8 @@ use crate::{
     fault::{ErrorCode, Fault},
     gateway::ModelView,
     protocol::{
-        DoorOptions, EXTENSIONS, PLATFORM, ROUTING_KEY_HEADER, SERVER_NAME, data_plane::DataPlane, naming,
-        refusal::Refusal, settings, trace,
+        DoorOptions, EXTENSIONS, PLATFORM, ROUTING_KEY_HEADER, SERVER_NAME, data_plane::DataPlane, model_config,
+        naming, refusal::Refusal, settings, trace,
     },
 };
 
@@ -170,6 +170,7 @@ impl<D: DataPlane> Door<D> {
             Ok(view) if verb == Verb::Ready => {
                 answer::json(StatusCode::OK, &ModelReady { name: view.name.as_str(), ready: true })
             }
+            Ok(view) if verb == Verb::Config => answer::json_bytes(StatusCode::OK, model_config::json(&view)),
             Ok(view) => answer::json(StatusCode::OK, &ModelMetadata::of(&view)),
         }
     }

@@ -39,6 +39,7 @@ pub(super) enum Selector<'a> {
 pub(super) enum Verb {
     Metadata,
     Ready,
+    Config,
     Infer,
     Statistics,
     TraceSettings,
@@ -103,6 +104,7 @@ pub(super) fn parse(path: &str) -> Result<Route<'_>, Refusal> {
                 Some("stats") => Verb::Statistics,
                 Some("trace") if next()?.as_deref() == Some("setting") => Verb::TraceSettings,
                 Some("ready") => Verb::Ready,
+                Some("config") => Verb::Config,
                 Some("infer") => Verb::Infer,
                 Some(_) => return Err(unknown()),
             };
@@ -166,6 +168,8 @@ mod tests {
             ("/v2/models/m", model("m", Selector::Release, Verb::Metadata)),
             ("/v2/models/m/ready", model("m", Selector::Release, Verb::Ready)),
             ("/v2/models/m/infer", model("m", Selector::Release, Verb::Infer)),
+            ("/v2/models/m/config", model("m", Selector::Release, Verb::Config)),
+            ("/v2/models/m/labels/champion/config", model("m", label(), Verb::Config)),
             ("/v2/models/m/versions/3", model("m", version(), Verb::Metadata)),
             ("/v2/models/m/versions/3/ready", model("m", version(), Verb::Ready)),
             ("/v2/models/m/versions/3/infer", model("m", version(), Verb::Infer)),

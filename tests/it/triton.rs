@@ -1,0 +1,112 @@
+//! A repository made for Triton: `config.pbtxt`, label files, maps as outputs.
+
+use prost::Message;
+use serde_json::json;
+use tidegate::{
+    domain::DataType,
+    proto::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto},
+};
+
+use crate::{
+    harness::{Gateway, Repository},
+    onnx,
+};
+
+const CONFIG: &str = r#"
+name: "m"
+backend: "onnxruntime"
+max_batch_size: 4
+input [ { name: "x" data_type: TYPE_FP32 dims: [ 1 ] } ]
+output [ { name: "y" data_type: TYPE_FP32 dims: [ 1 ] label_filename: "names.txt" } ]
+version_policy { specific { versions: [ 1, 3 ] } }
+dynamic_batching { max_queue_delay_microseconds: 100 }
+parameters { key: "owner" value { string_value: "team" } }
+model_warmup { name: "zeros" batch_size: 2 inputs { key: "x" value { dims: 1 zero_data: true } } }
+optimization { cuda { graphs: true } }
+"#;
+
+#[test]
+fn config_of_triton_is_obeyed_and_shown() {
+    let repository = Repository::new();
+    repository.write("m/config.pbtxt", CONFIG);
+    repository.write("m/names.txt", "only\n");
+    for version in 1..=3 {
+        repository.add("m", version, &onnx::add(10));
+    }
+    let gateway = Gateway::start(&repository);
+    let reason = gateway.wait_for_state("m", 2, "unloaded");
+    assert!(reason.contains("version_policy"), "{reason}");
+    assert_eq!(gateway.run_add("/v2/models/m/infer", 1.0).1["model_version"], "3");
+    for path in ["/v2/models/m/config", "/v2/models/m/versions/1/config"] {
+        let (status, config) = gateway.get(path);
+        assert_eq!((status, &config["name"], &config["max_batch_size"]), (200, &json!("m"), &json!(4)), "{config}");
+        assert_eq!(config["input"][0]["dims"], json!([1]));
+        assert_eq!(config["output"][0]["label_filename"], "names.txt");
+        assert_eq!(config["dynamic_batching"]["max_queue_delay_microseconds"], 100);
+        assert_eq!(config["version_policy"]["specific"]["versions"], json!([1, 3]));
+        assert_eq!(config["parameters"]["owner"]["string_value"], "team");
+    }
+    assert_eq!(gateway.get("/v2/models/m/versions/2/config").0, 503);
+    assert_eq!(gateway.get("/v2/models/none/config").0, 404);
+}
+
+#[test]
+fn declaration_that_is_wrong_fails_the_version_in_clear_words() {
+    let repository = Repository::new();
+    repository.add("good", 1, &onnx::add(10));
+    let cases = [
+        ("dims", CONFIG.replacen("dims: [ 1 ]", "dims: [ 7 ]", 1), "dims [7], the model has [1]"),
+        ("syntax", "max_batch_size: 1\ninput [ {\n".to_owned(), "line 3"),
+        ("platform", "platform: \"tensorrt_plan\"".to_owned(), "tensorrt_plan"),
+        ("warmup", CONFIG.replace("zero_data: true", "input_data_file: \"../x\""), "outside the directory 'warmup'"),
+    ];
+    for (model, config, _) in &cases {
+        repository.write(&format!("{model}/config.pbtxt"), config);
+        repository.write(&format!("{model}/names.txt"), "only\n");
+        repository.add(model, 1, &onnx::add(10));
+    }
+    let gateway = Gateway::start(&repository);
+    for (model, _, words) in cases {
+        let reason = gateway.wait_for_state(model, 1, "failed");
+        assert!(reason.contains(words), "{model}: {reason}");
+    }
+    repository.write("syntax/config.pbtxt", "max_batch_size: 1\n");
+    gateway.wait_for_state("syntax", 1, "ready");
+}
+
+/// `p = x` as a map of the classes `no` and `yes`, as scikit-learn's converter ends a classifier.
+fn zip_map() -> Vec<u8> {
+    let classes = AttributeProto {
+        name: Some("classlabels_strings".into()),
+        strings: vec!["no".into(), "yes".into()],
+        r#type: Some(8),
+        ..AttributeProto::default()
+    };
+    let map = NodeProto {
+        domain: Some("ai.onnx.ml".into()),
+        attribute: vec![classes],
+        ..onnx::node("ZipMap", &["p"], &["probabilities"])
+    };
+    let graph = GraphProto {
+        name: Some("classifier".into()),
+        node: vec![onnx::node("Identity", &["x"], &["p"]), map],
+        input: vec![onnx::value("x", DataType::Fp32, &[onnx::ANY, 2])],
+        output: vec![ValueInfoProto { name: Some("probabilities".into()), r#type: None }],
+        ..GraphProto::default()
+    };
+    let mut model = ModelProto::decode(&onnx::model(graph)[..]).unwrap();
+    model.opset_import.push(OperatorSetIdProto { domain: Some("ai.onnx.ml".into()), version: Some(1) });
+    model.encode_to_vec()
+}
+
+#[test]
+fn map_of_a_classifier_is_served_as_a_tensor() {
+    let repository = Repository::new();
+    repository.add("m", 1, &zip_map());
+    let gateway = Gateway::start(&repository);
+    let (_, metadata) = gateway.get("/v2/models/m");
+    assert_eq!(metadata["outputs"], json!([{"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]}]));
+    let input = json!({"name": "x", "datatype": "FP32", "shape": [2, 2], "data": [0.75, 0.25, 0.5, 0.5]});
+    let (status, answer) = gateway.post("/v2/models/m/infer", &json!({"inputs": [input]}));
+    assert_eq!((status, &answer["outputs"][0]["data"]), (200, &json!([0.75, 0.25, 0.5, 0.5])), "{answer}");
+}
