@@ -6,6 +6,7 @@
 
 mod convert;
 mod onnx;
+mod rank;
 mod strings;
 
 use std::{

@@ -11,7 +11,10 @@ use ort::{
     value::{Outlet, TensorElementType, ValueType},
 };
 
-use super::{EngineError, EngineOptions, Model, ModelFile, convert};
+use super::{
+    EngineError, EngineOptions, Model, ModelFile, convert,
+    rank::{Place, has_shape},
+};
 use crate::domain::{DataType, Dim, Signature, Tensor, TensorSpec};
 
 /// A session and what it takes and gives.
@@ -135,11 +138,23 @@ fn collect(produced: &ort::session::SessionOutputs<'_>, names: &[&str]) -> Resul
 }
 
 fn signature(session: &Session) -> Result<Signature, EngineError> {
-    let required = session.inputs().iter().map(|input| spec("input", input.name(), input.dtype(), false));
-    let overridable = session.overridable_initializers();
-    let optional = overridable.iter().map(|input| spec("input", input.name(), input.dtype(), true));
-    let inputs = required.chain(optional).collect::<Result<_, _>>()?;
-    let outputs = session.outputs().iter().map(|output| spec("output", output.name(), output.dtype(), false));
+    let read = |place, role: &str, name: &str, value: &ValueType| {
+        let spec = spec(role, name, value)?;
+        // Of a scalar and of an undeclared shape, the same is said.
+        let is_unranked = spec.shape.is_empty()
+            && !has_shape(session, place).map_err(|error| EngineError::Unservable(describe(&error)))?;
+        Ok(if is_unranked { TensorSpec { shape: vec![Dim::Unranked], ..spec } } else { spec })
+    };
+    let mut inputs = Vec::new();
+    for (index, input) in session.inputs().iter().enumerate() {
+        inputs.push(read(Place::Input(index), "input", input.name(), input.dtype())?);
+    }
+    for (index, input) in session.overridable_initializers().iter().enumerate() {
+        let place = Place::OverridableInitializer(index);
+        inputs.push(TensorSpec { optional: true, ..read(place, "input", input.name(), input.dtype())? });
+    }
+    let outputs = session.outputs().iter().enumerate();
+    let outputs = outputs.map(|(index, output)| read(Place::Output(index), "output", output.name(), output.dtype()));
     Ok(Signature { inputs, outputs: outputs.collect::<Result<_, _>>()? })
 }
 
@@ -151,7 +166,7 @@ fn dimension_names(input: &Outlet) -> (String, Vec<String>) {
     (input.name().to_owned(), names)
 }
 
-fn spec(role: &str, name: &str, value: &ValueType, optional: bool) -> Result<TensorSpec, EngineError> {
+fn spec(role: &str, name: &str, value: &ValueType) -> Result<TensorSpec, EngineError> {
     let ValueType::Tensor { ty, shape, .. } = value else {
         let kind = match value {
             ValueType::Sequence(_) => "a sequence",
@@ -164,7 +179,7 @@ fn spec(role: &str, name: &str, value: &ValueType, optional: bool) -> Result<Ten
         EngineError::Unservable(format!("{role} '{name}' has element type {ty}, which the protocol cannot carry"))
     })?;
     let shape = shape.iter().map(|&size| u64::try_from(size).map_or(Dim::Any, Dim::Fixed)).collect();
-    Ok(TensorSpec { name: name.into(), datatype, shape, optional })
+    Ok(TensorSpec { name: name.into(), datatype, shape, optional: false })
 }
 
 fn datatype(element: TensorElementType) -> Option<DataType> {

@@ -1,7 +1,7 @@
 //! String tensors, through the C API: the elements may hold any bytes, NUL and invalid UTF-8
 //! included, which the safe functions of `ort` do not allow.
 //!
-//! This is the only module with `unsafe` code. Its argument, the same for every call: the value
+//! The argument for the `unsafe` code, the same for every call: the value
 //! pointer comes from a live `ort` value that is borrowed for the whole call and is a string
 //! tensor of `elements` elements; every index is below that number; every buffer is used only
 //! within the length that was agreed with ONNX Runtime in the same step.

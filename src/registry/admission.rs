@@ -142,13 +142,14 @@ pub fn columns(
 }
 
 fn column_fault(spec: &TensorSpec, list: &[String]) -> Option<String> {
+    let rows = usize::from(spec.shape != [Dim::Unranked]);
     let width: Option<u64> = spec
         .shape
         .iter()
-        .skip(1)
+        .skip(rows)
         .map(|dim| match dim {
             Dim::Fixed(size) => Some(*size),
-            Dim::Any => None,
+            Dim::Any | Dim::Unranked => None,
         })
         .product();
     let fits = width.is_none_or(|width| width == list.len() as u64);
@@ -174,7 +175,7 @@ const WARM_LIMIT: usize = 16 << 20;
 fn zeros(spec: &TensorSpec) -> Option<Tensor> {
     let dimensions = spec.shape.iter().map(|dim| match dim {
         Dim::Fixed(size) => i64::try_from(*size).ok(),
-        Dim::Any => Some(1),
+        Dim::Any | Dim::Unranked => Some(1),
     });
     let shape = Shape::new(dimensions.collect::<Option<_>>()?).ok().filter(|shape| shape.elements() <= WARM_LIMIT)?;
     let elements = shape.elements();
