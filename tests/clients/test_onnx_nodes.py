@@ -108,9 +108,13 @@ class Http:
     def post(self, case, document, tail=b"", headers=None):
         head = json.dumps(document, allow_nan=False, ensure_ascii=False).encode()
         lengths = {"Inference-Header-Content-Length": str(len(head))} if headers is None else headers
-        self.connection.request("POST", f"/v2/models/{case.name}/infer", head + tail, lengths)
-        response = self.connection.getresponse()
-        body = response.read()
+        try:
+            self.connection.request("POST", f"/v2/models/{case.name}/infer", head + tail, lengths)
+            response = self.connection.getresponse()
+            body = response.read()
+        except Exception:
+            self.connection.close()  # the next request opens it again
+            raise
         if response.status != 200:
             raise RuntimeError(f"{response.status} {body.decode(errors='replace')[:300]}")
         length = int(response.headers.get("Inference-Header-Content-Length", len(body)))
