@@ -167,7 +167,7 @@ impl Registry {
         for reason in found.ignored {
             warn_once(&mut state, format!("ignored {reason}"));
         }
-        let mut changed = self.forget_gone(&mut state, &found.models);
+        let mut changed = forget_gone(&mut state, &found.models);
         let mut is_unsettled = false;
         for (name, model) in found.models {
             let known = state.models.get(&name).map_or(0, |entry| entry.versions.len());
@@ -241,38 +241,6 @@ impl Registry {
             }
         }
         is_unsettled
-    }
-
-    /// Takes out of the book what is gone from disk. A version that the release names goes on
-    /// serving: losing the files is no reason to lose the traffic. Says which models changed.
-    fn forget_gone(&self, state: &mut State, found: &BTreeMap<ModelName, disk::FoundModel>) -> BTreeSet<ModelName> {
-        let mut warnings = Vec::new();
-        let mut changed = BTreeSet::new();
-        for (name, entry) in &mut state.models {
-            let on_disk = found.get(name);
-            let named: Vec<Version> = entry.release.versions().collect();
-            let before = entry.versions.len();
-            entry.versions.retain(|version, known| {
-                if on_disk.is_some_and(|model| model.versions.contains_key(version))
-                    || known.state == VersionState::Loading
-                {
-                    return true;
-                }
-                if known.servable.is_some() && named.contains(version) {
-                    warnings.push(format!("version {version} of model '{name}' is gone from disk; it goes on serving"));
-                    return true;
-                }
-                false
-            });
-            if entry.versions.len() != before {
-                changed.insert(name.clone());
-            }
-        }
-        for warning in warnings {
-            warn_once(state, warning);
-        }
-        state.models.retain(|_, entry| !entry.versions.is_empty() || entry.release != Release::default());
-        changed
     }
 
     fn finish_scan(&self, state: &mut State, changed: BTreeSet<ModelName>) {
@@ -359,6 +327,37 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("cannot start a loader thread: {0}")]
     Thread(#[from] std::io::Error),
+}
+
+/// Takes out of the book what is gone from disk. A version that the release names goes on
+/// serving: losing the files is no reason to lose the traffic. Says which models changed.
+fn forget_gone(state: &mut State, found: &BTreeMap<ModelName, disk::FoundModel>) -> BTreeSet<ModelName> {
+    let mut warnings = Vec::new();
+    let mut changed = BTreeSet::new();
+    for (name, entry) in &mut state.models {
+        let on_disk = found.get(name);
+        let named: Vec<Version> = entry.release.versions().collect();
+        let before = entry.versions.len();
+        entry.versions.retain(|version, known| {
+            if on_disk.is_some_and(|model| model.versions.contains_key(version)) || known.state == VersionState::Loading
+            {
+                return true;
+            }
+            if known.servable.is_some() && named.contains(version) {
+                warnings.push(format!("version {version} of model '{name}' is gone from disk; it goes on serving"));
+                return true;
+            }
+            false
+        });
+        if entry.versions.len() != before {
+            changed.insert(name.clone());
+        }
+    }
+    for warning in warnings {
+        warn_once(state, warning);
+    }
+    state.models.retain(|_, entry| !entry.versions.is_empty() || entry.release != Release::default());
+    changed
 }
 
 fn warn_once(state: &mut State, message: String) {
