@@ -57,7 +57,8 @@ fn servable(number: u64, pool: &Pool) -> Arc<Servable> {
     let model = Box::new(Idle(Arc::clone(&signature)));
     let lane = Lane::new(model, Arc::clone(&settings), Trial::none(), pool.clone(), || {});
     let metrics = VersionMetrics::new(&Metrics::new(), &model_name(), version(number));
-    Arc::new(Servable { version: version(number), signature, settings, lane, monitor: None, metrics })
+    let facts = Arc::default();
+    Arc::new(Servable { version: version(number), signature, settings, facts, lane, monitor: None, metrics })
 }
 
 /// Versions 1 to 3 are ready, 1 is stable; `percent` of the requests are for 2, and go to 3 too.

@@ -10,6 +10,9 @@ pub enum Dim {
     Fixed(u64),
     /// Any size, written `-1` on the wire.
     Any,
+    /// Any number of dimensions of any size: the model declares no shape. Stands alone in a shape;
+    /// the wire has no word for it but `-1`.
+    Unranked,
 }
 
 impl Dim {
@@ -17,14 +20,14 @@ impl Dim {
     pub fn to_wire(self) -> i64 {
         match self {
             Self::Fixed(size) => i64::try_from(size).unwrap_or(i64::MAX),
-            Self::Any => -1,
+            Self::Any | Self::Unranked => -1,
         }
     }
 
     fn admits(self, size: i64) -> bool {
         match self {
             Self::Fixed(fixed) => u64::try_from(size) == Ok(fixed),
-            Self::Any => true,
+            Self::Any | Self::Unranked => true,
         }
     }
 }
@@ -48,6 +51,9 @@ impl TensorSpec {
 
     fn admits(&self, shape: &Shape) -> bool {
         let dimensions = shape.dimensions();
+        if self.shape == [Dim::Unranked] {
+            return true;
+        }
         dimensions.len() == self.shape.len()
             && self.shape.iter().zip(dimensions).all(|(declared, &size)| declared.admits(size))
     }
@@ -204,6 +210,24 @@ mod tests {
         let bias = tensor("bias", DataType::Fp32, &[1, 2]);
         signature().check(std::slice::from_ref(&x), &[]).unwrap();
         signature().check(&[bias, x], &[OutputRequest::plain("y")]).unwrap();
+    }
+
+    #[test]
+    fn input_without_a_declared_shape_takes_every_shape() {
+        let mut signature = signature();
+        signature.inputs[0].shape = vec![Dim::Unranked];
+        for dimensions in [&[][..], &[0], &[5], &[1, 2, 3, 4]] {
+            signature.check(&[tensor("x", DataType::Fp32, dimensions)], &[]).unwrap();
+        }
+        assert_eq!(signature.inputs[0].wire_shape(), [-1]);
+    }
+
+    #[test]
+    fn scalar_input_takes_scalars_only() {
+        let mut signature = signature();
+        signature.inputs[0].shape = vec![];
+        signature.check(&[tensor("x", DataType::Fp32, &[])], &[]).unwrap();
+        signature.check(&[tensor("x", DataType::Fp32, &[1])], &[]).unwrap_err();
     }
 
     #[test]

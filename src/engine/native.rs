@@ -6,7 +6,7 @@
 //! ("`OrtApi::Run` … is thread safe"), and the CPU provider, the only one that sessions here are
 //! made with, keeps that promise. So one session, with one copy of the weights, serves all runs.
 //!
-//! This is the only module with `unsafe` code. Its argument, for every call:
+//! This is, with `rank` in it, the only module with `unsafe` code. Its argument, for every call:
 //!
 //! 1. **Pointers in.** A session pointer comes from a [`SharedSessionInner`] that is held for the
 //!    whole call; names are `CString`s of the same struct; input bytes and shapes are borrowed for
@@ -24,6 +24,8 @@
 //! `tests/it/concurrency.rs` and the tests below run one session from many threads and compare
 //! every answer.
 #![allow(unsafe_code, reason = "see above")]
+
+pub(super) mod rank;
 
 use std::{
     ffi::{CString, c_char},

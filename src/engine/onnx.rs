@@ -15,7 +15,10 @@ use smallvec::SmallVec;
 use super::{
     EngineError, EngineOptions, Model, ModelFile,
     convert::{self, AlignedCopy},
-    native::{AfterRun, Argument, SharedSession},
+    native::{
+        AfterRun, Argument, SharedSession,
+        rank::{Place, has_shape},
+    },
 };
 use crate::domain::{DataType, Dim, Signature, Tensor, TensorSpec};
 
@@ -139,11 +142,23 @@ fn commit(environment: &Environment, file: &ModelFile<'_>, options: EngineOption
 }
 
 fn signature(session: &Session) -> Result<Signature, EngineError> {
-    let required = session.inputs().iter().map(|input| spec("input", input.name(), input.dtype(), false));
-    let overridable = session.overridable_initializers();
-    let optional = overridable.iter().map(|input| spec("input", input.name(), input.dtype(), true));
-    let inputs = required.chain(optional).collect::<Result<_, _>>()?;
-    let outputs = session.outputs().iter().map(|output| spec("output", output.name(), output.dtype(), false));
+    let read = |place, role: &str, name: &str, value: &ValueType| {
+        let spec = spec(role, name, value)?;
+        // Of a scalar and of an undeclared shape, the same is said.
+        let is_unranked = spec.shape.is_empty()
+            && !has_shape(session, place).map_err(|error| EngineError::Unservable(describe(&error)))?;
+        Ok(if is_unranked { TensorSpec { shape: vec![Dim::Unranked], ..spec } } else { spec })
+    };
+    let mut inputs = Vec::new();
+    for (index, input) in session.inputs().iter().enumerate() {
+        inputs.push(read(Place::Input(index), "input", input.name(), input.dtype())?);
+    }
+    for (index, input) in session.overridable_initializers().iter().enumerate() {
+        let place = Place::OverridableInitializer(index);
+        inputs.push(TensorSpec { optional: true, ..read(place, "input", input.name(), input.dtype())? });
+    }
+    let outputs = session.outputs().iter().enumerate();
+    let outputs = outputs.map(|(index, output)| read(Place::Output(index), "output", output.name(), output.dtype()));
     Ok(Signature { inputs, outputs: outputs.collect::<Result<_, _>>()? })
 }
 
@@ -155,7 +170,7 @@ fn dimension_names(input: &Outlet) -> (String, Vec<String>) {
     (input.name().to_owned(), names)
 }
 
-fn spec(role: &str, name: &str, value: &ValueType, optional: bool) -> Result<TensorSpec, EngineError> {
+fn spec(role: &str, name: &str, value: &ValueType) -> Result<TensorSpec, EngineError> {
     let ValueType::Tensor { ty, shape, .. } = value else {
         let kind = match value {
             ValueType::Sequence(_) => "a sequence",
@@ -168,7 +183,7 @@ fn spec(role: &str, name: &str, value: &ValueType, optional: bool) -> Result<Ten
         EngineError::Unservable(format!("{role} '{name}' has element type {ty}, which the protocol cannot carry"))
     })?;
     let shape = shape.iter().map(|&size| u64::try_from(size).map_or(Dim::Any, Dim::Fixed)).collect();
-    Ok(TensorSpec { name: name.into(), datatype, shape, optional })
+    Ok(TensorSpec { name: name.into(), datatype, shape, optional: false })
 }
 
 fn datatype(element: TensorElementType) -> Option<DataType> {

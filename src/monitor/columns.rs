@@ -23,9 +23,10 @@ pub(super) fn columns_of(shape: &Shape) -> usize {
 /// The columns of a declared tensor; `None` when a dimension after the first can be of any size.
 #[must_use]
 pub(super) fn declared_columns(shape: &[Dim]) -> Option<usize> {
-    shape.iter().skip(1).try_fold(1_usize, |columns, dim| match dim {
+    let rows = usize::from(shape != [Dim::Unranked]);
+    shape.iter().skip(rows).try_fold(1_usize, |columns, dim| match dim {
         Dim::Fixed(size) => Some(columns.saturating_mul(usize::try_from(*size).unwrap_or(usize::MAX))),
-        Dim::Any => None,
+        Dim::Any | Dim::Unranked => None,
     })
 }
 

@@ -161,13 +161,14 @@ pub fn columns(
 }
 
 fn column_fault(spec: &TensorSpec, list: &[String]) -> Option<String> {
+    let rows = usize::from(spec.shape != [Dim::Unranked]);
     let width: Option<u64> = spec
         .shape
         .iter()
-        .skip(1)
+        .skip(rows)
         .map(|dim| match dim {
             Dim::Fixed(size) => Some(*size),
-            Dim::Any => None,
+            Dim::Any | Dim::Unranked => None,
         })
         .product();
     let fits = width.is_none_or(|width| width == list.len() as u64);

@@ -36,7 +36,7 @@ impl Fingerprint {
         self.newest = self.newest.max(changed(&fs::symlink_metadata(directory)?));
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
-            let metadata = fs::symlink_metadata(entry.path())?;
+            let metadata = entry.metadata()?;
             let within = within.join(entry.file_name());
             if metadata.is_dir() {
                 self.add(&entry.path(), &within)?;
@@ -143,11 +143,14 @@ fn config_print(directory: &Path) -> ConfigPrint {
 fn directories(parent: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let mut directories = Vec::new();
     for entry in fs::read_dir(parent)? {
-        let path = entry?.path();
-        if let Some(name) = path.file_name().and_then(|name| name.to_str())
-            && path.is_dir()
+        let entry = entry?;
+        let path = entry.path();
+        // The listing says what is a directory; only where a link leads must be asked.
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir() || kind.is_symlink() && path.is_dir());
+        if let Ok(name) = entry.file_name().into_string()
+            && is_directory
         {
-            directories.push((name.to_owned(), path.clone()));
+            directories.push((name, path));
         }
     }
     directories.sort();

@@ -1,6 +1,7 @@
 //! Loads on their own threads: admission outside the lock, the outcome entered under it.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak, mpsc},
     thread,
@@ -38,20 +39,39 @@ pub(super) struct LoadJob {
 /// Starts the loader threads. They end when the registry does.
 pub(super) fn start(registry: &Registry, queue: mpsc::Receiver<LoadJob>, threads: usize) -> std::io::Result<()> {
     let queue = Arc::new(Mutex::new(queue));
+    let (outcomes, loaded) = mpsc::channel();
     for _ in 0..threads {
-        let (queue, shared) = (Arc::clone(&queue), Arc::downgrade(&registry.shared));
-        thread::Builder::new().name("load".into()).spawn(move || work(&queue, &shared))?;
+        let (queue, outcomes, shared) = (Arc::clone(&queue), outcomes.clone(), Arc::downgrade(&registry.shared));
+        thread::Builder::new().name("load".into()).spawn(move || work(&queue, &outcomes, &shared))?;
     }
+    let shared = Arc::downgrade(&registry.shared);
+    thread::Builder::new().name("enter".into()).spawn(move || keep_entering(&loaded, &shared))?;
     Ok(())
 }
 
-fn work(queue: &Mutex<mpsc::Receiver<LoadJob>>, shared: &Weak<Shared>) {
+fn work(queue: &Mutex<mpsc::Receiver<LoadJob>>, outcomes: &mpsc::Sender<Loaded>, shared: &Weak<Shared>) {
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let (Ok(job), Some(shared)) = (job, shared.upgrade()) else { return };
-        Registry { shared }.run(&job);
+        let outcome = Registry { shared }.run(&job);
+        if outcomes.send((job, outcome)).is_err() {
+            return;
+        }
     }
 }
+
+/// Enters what the loader threads have done. Each time everything that came in during the last
+/// write to the disk: a thousand models need a few dozen writes, and no loader waits for one.
+fn keep_entering(loaded: &mpsc::Receiver<Loaded>, shared: &Weak<Shared>) {
+    while let Ok(first) = loaded.recv() {
+        let Some(shared) = shared.upgrade() else { return };
+        let outcomes = std::iter::once(first).chain(loaded.try_iter()).collect();
+        Registry { shared }.enter_all(outcomes);
+    }
+}
+
+/// A job and what came of it.
+type Loaded = (LoadJob, Result<Prepared, Refusal>);
 
 /// Marks a version as loading and queues it.
 pub(super) fn request(
@@ -76,7 +96,7 @@ pub(super) fn request(
 }
 
 impl Registry {
-    fn run(&self, job: &LoadJob) {
+    fn run(&self, job: &LoadJob) -> Result<Prepared, Refusal> {
         let started = Instant::now();
         let engine = job.config.as_ref().as_ref().map(engine_options).unwrap_or_default();
         let outcome = admit(&self.shared.runtime, engine, &job.config, &job.directory)
@@ -91,9 +111,17 @@ impl Registry {
             }
             Err(reason) => tracing::error!(%model, version, %reason, "version failed"),
         }
+        outcome
+    }
+
+    fn enter_all(&self, outcomes: Vec<Loaded>) {
         let mut state = self.lock();
-        enter(&mut state, job, outcome);
-        self.settle_releases(&mut state);
+        let mut changed = BTreeSet::new();
+        for (job, outcome) in outcomes {
+            enter(&mut state, &job, outcome);
+            changed.insert(job.model);
+        }
+        self.settle_releases(&mut state, changed);
     }
 
     /// Builds all that a ready version needs, so that entering it cannot fail.

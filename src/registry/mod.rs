@@ -26,6 +26,7 @@ mod watch;
 mod zipmap;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, mpsc},
     time::{Duration, Instant},
@@ -48,9 +49,9 @@ use crate::{
     engine::Runtime,
     monitor::{Clock, MonitorHandle, MonitorSettings, VersionMonitor},
     release::{Change, Release},
-    route::RoutePublisher,
+    route::{RoutePublisher, RouteTable},
     schedule::Pool,
-    store::{Entry as AuditEntry, Store, StoreError},
+    store::{Store, StoreError},
     telemetry::Metrics,
 };
 
@@ -112,13 +113,13 @@ impl Registry {
         let (jobs, queue) = mpsc::channel();
         let threads = options.load_threads;
         let state = State {
-            models: std::collections::BTreeMap::new(),
+            models: BTreeMap::new(),
             store,
             stored,
             is_complete: false,
             is_scanned: false,
             started: Instant::now(),
-            warned: std::collections::BTreeSet::new(),
+            warned: BTreeSet::new(),
         };
         let shared = Shared {
             options,
@@ -168,7 +169,7 @@ impl Registry {
                 let mut state = self.lock();
                 let directory = self.shared.options.models.display();
                 warn_once(&mut state, format!("cannot read the model repository {directory}: {error}"));
-                self.finish_scan(&mut state);
+                self.finish_scan(&mut state, BTreeSet::new());
                 return false;
             }
         };
@@ -176,20 +177,26 @@ impl Registry {
         for reason in found.ignored {
             warn_once(&mut state, format!("ignored {reason}"));
         }
-        self.forget_gone(&mut state, &found.models);
+        let mut changed = forget_gone(&mut state, &found.models);
         let mut is_unsettled = false;
         for (name, model) in found.models {
+            let known = state.models.get(&name).map_or(0, |entry| entry.versions.len());
             is_unsettled |= self.look_at(&mut state, &name, model);
+            if state.models.get(&name).is_some_and(|entry| entry.versions.len() != known) {
+                changed.insert(name);
+            }
         }
-        self.keep_released(&mut state);
-        self.finish_scan(&mut state);
+        changed.extend(self.keep_released(&mut state));
+        self.finish_scan(&mut state, changed);
         is_unsettled
     }
 
     /// A model whose release is stored but whose files are not there is not unknown: it is not
-    /// ready, and operators see its release.
-    fn keep_released(&self, state: &mut State) {
-        for (name, release) in std::mem::take(&mut state.stored) {
+    /// ready, and operators see its release. Says which models these are.
+    fn keep_released(&self, state: &mut State) -> Vec<ModelName> {
+        let stored = std::mem::take(&mut state.stored);
+        let names = stored.keys().cloned().collect();
+        for (name, release) in stored {
             let directory = self.shared.options.models.join(name.as_str());
             tracing::warn!(model = %name, "the model has a release but no version on disk");
             let entry = Entry {
@@ -197,10 +204,11 @@ impl Registry {
                 config: Arc::new(Ok(crate::config::ModelConfig::default())),
                 config_print: None,
                 release,
-                versions: std::collections::BTreeMap::new(),
+                versions: BTreeMap::new(),
             };
             state.models.entry(name).or_insert(entry);
         }
+        names
     }
 
     /// Enters what was found of one model, and asks for what can be loaded.
@@ -211,7 +219,7 @@ impl Registry {
             config: Arc::new(Ok(crate::config::ModelConfig::default())),
             config_print: None,
             release: stored.unwrap_or_default(),
-            versions: std::collections::BTreeMap::new(),
+            versions: BTreeMap::new(),
         });
         let config_changed = entry.config_print != found.config;
         if config_changed {
@@ -250,47 +258,29 @@ impl Registry {
         is_unsettled
     }
 
-    /// Takes out of the book what is gone from disk. A version that the release names goes on
-    /// serving: losing the files is no reason to lose the traffic.
-    fn forget_gone(&self, state: &mut State, found: &std::collections::BTreeMap<ModelName, disk::FoundModel>) {
-        let mut warnings = Vec::new();
-        let mut retired = false;
-        for (name, entry) in &mut state.models {
-            let on_disk = found.get(name);
-            let named: Vec<Version> = entry.release.versions().collect();
-            entry.versions.retain(|version, known| {
-                if on_disk.is_some_and(|model| model.versions.contains_key(version))
-                    || known.state == VersionState::Loading
-                {
-                    return true;
-                }
-                if known.servable.is_some() && named.contains(version) {
-                    warnings.push(format!("version {version} of model '{name}' is gone from disk; it goes on serving"));
-                    return true;
-                }
-                retired |= known.servable.is_some();
-                false
-            });
-        }
-        for warning in warnings {
-            warn_once(state, warning);
-        }
-        state.models.retain(|_, entry| !entry.versions.is_empty() || entry.release != Release::default());
-        if retired {
-            self.publish(state);
-        }
-    }
-
-    fn finish_scan(&self, state: &mut State) {
+    fn finish_scan(&self, state: &mut State, changed: BTreeSet<ModelName>) {
         state.is_scanned = true;
-        self.settle_releases(state);
+        self.settle_releases(state, changed);
     }
 
     /// Gives models that were never released their first stable version, follows the policy
-    /// `latest`, and notices when the first loads are done.
-    fn settle_releases(&self, state: &mut State) {
+    /// `latest`, notices when the first loads are done, and publishes all of it together with the
+    /// models that have `changed` otherwise.
+    fn settle_releases(&self, state: &mut State, mut changed: BTreeSet<ModelName>) {
+        changed.extend(self.promote_what_is_due(state));
+        let was_complete = state.is_complete;
+        state.is_complete |= state.is_scanned && !state.is_first_load_going_on();
+        if !changed.is_empty() || state.is_complete != was_complete {
+            self.publish(state, &changed);
+        }
+        self.shared.changed.notify_all();
+    }
+
+    /// Makes the promotions that nobody has to ask for, all of them in one write to the disk.
+    /// Says which models got one.
+    fn promote_what_is_due(&self, state: &mut State) -> BTreeSet<ModelName> {
         let is_pending = |entry: &Entry| entry.versions.values().any(VersionEntry::is_pending);
-        let mut changes = Vec::new();
+        let mut due = Vec::new();
         for (name, entry) in &state.models {
             let Some(highest) = entry.highest_ready() else { continue };
             let reason = if entry.release.generation == 0 && !is_pending(entry) {
@@ -304,22 +294,38 @@ impl Registry {
             } else {
                 continue;
             };
-            changes.push((name.clone(), highest, reason));
-        }
-        for (name, version, reason) in changes {
             let options = ChangeOptions { actor: SELF.into(), reason: Some(reason.into()), ..ChangeOptions::default() };
-            match self.apply(state, &name, &Change::Promote(version), &options) {
-                Ok(_) => tracing::info!(model = %name, version = version.get(), reason, "promoted"),
+            due.push((name.clone(), highest, options));
+        }
+        let mut planned = Vec::new();
+        for (name, version, options) in &due {
+            match state.plan(name, &Change::Promote(*version), options) {
+                Ok(change) => planned.push(change),
                 Err(error) => tracing::error!(model = %name, version = version.get(), %error, "cannot promote"),
             }
         }
-        state.is_complete |= state.is_scanned && !state.is_first_load_going_on();
-        self.publish(state);
-        self.shared.changed.notify_all();
+        let names: BTreeSet<_> = planned.iter().map(|planned| planned.model.clone()).collect();
+        if let Err(error) = state.commit(planned) {
+            tracing::error!(models = names.len(), %error, "cannot promote");
+            return BTreeSet::new();
+        }
+        for (name, version, options) in due.iter().filter(|(name, ..)| names.contains(name)) {
+            tracing::info!(model = %name, version = version.get(), reason = options.reason, "promoted");
+        }
+        names
     }
 
-    fn publish(&self, state: &State) {
-        self.shared.publisher.publish(state.table());
+    /// Every request that starts after this call sees the models of `changed` as the book has
+    /// them. The others are taken over as they were published before.
+    fn publish<'a>(&self, state: &State, changed: impl IntoIterator<Item = &'a ModelName>) {
+        let mut models = self.shared.publisher.current().models.clone();
+        for name in changed {
+            match state.route(name) {
+                Some(route) => drop(models.insert(name.clone(), Arc::new(route))),
+                None => drop(models.remove(name)),
+            }
+        }
+        self.shared.publisher.publish(RouteTable { models, complete: state.is_complete });
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -338,21 +344,40 @@ pub enum StartError {
     Thread(#[from] std::io::Error),
 }
 
+/// Takes out of the book what is gone from disk. A version that the release names goes on
+/// serving: losing the files is no reason to lose the traffic. Says which models changed.
+fn forget_gone(state: &mut State, found: &BTreeMap<ModelName, disk::FoundModel>) -> BTreeSet<ModelName> {
+    let mut warnings = Vec::new();
+    let mut changed = BTreeSet::new();
+    for (name, entry) in &mut state.models {
+        let on_disk = found.get(name);
+        let named: Vec<Version> = entry.release.versions().collect();
+        let before = entry.versions.len();
+        entry.versions.retain(|version, known| {
+            if on_disk.is_some_and(|model| model.versions.contains_key(version)) || known.state == VersionState::Loading
+            {
+                return true;
+            }
+            if known.servable.is_some() && named.contains(version) {
+                warnings.push(format!("version {version} of model '{name}' is gone from disk; it goes on serving"));
+                return true;
+            }
+            false
+        });
+        if entry.versions.len() != before {
+            changed.insert(name.clone());
+        }
+    }
+    for warning in warnings {
+        warn_once(state, warning);
+    }
+    state.models.retain(|_, entry| !entry.versions.is_empty() || entry.release != Release::default());
+    changed
+}
+
 fn warn_once(state: &mut State, message: String) {
     if !state.warned.contains(&message) {
         tracing::warn!("{message}");
         state.warned.insert(message);
     }
-}
-
-/// The audit entry of a change.
-fn audit<'a>(
-    model: &'a ModelName,
-    operation: &'a str,
-    from: &'a Release,
-    to: &'a Release,
-    options: &'a ChangeOptions,
-) -> AuditEntry<'a> {
-    let at = std::time::SystemTime::now();
-    AuditEntry { model, at, actor: &options.actor, operation, from, to, reason: options.reason.as_deref() }
 }

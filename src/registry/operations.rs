@@ -1,9 +1,9 @@
 //! What operators ask of the registry.
 
-use std::{sync::Arc, time::Duration};
+use std::time::{Duration, SystemTime};
 
 use super::{
-    Registry, audit, loader,
+    Registry, loader,
     state::{Entry, State},
     status::{HistoryEntry, ModelStatus, VersionState, VersionStatus},
 };
@@ -12,7 +12,7 @@ use crate::{
     fault::{ErrorCode, Fault},
     monitor::DriftReport,
     release::{Change, Release, ReleaseError},
-    store::StoreError,
+    store::{Entry as AuditEntry, StoreError},
 };
 
 /// How a change is to be made.
@@ -119,30 +119,19 @@ impl Registry {
         outcome
     }
 
-    pub(super) fn apply(
+    fn apply(
         &self,
         state: &mut State,
         name: &ModelName,
         change: &Change,
         options: &ChangeOptions,
     ) -> Result<Release, RegistryError> {
-        let entry = state.entry(name)?;
-        entry.check_generation(name, options)?;
-        let next = entry.release.apply(change)?;
-        // A rollback names no version itself: its target is the next stable one.
-        let target = if *change == Change::Rollback { next.stable } else { change.version() };
-        if let Some(version) = target {
-            entry.check_ready(name, version)?;
+        let planned = state.plan(name, change, options)?;
+        let next = planned.next.clone();
+        if !options.dry_run && planned.next != planned.before {
+            state.commit(vec![planned])?;
+            self.publish(state, [name]);
         }
-        if options.dry_run || next == entry.release {
-            return Ok(next);
-        }
-        let before = entry.release.clone();
-        state.store.commit(&audit(name, change.operation(), &before, &next, options))?;
-        if let Some(entry) = state.models.get_mut(name) {
-            entry.release.clone_from(&next);
-        }
-        self.publish(state);
         Ok(next)
     }
 
@@ -195,7 +184,7 @@ impl Registry {
                     known.state = VersionState::Draining;
                     known.requests_before += servable.metrics.requests();
                     tracing::info!(model = %name, version = version.get(), actor = options.actor, "unloading");
-                    self.publish(&state);
+                    self.publish(&state, [name]);
                     // The worker drops the model once the last request has let go of it.
                     drop(servable);
                 }
@@ -261,6 +250,60 @@ impl State {
     fn entry(&self, name: &ModelName) -> Result<&Entry, RegistryError> {
         self.models.get(name).ok_or_else(|| RegistryError::UnknownModel(name.clone()))
     }
+
+    /// Checks a change. Nothing is changed yet.
+    pub(super) fn plan<'a>(
+        &self,
+        name: &ModelName,
+        change: &Change,
+        options: &'a ChangeOptions,
+    ) -> Result<Planned<'a>, RegistryError> {
+        let entry = self.entry(name)?;
+        entry.check_generation(name, options)?;
+        let next = entry.release.apply(change)?;
+        // A rollback names no version itself: its target is the next stable one.
+        let target = if *change == Change::Rollback { next.stable } else { change.version() };
+        if let Some(version) = target {
+            entry.check_ready(name, version)?;
+        }
+        let before = entry.release.clone();
+        Ok(Planned { model: name.clone(), operation: change.operation(), before, next, options })
+    }
+
+    /// Makes checked changes durable and enters them into the book: all or none.
+    pub(super) fn commit(&mut self, planned: Vec<Planned<'_>>) -> Result<(), StoreError> {
+        let entries: Vec<_> = planned.iter().map(Planned::audit_entry).collect();
+        self.store.commit(&entries)?;
+        for change in planned {
+            if let Some(entry) = self.models.get_mut(&change.model) {
+                entry.release = change.next;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A change of a release that has passed every check.
+pub(super) struct Planned<'a> {
+    pub(super) model: ModelName,
+    operation: &'static str,
+    before: Release,
+    next: Release,
+    options: &'a ChangeOptions,
+}
+
+impl Planned<'_> {
+    fn audit_entry(&self) -> AuditEntry<'_> {
+        AuditEntry {
+            model: &self.model,
+            at: SystemTime::now(),
+            actor: &self.options.actor,
+            operation: self.operation,
+            from: &self.before,
+            to: &self.next,
+            reason: self.options.reason.as_deref(),
+        }
+    }
 }
 
 impl Entry {
@@ -286,6 +329,6 @@ impl Entry {
 
 impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Registry").field("models", &Arc::strong_count(&self.shared)).finish_non_exhaustive()
+        f.debug_struct("Registry").field("models", &std::sync::Arc::strong_count(&self.shared)).finish_non_exhaustive()
     }
 }

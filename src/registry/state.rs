@@ -2,7 +2,7 @@
 //! which no request takes.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -16,7 +16,7 @@ use crate::{
     config::{ModelConfig, ModelConfigError, Policy},
     domain::{ModelName, Version},
     release::Release,
-    route::{ModelRoute, RouteTable, Servable},
+    route::{ModelRoute, Servable},
     store::Store,
 };
 
@@ -148,24 +148,17 @@ impl State {
         })
     }
 
-    /// The routes as they follow from the book.
-    pub(super) fn table(&self) -> RouteTable {
-        let models: HashMap<_, _> = self
-            .models
-            .iter()
-            .map(|(name, entry)| {
-                let ready = entry.versions.iter().filter_map(|(version, entry)| {
-                    // Draining versions get nothing new.
-                    let servable = entry.servable.as_ref().filter(|_| entry.state != VersionState::Draining)?;
-                    Some((*version, Arc::clone(servable)))
-                });
-                let versions: BTreeMap<_, _> = ready.collect();
-                let not_ready = entry.versions.keys().filter(|version| !versions.contains_key(version));
-                let not_ready = not_ready.copied().collect();
-                let route = ModelRoute { release: entry.release.clone(), versions, not_ready };
-                (name.clone(), Arc::new(route))
-            })
-            .collect();
-        RouteTable { models, complete: self.is_complete }
+    /// The route of a model as it follows from the book; `None` when the book has no such model.
+    pub(super) fn route(&self, name: &ModelName) -> Option<ModelRoute> {
+        let entry = self.models.get(name)?;
+        let ready = entry.versions.iter().filter_map(|(version, entry)| {
+            // Draining versions get nothing new.
+            let servable = entry.servable.as_ref().filter(|_| entry.state != VersionState::Draining)?;
+            Some((*version, Arc::clone(servable)))
+        });
+        let versions: BTreeMap<_, _> = ready.collect();
+        let not_ready = entry.versions.keys().filter(|version| !versions.contains_key(version));
+        let not_ready = not_ready.copied().collect();
+        Some(ModelRoute { release: entry.release.clone(), versions, not_ready })
     }
 }

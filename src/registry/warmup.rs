@@ -81,8 +81,8 @@ fn tensor(spec: &TensorSpec, input: &WarmupInput, rows: usize, version: &Path) -
 /// The declared shape: `rows` for the first dimension where it is free, 1 for the others.
 fn declared(spec: &TensorSpec, rows: usize) -> Vec<i64> {
     let size = |(index, dim): (usize, &Dim)| match dim {
-        Dim::Any if index == 0 => i64::try_from(rows).unwrap_or(i64::MAX),
-        Dim::Any => 1,
+        Dim::Any | Dim::Unranked if index == 0 => i64::try_from(rows).unwrap_or(i64::MAX),
+        Dim::Any | Dim::Unranked => 1,
         Dim::Fixed(_) => dim.to_wire(),
     };
     spec.shape.iter().enumerate().map(size).collect()

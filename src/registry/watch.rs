@@ -27,6 +27,17 @@ enum Wake {
 /// Events come in bursts: one look serves all that arrive within this time.
 const BURST: Duration = Duration::from_millis(50);
 
+/// A look that no event asked for comes at the earliest after this many times the processor time
+/// of the last one: a repository of thousands of models must not keep an idle gateway busy. The
+/// processor's time, since a slow network file system costs nothing while it is waited for.
+const PAUSE: u32 = 1000;
+
+/// What this thread has used of a processor so far.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
 impl Watcher {
     /// Starts watching; looks at the repository at once.
     ///
@@ -38,10 +49,16 @@ impl Watcher {
         let events = wake.clone();
         let thread = thread::Builder::new().name("repository".into()).spawn(move || {
             let options = &registry.shared.options;
-            let _subscription = subscribe(&options.models, events);
+            let subscription = subscribe(&options.models, events);
             loop {
+                let started = processor_time();
                 let is_unsettled = registry.scan();
-                let wait = if is_unsettled { options.settle.max(BURST).min(poll_interval) } else { poll_interval };
+                let pause = poll_interval.max(processor_time().saturating_sub(started) * PAUSE);
+                let wait = match &subscription {
+                    _ if is_unsettled => options.settle.max(BURST).min(poll_interval),
+                    Some(_) => pause,
+                    None => poll_interval,
+                };
                 match woken.recv_timeout(wait) {
                     Ok(Wake::Changed) => thread::sleep(BURST),
                     Err(mpsc::RecvTimeoutError::Timeout) => {}

@@ -208,7 +208,7 @@ fn made_up(spec: &TensorSpec, free_size: i64, rows: usize, first: usize) -> Opti
     let dimensions = spec.shape.iter().enumerate().map(|(axis, dim)| match dim {
         Dim::Fixed(size) => i64::try_from(*size).ok(),
         Dim::Any if axis == 0 => i64::try_from(rows).ok(),
-        Dim::Any => Some(free_size),
+        Dim::Any | Dim::Unranked => Some(free_size),
     });
     let shape = Shape::new(dimensions.collect::<Option<_>>()?).ok()?;
     let size = spec.datatype.size().unwrap_or(size_of::<Bytes>());

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use crate::{
     domain::ModelName,
@@ -131,27 +131,13 @@ impl Store {
         Ok(releases)
     }
 
-    /// Makes a change durable: the release and its audit entry, both or neither.
-    pub fn commit(&mut self, entry: &Entry<'_>) -> Result<(), StoreError> {
-        let (before, after) = (json::encode(entry.from), json::encode(entry.to));
-        let micros = entry.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+    /// Makes changes durable, the releases and their audit entries: all or none of them. What
+    /// takes long is waiting for the disk, once per call.
+    pub fn commit(&mut self, entries: &[Entry<'_>]) -> Result<(), StoreError> {
         let transaction = self.connection.transaction()?;
-        transaction.execute(
-            "INSERT INTO release (model, body) VALUES (?1, ?2) ON CONFLICT (model) DO UPDATE SET body = ?2",
-            params![entry.model.as_str(), after],
-        )?;
-        transaction.execute(
-            "INSERT INTO history (model, at_micros, actor, operation, before, after, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            params![
-                entry.model.as_str(),
-                i64::try_from(micros).unwrap_or(i64::MAX),
-                entry.actor,
-                entry.operation,
-                before,
-                after,
-                entry.reason,
-            ],
-        )?;
+        for entry in entries {
+            write(&transaction, entry)?;
+        }
         transaction.commit()?;
         Ok(())
     }
@@ -191,6 +177,28 @@ impl Store {
     }
 }
 
+fn write(transaction: &Transaction<'_>, entry: &Entry<'_>) -> rusqlite::Result<()> {
+    let (before, after) = (json::encode(entry.from), json::encode(entry.to));
+    let micros = entry.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+    let mut release = transaction.prepare_cached(
+        "INSERT INTO release (model, body) VALUES (?1, ?2) ON CONFLICT (model) DO UPDATE SET body = ?2",
+    )?;
+    release.execute(params![entry.model.as_str(), after])?;
+    let mut history = transaction.prepare_cached(
+        "INSERT INTO history (model, at_micros, actor, operation, before, after, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    history.execute(params![
+        entry.model.as_str(),
+        i64::try_from(micros).unwrap_or(i64::MAX),
+        entry.actor,
+        entry.operation,
+        before,
+        after,
+        entry.reason,
+    ])?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,12 +215,28 @@ mod tests {
         let model: ModelName = "fraud".parse().unwrap();
         let before = Release::default();
         let after = before.apply(&Change::Promote(Version::new(3).unwrap())).unwrap();
-        Store::open(directory.path()).unwrap().commit(&entry(&model, &before, &after)).unwrap();
+        Store::open(directory.path()).unwrap().commit(&[entry(&model, &before, &after)]).unwrap();
 
         let store = Store::open(directory.path()).unwrap();
         assert_eq!(store.releases().unwrap(), BTreeMap::from([(model.clone(), after.clone())]));
         let history = store.history(&model, 10).unwrap();
         assert_eq!((history.len(), history[0].actor.as_str(), &history[0].to), (1, "ann", &after));
+    }
+
+    #[test]
+    fn changes_committed_together_are_there_all_or_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = Store::open(directory.path()).unwrap();
+        let models: [ModelName; 2] = ["fraud".parse().unwrap(), "churn".parse().unwrap()];
+        let before = Release::default();
+        let after = before.apply(&Change::Promote(Version::new(1).unwrap())).unwrap();
+        let entries = models.each_ref().map(|model| entry(model, &before, &after));
+        store.commit(&entries).unwrap();
+        assert_eq!(store.releases().unwrap().len(), 2);
+
+        store.connection.execute_batch("DELETE FROM release; DROP TABLE history").unwrap();
+        store.commit(&entries).unwrap_err();
+        assert_eq!(store.releases().unwrap().len(), 0);
     }
 
     #[test]

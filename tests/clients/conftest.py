@@ -24,7 +24,8 @@ class Gateway:
 
     root = ROOT
 
-    def __init__(self, addresses, log):
+    def __init__(self, process, addresses, log):
+        self.pid = process.pid
         self.http = addresses["http"]
         self.grpc = addresses["grpc"]
         self.metrics = addresses["metrics"]
@@ -92,7 +93,7 @@ def running(directory, *options, models="models"):
             stderr=subprocess.STDOUT,
         )
     try:
-        gateway = Gateway(wait_until_ready(process, addresses, log), log)
+        gateway = Gateway(process, wait_until_ready(process, addresses, log), log)
         yield gateway
         stop(process, gateway)
     finally:

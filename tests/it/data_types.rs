@@ -245,3 +245,35 @@ async fn health_and_reflection_answer() {
     let MessageResponse::ListServicesResponse(list) = answer else { panic!("{answer:?}") };
     assert!(list.service.iter().any(|service| service.name == "inference.GRPCInferenceService"));
 }
+
+#[test]
+fn model_without_declared_shapes_takes_any_rank_and_a_scalar_stays_a_scalar() {
+    let repository = Repository::new();
+    repository.add("any", 1, &onnx::unranked_identity());
+    repository.add("scalar", 1, &onnx::identity(DataType::Fp32, &[]));
+    let gateway = Gateway::start(&repository);
+    let ask = |model: &str, shape: &[u64], data: &[f64]| {
+        let input = json!({"name": "x", "datatype": "FP32", "shape": shape, "data": data});
+        gateway.post(&format!("/v2/models/{model}/infer"), &json!({"inputs": [input]}))
+    };
+    for (shape, data) in [(&[][..], &[1.5][..]), (&[0], &[]), (&[2], &[1.5, 2.0]), (&[1, 2, 1], &[1.5, 2.0])] {
+        let (status, answer) = ask("any", shape, data);
+        assert_eq!(status, 200, "{shape:?}: {answer}");
+        assert_eq!((&answer["outputs"][0]["shape"], &answer["outputs"][0]["data"]), (&json!(shape), &json!(data)));
+    }
+    assert_eq!(gateway.get("/v2/models/any").1["inputs"][0]["shape"], json!([-1]));
+    assert_eq!(gateway.get("/v2/models/scalar").1["inputs"][0]["shape"], json!([]));
+    assert_eq!(ask("scalar", &[], &[1.5]).0, 200);
+    assert_eq!(ask("scalar", &[1], &[1.5]).0, 400);
+}
+
+#[test]
+fn tensors_may_have_any_name() {
+    let repository = Repository::new();
+    let (x, y) = ("a/b:0 \"ä\" \\ {x}", "Identity:0/\n y");
+    repository.add("m", 1, &onnx::named_identity(x, y));
+    let gateway = Gateway::start(&repository);
+    let input = json!({"name": x, "datatype": "FP32", "shape": [1], "data": [1.5]});
+    let (status, answer) = gateway.post("/v2/models/m/infer", &json!({"inputs": [input], "outputs": [{"name": y}]}));
+    assert_eq!((status, &answer["outputs"][0]["name"]), (200, &json!(y)), "{answer}");
+}

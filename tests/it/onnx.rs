@@ -84,6 +84,30 @@ pub fn identity(datatype: DataType, dimensions: &[i64]) -> Vec<u8> {
     })
 }
 
+/// `y = x` of FP32, for a model that declares no shapes.
+pub fn unranked_identity() -> Vec<u8> {
+    let mut without_shape = ["x", "y"].map(|name| value(name, DataType::Fp32, &[]));
+    for value in &mut without_shape {
+        if let Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)) }) = &mut value.r#type {
+            tensor.shape = None;
+        }
+    }
+    let [input, output] = without_shape.map(|value| vec![value]);
+    let node = vec![node("Identity", &["x"], &["y"])];
+    model(GraphProto { name: Some("unranked".into()), node, input, output, ..GraphProto::default() })
+}
+
+/// An identity on FP32 between tensors of these names.
+pub fn named_identity(input: &str, output: &str) -> Vec<u8> {
+    model(GraphProto {
+        name: Some("named".into()),
+        node: vec![node("Identity", &[input], &[output])],
+        input: vec![value(input, DataType::Fp32, &[ANY])],
+        output: vec![value(output, DataType::Fp32, &[ANY])],
+        ..GraphProto::default()
+    })
+}
+
 /// `y = x + constant` on FP32 `[rows, 1]`: the answer tells which version ran.
 pub fn add(constant: i64) -> Vec<u8> {
     let ints = AttributeProto {

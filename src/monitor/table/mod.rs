@@ -211,7 +211,7 @@ impl Batches {
 fn shape(spec: &TensorSpec, rows: usize, columns: usize) -> Result<Shape, TensorError> {
     let sizes = spec.shape.iter().enumerate().map(|(at, dim)| match dim {
         _ if at == 0 => i64::try_from(rows).unwrap_or(i64::MAX),
-        Dim::Any => i64::try_from(columns).unwrap_or(i64::MAX),
+        Dim::Any | Dim::Unranked => i64::try_from(columns).unwrap_or(i64::MAX),
         Dim::Fixed(_) => dim.to_wire(),
     });
     Shape::new(sizes.collect())
