@@ -192,11 +192,8 @@ mod tests {
                 let model = recorder(datatype);
                 let input = WarmupInput { shape: None, data };
                 warm_up_samples(&model, &config(Some(("x", input))), Path::new("/")).unwrap();
-                assert_eq!(
-                    (model.runs.lock().unwrap().len(), model.runs.lock().unwrap()[0][0].shape().dimensions()),
-                    (2, &[3, 2][..]),
-                    "{datatype}"
-                );
+                let runs = model.runs.lock().unwrap();
+                assert_eq!((runs.len(), runs[0][0].shape().dimensions()), (2, &[3, 2][..]), "{datatype}");
             }
         }
     }
