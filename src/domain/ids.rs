@@ -204,7 +204,7 @@ fn new_uuid() -> uuid::Uuid {
     uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
 }
 
-/// The next random number and state (SplitMix64, Steele and others 2014).
+/// The next random number and state (`SplitMix64`, Steele and others 2014).
 fn split_mix(state: u64) -> (u64, u64) {
     let state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

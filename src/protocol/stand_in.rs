@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{data_plane::DataPlane, refusal::Refusal};
+use super::{BodyBudget, DoorOptions, data_plane::DataPlane, refusal::Refusal};
 use crate::{
     domain::{
         BatchLimits, BatchStatistics, Batching, DataType, Dim, IndexEntry, InferReply, InferRequest, ModelName,
@@ -42,6 +42,16 @@ impl StandIn {
 
     pub(super) fn last_request(&self) -> InferRequest {
         self.requests.lock().unwrap().last().unwrap().clone()
+    }
+}
+
+/// Options of a door whose requests may have `limit` bytes.
+pub(super) fn options(limit: usize) -> DoorOptions {
+    DoorOptions {
+        max_body_bytes: limit,
+        budget: BodyBudget::new(16 * limit),
+        body_timeout: Duration::from_secs(30),
+        idle_timeout: Duration::from_secs(30),
     }
 }
 

@@ -50,15 +50,16 @@ pub(super) async fn serve<D: DataPlane>(
     options: DoorOptions,
     shutdown: CancellationToken,
 ) {
-    let routes = routes(&gateway, options, &shutdown);
-    let handler = move |request| answer_call(routes.clone(), Arc::clone(&gateway), options, request);
+    let routes = routes(&gateway, &options, &shutdown);
+    let limit = options.max_body_bytes;
+    let handler = move |request| answer_call(routes.clone(), Arc::clone(&gateway), limit, request);
     server::serve("grpc", listener, handler, shutdown).await;
 }
 
 async fn answer_call<D: DataPlane>(
     mut routes: Routes,
     gateway: Arc<D>,
-    options: DoorOptions,
+    limit: usize,
     request: Request<Incoming>,
 ) -> Response<PlaneBody> {
     if !is_grpc(request.headers()) {
@@ -71,10 +72,10 @@ async fn answer_call<D: DataPlane>(
         Ok(response) => response,
         Err(never) => match never {},
     };
-    wire::in_our_words(call, response, options.max_body_bytes, gateway.as_ref()).map(Either::Right)
+    wire::in_our_words(call, response, limit, gateway.as_ref()).map(Either::Right)
 }
 
-fn routes<D: DataPlane>(gateway: &Arc<D>, options: DoorOptions, shutdown: &CancellationToken) -> Routes {
+fn routes<D: DataPlane>(gateway: &Arc<D>, options: &DoorOptions, shutdown: &CancellationToken) -> Routes {
     let inference = GrpcInferenceServiceServer::new(service::Inference::new(Arc::clone(gateway)))
         .max_decoding_message_size(options.max_body_bytes)
         .accept_compressed(CompressionEncoding::Gzip);

@@ -28,7 +28,7 @@ use crate::{
         ServerMetadataRequest, ServerReadyRequest, grpc_inference_service_client::GrpcInferenceServiceClient,
         model_infer_request::InferInputTensor,
     },
-    protocol::{DoorOptions, stand_in::StandIn},
+    protocol::stand_in::{self, StandIn},
 };
 
 const LIMIT: usize = 1 << 20;
@@ -46,7 +46,7 @@ impl Plane {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (gateway, shutdown) = (Arc::new(StandIn::default()), CancellationToken::new());
-        let options = DoorOptions { max_body_bytes: LIMIT };
+        let options = stand_in::options(LIMIT);
         let served = tokio::spawn(super::serve(listener, Arc::clone(&gateway), options, shutdown.clone()));
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         Self { gateway, channel, address, shutdown, served }

@@ -20,9 +20,9 @@ impl JsonFault {
     pub(super) fn refusal(&self, text: &str) -> Refusal {
         let place = |at: usize| {
             let before = &text.as_bytes()[..at.min(text.len())];
-            let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
-            let start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
-            format!("at line {line} column {}", before.len() - start + 1)
+            let (count, last) =
+                before.split(|&byte| byte == b'\n').fold((0, before), |(count, _), line| (count + 1, line));
+            format!("at line {count} column {}", last.len() + 1)
         };
         Refusal::bad_request(match self {
             Self::Syntax { words, at } => format!("the request is not valid JSON: {words} {}", place(*at)),
@@ -294,8 +294,12 @@ impl<'a> Cursor<'a> {
                         continue;
                     }
                 }
-                Some(b'"') => drop(self.quoted()?),
-                Some(b'-' | b'0'..=b'9') => drop(self.number()?),
+                Some(b'"') => {
+                    self.quoted()?;
+                }
+                Some(b'-' | b'0'..=b'9') => {
+                    self.number()?;
+                }
                 _ => self.skip_word()?,
             }
             // A value has ended, and with it perhaps what is around it.

@@ -43,6 +43,7 @@ impl From<TensorError> for ElementFault {
 }
 
 /// The tensor whose elements come next at `cursor`, which goes over `body`.
+#[expect(clippy::redundant_closure_for_method_calls, reason = "the bare method is of one lifetime only")]
 pub(super) fn tensor(
     name: &str,
     datatype: DataType,

@@ -10,4 +10,4 @@ mod request;
 mod round_trip_tests;
 
 pub(super) use reply::{Encoded, encode};
-pub(super) use request::{BinaryOutputs, decode};
+pub(super) use request::{BinaryOutputs, Decoded, decode};

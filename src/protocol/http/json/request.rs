@@ -358,13 +358,11 @@ fn parameter<'a, T>(
         return Ok(None);
     }
     let value = raw(cursor)?;
-    match value_of(&value, read) {
-        Some(value) => Ok(Some(value)),
-        None => {
-            let words = format!("the parameter '{key}' is {}, expected {expected}", shown(value.rest()));
-            Err(Refusal::bad_request(words).into())
-        }
-    }
+    let read = value_of(&value, read).ok_or_else(|| {
+        let words = format!("the parameter '{key}' is {}, expected {expected}", shown(value.rest()));
+        Refusal::bad_request(words)
+    })?;
+    Ok(Some(read))
 }
 
 /// What `read` makes of the whole of a value that is known to be JSON.
