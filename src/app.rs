@@ -25,12 +25,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::control::ControlPlanes;
 use crate::{
-    config::Config,
+    config::{Config, ServerConfig},
     engine::{PoolOptions, Runtime, find_library},
     gateway::Gateway,
     lifecycle::{Readiness, stop_signal},
     monitor::{Clock, Monitor, MonitorCollector, MonitorHandle, MonitorSettings, Thresholds},
-    protocol::{DoorOptions, ServerSettings, serve_grpc, serve_http},
+    protocol::{BodyBudget, DoorOptions, ServerSettings, serve_grpc, serve_http},
     registry::{Registry, RegistryOptions, ServingDefaults, Watcher, cores},
     route::{RoutePublisher, Routes, routes},
     schedule::Pool,
@@ -104,6 +104,16 @@ impl Planes {
     }
 }
 
+fn door_options(server: &ServerConfig, settings: ServerSettings) -> Result<DoorOptions> {
+    Ok(DoorOptions {
+        max_body_bytes: usize::try_from(server.max_request_size.0)?,
+        budget: BodyBudget::new(usize::try_from(server.max_inflight_size.0)?),
+        body_timeout: server.body_timeout.0,
+        idle_timeout: server.idle_timeout.0,
+        settings,
+    })
+}
+
 async fn listen(key: &str, address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({key})"))
 }
@@ -142,10 +152,7 @@ impl App {
         let addresses = planes.addresses()?;
         let Planes { http, grpc, metrics, admin } = planes;
         let control = ControlPlanes::start(&self, metrics, admin)?;
-        let options = DoorOptions {
-            max_body_bytes: usize::try_from(config.server.max_request_size.0)?,
-            settings: self.settings(config),
-        };
+        let options = door_options(&config.server, self.settings(config))?;
         let shutdown = CancellationToken::new();
         let mut doors = JoinSet::new();
         doors.spawn(serve_http(http, Arc::clone(&self.gateway), options.clone(), shutdown.clone()));

@@ -50,6 +50,12 @@ pub struct ServerConfig {
     pub admin: SocketAddr,
     /// The largest request body on the inference plane.
     pub max_request_size: ByteSize,
+    /// The request bodies that may be in memory at once; more are answered with 429.
+    pub max_inflight_size: ByteSize,
+    /// How long a request body may send nothing before it is given up.
+    pub body_timeout: Span,
+    /// How long an HTTP/1 connection may be without a request, or take to send its head.
+    pub idle_timeout: Span,
     /// How long requests in flight may take to finish after SIGTERM.
     pub drain_timeout: Span,
 }
@@ -62,6 +68,9 @@ impl Default for ServerConfig {
             metrics: SocketAddr::from(([0, 0, 0, 0], 8002)),
             admin: SocketAddr::from(([127, 0, 0, 1], 8003)),
             max_request_size: ByteSize(64 << 20),
+            max_inflight_size: ByteSize(1 << 30),
+            body_timeout: Span(std::time::Duration::from_secs(30)),
+            idle_timeout: Span(std::time::Duration::from_secs(120)),
             drain_timeout: Span(std::time::Duration::from_secs(30)),
         }
     }
@@ -257,6 +266,10 @@ impl Config {
             }
         };
         check(self.server.max_request_size.0 > 0, "server.max_request_size must be more than 0B");
+        let (one, all) = (self.server.max_request_size, self.server.max_inflight_size);
+        check(all >= one, "server.max_inflight_size must be at least server.max_request_size");
+        check(!self.server.body_timeout.0.is_zero(), "server.body_timeout must be more than 0s");
+        check(!self.server.idle_timeout.0.is_zero(), "server.idle_timeout must be more than 0s");
         check(!self.repository.poll_interval.0.is_zero(), "repository.poll_interval must be more than 0s");
         check(self.repository.load_threads > 0, "repository.load_threads must be at least 1");
         check(self.scheduler.max_queue > 0, "scheduler.max_queue must be at least 1");

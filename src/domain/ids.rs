@@ -1,6 +1,14 @@
 //! Names and numbers that identify things: models, versions, labels, requests, shares of traffic.
 
-use std::{fmt, num::NonZeroU64, str::FromStr, sync::Arc};
+use std::{
+    cell::Cell,
+    fmt,
+    hash::{BuildHasher, RandomState},
+    num::NonZeroU64,
+    str::FromStr,
+    sync::Arc,
+    time::SystemTime,
+};
 
 /// Why a text is not a valid identifier. The message is fit for a client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -156,7 +164,7 @@ impl RequestId {
     /// When the id is longer than [`RequestId::MAX_BYTES`].
     pub fn given_or_new(given: &str) -> Result<Self, IdError> {
         match given.len() {
-            0 => Ok(Self(uuid::Uuid::now_v7().to_string().into())),
+            0 => Ok(Self((&*new_uuid().hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer())).into())),
             1..=Self::MAX_BYTES => Ok(Self(given.into())),
             _ => Err(IdError::RequestId),
         }
@@ -172,6 +180,36 @@ impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+thread_local! {
+    /// The time of this thread's last id, and the state of its random numbers.
+    static LAST: Cell<(u64, u64)> = Cell::new((0, RandomState::new().hash_one(0)));
+}
+
+/// A new UUIDv7. An id is no secret: it needs to be unlike all others, not hard to guess, so that
+/// each thread makes its own, without a lock and without asking the system for randomness
+/// (`Uuid::now_v7` does both). Those of one thread are ordered by their milliseconds.
+fn new_uuid() -> uuid::Uuid {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (last, state) = LAST.get();
+    // A clock that is set back must not break the order.
+    let millis = last.max(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+    let (high, state) = split_mix(state);
+    let (low, state) = split_mix(state);
+    LAST.set((millis, state));
+    let mut random = [0; 10];
+    random[..8].copy_from_slice(&high.to_le_bytes());
+    random[8..].copy_from_slice(&low.to_le_bytes()[..2]);
+    uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+}
+
+/// The next random number and state (`SplitMix64`, Steele and others 2014).
+fn split_mix(state: u64) -> (u64, u64) {
+    let state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (mixed ^ (mixed >> 31), state)
 }
 
 fn is_word(text: &str, longest: usize) -> bool {
@@ -225,5 +263,19 @@ mod tests {
         assert_eq!(RequestId::given_or_new("abc").unwrap().as_str(), "abc");
         assert_eq!(RequestId::given_or_new("").unwrap().as_str().len(), 36);
         assert!(RequestId::given_or_new(&"x".repeat(1025)).is_err());
+    }
+
+    #[test]
+    fn request_ids_of_all_threads_differ_and_are_uuids_of_version_7() {
+        let make = || (0..10_000).map(|_| new_uuid()).collect::<Vec<_>>();
+        let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(make)).collect();
+        let mut all = std::collections::HashSet::new();
+        for thread in threads {
+            let ids = thread.join().unwrap();
+            assert!(ids.iter().all(|id| id.get_version_num() == 7 && id.get_variant() == uuid::Variant::RFC4122));
+            assert!(ids.is_sorted_by_key(|id| id.as_u128() >> 80), "in the order of time");
+            all.extend(ids);
+        }
+        assert_eq!(all.len(), 40_000);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A door turns wire messages into [`crate::domain`] types, calls the gateway and turns the
 //! answer back. It decides nothing about models, versions or scheduling, and the two doors
-//! know nothing of each other; what both need is in the first seven files:
+//! know nothing of each other; what both need is in the first nine files:
 //!
 //! | file | what it holds |
 //! | --- | --- |
@@ -10,6 +10,8 @@
 //! | `naming` | the model, version and label that a request names |
 //! | `elsewhere` | what Triton does here and this plane does not, and where it is done |
 //! | `settings` | the trace and log settings, as Triton shows them |
+//! | `deadline` | how long the caller will wait, as headers say |
+//! | `budget` | the bound on the memory of all request bodies |
 //! | `refusal` | why a door refused a request, and the words shared by both protocols |
 //! | `trace` | the span of a request, with the caller's W3C context |
 //! | `model_config` | a model's configuration in Triton's form |
@@ -17,7 +19,10 @@
 //! | `metrics` | the metrics plane: `/metrics`, `/livez`, `/readyz` |
 //! | `grpc/` | conversion, the services, what tonic refuses by itself in the contract's words |
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -26,12 +31,15 @@ use tokio_util::sync::CancellationToken;
 pub use self::http::bench_support;
 pub(crate) use self::settings::LogSettings;
 pub use self::{
+    budget::BodyBudget,
     metrics::{MetricsDoor, serve_metrics},
     settings::ServerSettings,
 };
 use crate::gateway::Gateway;
 
+mod budget;
 mod data_plane;
+mod deadline;
 mod elsewhere;
 pub(crate) mod grpc;
 pub(crate) mod http;
@@ -64,8 +72,6 @@ const PLATFORM: &str = "onnxruntime_onnx";
 const ROUTING_KEY_HEADER: &str = "tidegate-routing-key";
 /// The request parameter of the same meaning; the header wins.
 const ROUTING_KEY_PARAMETER: &str = "routing_key";
-/// The header or gRPC metadata key that says how long a request may take, such as `250ms`.
-const TIMEOUT_HEADER: &str = "tidegate-timeout";
 
 /// The states of Triton's repository index that this plane tells apart.
 const INDEX_READY: &str = "READY";
@@ -77,11 +83,23 @@ fn milliseconds(at: Option<SystemTime>) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The header or gRPC metadata key that says how long the caller will wait, as a duration with
+/// its unit.
+const TIMEOUT_HEADER: &str = "tidegate-timeout";
+/// The same as Envoy says it by itself, in milliseconds.
+const ENVOY_TIMEOUT_HEADER: &str = "x-envoy-expected-rq-timeout-ms";
+
 /// What both doors are configured with.
 #[derive(Debug, Clone)]
 pub struct DoorOptions {
-    /// The largest HTTP request body, and the largest gRPC message after decompression.
+    /// The largest HTTP request body, and the largest gRPC message; both after decompression.
     pub max_body_bytes: usize,
+    /// The bound on all request bodies in flight, which both doors share.
+    pub budget: Arc<BodyBudget>,
+    /// How long an HTTP request body may send nothing before it is given up.
+    pub body_timeout: Duration,
+    /// How long an HTTP/1 connection may be without a request.
+    pub idle_timeout: Duration,
     /// What the settings endpoints tell.
     pub settings: ServerSettings,
 }

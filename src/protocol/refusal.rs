@@ -13,17 +13,27 @@ use crate::{
 pub(super) struct Refusal {
     code: ErrorCode,
     message: String,
+    retry_after: Option<u32>,
 }
 
 impl Fault for Refusal {
     fn code(&self) -> ErrorCode {
         self.code
     }
+
+    fn retry_after(&self) -> Option<u32> {
+        self.retry_after
+    }
 }
 
 impl Refusal {
     pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), retry_after: code.retry_after() }
+    }
+
+    /// What the client is told of `fault`.
+    pub(super) fn of(fault: &impl Fault) -> Self {
+        Self { code: fault.code(), message: fault.message(), retry_after: fault.retry_after() }
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{data_plane::DataPlane, refusal::Refusal};
+use super::{BodyBudget, DoorOptions, ServerSettings, data_plane::DataPlane, refusal::Refusal};
 use crate::{
     domain::{
         BatchLimits, BatchStatistics, Batching, DataType, Dim, IndexEntry, InferReply, InferRequest, ModelName,
@@ -69,6 +69,17 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Options of a door whose requests may have `limit` bytes.
+pub(super) fn options(limit: usize) -> DoorOptions {
+    DoorOptions {
+        max_body_bytes: limit,
+        budget: BodyBudget::new(16 * limit),
+        body_timeout: Duration::from_secs(30),
+        idle_timeout: Duration::from_secs(30),
+        settings: ServerSettings::default(),
     }
 }
 

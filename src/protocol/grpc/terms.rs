@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use http::HeaderMap;
 
 use crate::protocol::{
-    ROUTING_KEY_HEADER, TIMEOUT_HEADER,
+    ROUTING_KEY_HEADER, deadline,
     refusal::{Refusal, shown},
 };
 
@@ -25,7 +25,7 @@ pub(super) struct CallTerms {
 impl CallTerms {
     pub(super) fn read(headers: &HeaderMap) -> Result<Self, Refusal> {
         let call_ends = text(headers, GRPC_TIMEOUT)?.map(grpc_timeout).transpose()?;
-        let timeout = text(headers, TIMEOUT_HEADER)?.map(timeout).transpose()?;
+        let timeout = deadline::header_timeout(headers)?;
         Ok(Self {
             routing_key: text(headers, ROUTING_KEY_HEADER)?.map(String::from),
             call_ends: call_ends.and_then(|timeout| Instant::now().checked_add(timeout)),
@@ -53,15 +53,6 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Refus
     let text = std::str::from_utf8(value.as_bytes())
         .map_err(|_| Refusal::bad_request(format!("the metadata {name} is not UTF-8 text")))?;
     Ok((!text.is_empty()).then_some(text))
-}
-
-fn timeout(text: &str) -> Result<Duration, Refusal> {
-    humantime::parse_duration(text).map_err(|_| {
-        let shown = shown(text);
-        Refusal::bad_request(format!(
-            "the metadata {TIMEOUT_HEADER} is '{shown}': use a duration with a unit, such as 250ms"
-        ))
-    })
 }
 
 /// gRPC's form: up to eight digits and one letter for the unit.
@@ -154,7 +145,7 @@ mod tests {
 
     #[test]
     fn empty_metadata_is_none() {
-        let empty = headers(&[("grpc-timeout", ""), ("tidegate-timeout", ""), ("tidegate-routing-key", "")]);
+        let empty = headers(&[("grpc-timeout", ""), ("tidegate-routing-key", "")]);
         assert_eq!(CallTerms::read(&empty).unwrap(), CallTerms::default());
         let broken: HeaderMap =
             [(HeaderName::from_static("tidegate-routing-key"), HeaderValue::from_bytes(b"\xff").unwrap())]
@@ -168,7 +159,6 @@ mod tests {
         fn any_timeout_is_read_without_panic(text in "\\PC{0,12}|[0-9]{0,10}[HMSmun]") {
             if !text.is_empty() {
                 let _ = grpc_timeout(&text);
-                let _ = timeout(&text);
             }
         }
     }

@@ -28,7 +28,10 @@ use crate::{
         ServerMetadataRequest, ServerReadyRequest, grpc_inference_service_client::GrpcInferenceServiceClient,
         model_infer_request::InferInputTensor,
     },
-    protocol::{DoorOptions, EXTENSIONS, ServerSettings, stand_in::StandIn},
+    protocol::{
+        EXTENSIONS,
+        stand_in::{self, StandIn},
+    },
 };
 
 pub(super) const LIMIT: usize = 1 << 20;
@@ -46,7 +49,7 @@ impl Plane {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (gateway, shutdown) = (Arc::new(StandIn::default()), CancellationToken::new());
-        let options = DoorOptions { max_body_bytes: LIMIT, settings: ServerSettings::default() };
+        let options = stand_in::options(LIMIT);
         let served = tokio::spawn(super::serve(listener, Arc::clone(&gateway), options, shutdown.clone()));
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         Self { gateway, channel, address, shutdown, served }

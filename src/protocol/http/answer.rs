@@ -1,10 +1,18 @@
 //! Answers: JSON bodies, errors as `{"error": "…"}`, and the headers that go with them.
 
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
 };
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use serde::Serialize;
 
@@ -19,6 +27,36 @@ pub(crate) fn json_bytes(status: StatusCode, body: impl Into<Bytes>) -> Response
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response
+}
+
+/// An answer whose body is these frames, each written as it is.
+pub(super) fn frames(mut frames: Vec<Bytes>) -> Response<PlaneBody> {
+    if frames.len() <= 1 {
+        return json_bytes(StatusCode::OK, frames.pop().unwrap_or_default());
+    }
+    let mut response = json_bytes(StatusCode::OK, Bytes::new());
+    *response.body_mut() = Either::Right(tonic::body::Body::new(Frames(frames.into())));
+    response
+}
+
+/// A body in several pieces of known length: nothing is copied into one.
+struct Frames(VecDeque<Bytes>);
+
+impl Body for Frames {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|bytes| bytes.len() as u64).sum())
+    }
 }
 
 /// `value` as JSON.
@@ -38,10 +76,10 @@ pub(crate) fn error(code: ErrorCode, message: &str) -> Response<PlaneBody> {
 
 fn say(code: ErrorCode, message: &str, retry_after: Option<u32>) -> Response<PlaneBody> {
     #[derive(Serialize)]
-    struct Body<'a> {
+    struct Words<'a> {
         error: &'a str,
     }
-    let mut response = json(code.http(), &Body { error: message });
+    let mut response = json(code.http(), &Words { error: message });
     if let Some(seconds) = retry_after {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
@@ -50,7 +88,7 @@ fn say(code: ErrorCode, message: &str, retry_after: Option<u32>) -> Response<Pla
 
 /// The answer to `HEAD` where `GET` would have answered `response`.
 pub(crate) fn head_only(mut response: Response<PlaneBody>) -> Response<PlaneBody> {
-    let length = http_body::Body::size_hint(response.body()).exact();
+    let length = response.body().size_hint().exact();
     if let Some(length) = length {
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
@@ -75,6 +113,20 @@ mod tests {
             let body = response.into_body().collect().await.unwrap().to_bytes();
             assert_eq!(body, r#"{"error":"a \"quoted\" reason"}"#);
         }
+    }
+
+    #[tokio::test]
+    async fn frames_have_the_length_of_all_and_are_not_copied() {
+        let pieces = vec![Bytes::from("ab"), Bytes::from(vec![1; 20_000])];
+        let mut body = frames(pieces.clone()).into_body();
+        assert_eq!(body.size_hint().exact(), Some(20_002));
+        for piece in pieces {
+            let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert_eq!(frame.as_ptr(), piece.as_ptr());
+        }
+        assert!(body.frame().await.is_none());
+        let empty = frames(vec![]).into_body();
+        assert_eq!(empty.size_hint().exact(), Some(0));
     }
 
     #[tokio::test]

@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     answer,
-    body::{self, BodyFault},
+    body::{self, Bounds},
     server::PlaneBody,
 };
 use crate::{
     domain::{BatchStatistics, IndexEntry, ModelStatistics, Tally, Target},
     fault::Fault,
     protocol::{
-        INDEX_READY, INDEX_UNAVAILABLE, ServerSettings, data_plane::DataPlane, elsewhere, milliseconds,
-        refusal::Refusal, settings,
+        DoorOptions, INDEX_READY, INDEX_UNAVAILABLE, data_plane::DataPlane, elsewhere, milliseconds, refusal::Refusal,
+        settings,
     },
 };
 
@@ -47,7 +47,7 @@ impl Extension {
     pub(super) async fn answer<D, B>(
         self,
         gateway: &D,
-        settings: &ServerSettings,
+        options: &DoorOptions,
         method: &Method,
         body: &mut B,
     ) -> Result<Response<PlaneBody>, Refusal>
@@ -55,10 +55,11 @@ impl Extension {
         D: DataPlane,
         B: Body<Data = Bytes> + Unpin,
     {
+        let settings = &options.settings;
         match self {
             Self::Statistics => Ok(statistics(gateway.statistics(None, &Target::Release))),
             Self::RepositoryIndex => {
-                let only_ready = wants_only_ready(body).await?;
+                let only_ready = wants_only_ready(options, body).await?;
                 Ok(answer::json(StatusCode::OK, &index(&gateway.index(), only_ready)))
             }
             Self::TraceSettings if method == Method::POST => Err(settings::trace_is_read_only()),
@@ -82,7 +83,7 @@ pub(super) fn statistics(all: Result<Vec<ModelStatistics>, impl Fault>) -> Respo
     }
 }
 
-async fn wants_only_ready<B>(body: &mut B) -> Result<bool, Refusal>
+async fn wants_only_ready<B>(options: &DoorOptions, body: &mut B) -> Result<bool, Refusal>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -91,10 +92,9 @@ where
         #[serde(default)]
         ready: bool,
     }
-    let bytes = body::read(body, MAX_INDEX_BODY).await.map_err(|fault| match fault {
-        BodyFault::TooLarge => Refusal::too_large(MAX_INDEX_BODY),
-        BodyFault::Broken => Refusal::bad_request("the body ended early or its framing is broken"),
-    })?;
+    let bounds =
+        Bounds { limit: MAX_INDEX_BODY, budget: &options.budget, patience: options.body_timeout, deadline: None };
+    let (bytes, _permit) = body::read(body, &bounds).await?;
     if bytes.trim_ascii().is_empty() {
         return Ok(false);
     }
@@ -219,12 +219,15 @@ mod tests {
     use http_body_util::{BodyExt, Full};
 
     use super::*;
-    use crate::{fault::ErrorCode, protocol::stand_in::StandIn};
+    use crate::{
+        fault::ErrorCode,
+        protocol::stand_in::{self, StandIn},
+    };
 
     async fn ask(extension: Extension, method: Method, body: &'static str) -> Result<String, Refusal> {
         let mut body = Full::new(Bytes::from_static(body.as_bytes()));
-        let settings = ServerSettings::default();
-        let response = extension.answer(&StandIn::default(), &settings, &method, &mut body).await?;
+        let options = stand_in::options(1 << 20);
+        let response = extension.answer(&StandIn::default(), &options, &method, &mut body).await?;
         assert_eq!(response.status(), StatusCode::OK);
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         Ok(String::from_utf8(bytes.to_vec()).unwrap())

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT},
+    header::{ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, VARY},
     request::Parts,
 };
 use http_body::Body;
@@ -14,24 +14,31 @@ use tracing::{Instrument, Span};
 
 use super::{
     answer,
-    body::{self, BodyFault},
+    body::{self, Bounds},
+    encoding::{self, Coding},
     extensions,
-    json::{self, BinaryOutputs, Encoded},
+    json::{self, BinaryOutputs, Decoded, Encoded},
+    raw,
     routes::{self, Route, Selector, Verb},
     server::PlaneBody,
 };
 use crate::{
-    domain::{InferRequest, Protocol, TensorSpec, Urgency},
+    domain::{InferRequest, ModelName, Protocol, RequestId, Target, TensorSpec, Urgency},
     fault::{ErrorCode, Fault},
     gateway::ModelView,
     protocol::{
-        DoorOptions, EXTENSIONS, PLATFORM, ROUTING_KEY_HEADER, SERVER_NAME, data_plane::DataPlane, model_config,
-        naming, refusal::Refusal, settings, trace,
+        DoorOptions, EXTENSIONS, PLATFORM, ROUTING_KEY_HEADER, SERVER_NAME, budget::BodyPermit, data_plane::DataPlane,
+        deadline, model_config, naming, refusal::Refusal, settings, trace,
     },
 };
 
 /// Marks a request of the binary tensor extension.
 const BINARY_HEADER: &str = "inference-header-content-length";
+
+/// A refused body of no more is read to its end, so that its connection can go on. When the
+/// gateway has too much to do, that is less: throwing a body away costs most of what reading it does.
+const DRAIN: usize = usize::MAX;
+const DRAIN_WHEN_BUSY: usize = 1 << 20;
 
 /// The HTTP door of one gateway.
 pub(super) struct Door<D> {
@@ -70,8 +77,7 @@ impl<D: DataPlane> Door<D> {
                 self.infer(&name, &selector, &parts, &mut body, &span).instrument(span.clone()).await
             }
             Route::Extension(extension) => {
-                let (gateway, settings) = (self.gateway.as_ref(), &self.options.settings);
-                match extension.answer(gateway, settings, &parts.method, &mut body).await {
+                match extension.answer(self.gateway.as_ref(), &self.options, &parts.method, &mut body).await {
                     Ok(response) => response,
                     Err(refusal) => self.refused(None, &refusal, &parts, &mut body).await,
                 }
@@ -95,7 +101,7 @@ impl<D: DataPlane> Door<D> {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let (request, binary) = match self.accept(model, selector, parts, body).await {
+        let Accepted { request, binary, permit } = match self.accept(model, selector, parts, body).await {
             Ok(accepted) => accepted,
             Err(refusal) => {
                 trace::record_failure(span, refusal.code());
@@ -110,10 +116,13 @@ impl<D: DataPlane> Door<D> {
             }
         };
         trace::record_reply(span, &reply);
-        match json::encode(&reply, &binary) {
-            Ok(encoded) => answered(encoded),
-            Err(refusal) => self.refused(Some(model), &refusal, parts, body).await,
-        }
+        let response = match json::encode(&reply, &binary) {
+            Ok(encoded) => answered(encoded, encoding::for_answer(&parts.headers)).await,
+            // The gateway has counted this request by its run: here it is only told.
+            Err(refusal) => answer::fault(&refusal),
+        };
+        drop(permit);
+        response
     }
 
     /// The request in our own terms.
@@ -123,19 +132,29 @@ impl<D: DataPlane> Door<D> {
         selector: &Selector<'_>,
         parts: &Parts,
         body: &mut B,
-    ) -> Result<(InferRequest, BinaryOutputs), Refusal>
+    ) -> Result<Accepted, Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        check_encoding(&parts.headers)?;
+        let headers = &parts.headers;
+        let arrived = Instant::now();
         let (model, target) = (naming::model(model)?, selector.target()?);
-        let header_key = routing_key(&parts.headers)?;
+        let coding = encoding::of_request(headers)?;
+        let json_length = json_length(headers)?;
+        let header_key = routing_key(headers)?;
+        let in_time = |timeout: Option<_>| timeout.and_then(|timeout| arrived.checked_add(timeout));
+        let header_deadline = in_time(deadline::header_timeout(headers)?);
+        // What is sure to be refused is refused before its body costs anything.
+        self.gateway.accepts(&model, &target).map_err(|fault| Refusal::of(&fault))?;
         let limit = self.options.max_body_bytes;
-        let bytes = body::read(body, limit).await.map_err(|fault| match fault {
-            BodyFault::TooLarge => Refusal::too_large(limit),
-            BodyFault::Broken => Refusal::bad_request("the body ended early or its framing is broken"),
-        })?;
-        let decoded = json::decode(&bytes, json_length(&parts.headers)?)?;
+        let patience = self.options.body_timeout;
+        let bounds = Bounds { limit, budget: &self.options.budget, patience, deadline: header_deadline };
+        let (bytes, permit) = body::read(body, &bounds).await?;
+        let (bytes, permit) = encoding::inflate(bytes, coding, limit, permit).await?;
+        let decoded = match json_length {
+            Some(0) => self.decode_raw(&model, &target, bytes)?,
+            _ => json::decode(&bytes, json_length)?,
+        };
         let request = InferRequest {
             model,
             target,
@@ -145,11 +164,25 @@ impl<D: DataPlane> Door<D> {
             outputs: decoded.outputs,
             urgency: Urgency {
                 priority: decoded.priority,
-                deadline: decoded.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+                deadline: header_deadline.into_iter().chain(in_time(decoded.timeout)).min(),
             },
             protocol: Protocol::Http,
         };
-        Ok((request, decoded.binary))
+        Ok(Accepted { request, binary: decoded.binary, permit })
+    }
+
+    /// A raw binary request: nothing but the bytes of the one input, and so are the outputs.
+    fn decode_raw(&self, model: &ModelName, target: &Target, body: Bytes) -> Result<Decoded, Refusal> {
+        let view = self.gateway.model(model, target).map_err(|fault| Refusal::of(&fault))?;
+        Ok(Decoded {
+            id: RequestId::given_or_new("")?,
+            routing_key: None,
+            inputs: vec![raw::input(&view.signature, body)?],
+            outputs: Vec::new(),
+            priority: None,
+            timeout: None,
+            binary: BinaryOutputs { all: true, single: Vec::new() },
+        })
     }
 
     /// What a client may know of a model.
@@ -194,7 +227,8 @@ impl<D: DataPlane> Door<D> {
         let http1 = parts.version < Version::HTTP_2;
         // A client that asked first has sent nothing yet, and is told now that it need not.
         let unsent = http1 && parts.headers.contains_key(EXPECT);
-        let emptied = !unsent && body::drain(body).await;
+        let is_busy = matches!(refusal.code(), ErrorCode::Overloaded | ErrorCode::Unavailable);
+        let emptied = !unsent && body::drain(body, if is_busy { DRAIN_WHEN_BUSY } else { DRAIN }).await;
         if http1 && !emptied {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -202,11 +236,12 @@ impl<D: DataPlane> Door<D> {
     }
 }
 
-fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
-    if headers.get(CONTENT_ENCODING).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return Err(Refusal::bad_request("compressed requests are not supported yet: send the body as it is"));
-    }
-    Ok(())
+/// A request, and what its answer needs.
+struct Accepted {
+    request: InferRequest,
+    binary: BinaryOutputs,
+    /// For the memory of its body, until the answer is made.
+    permit: BodyPermit,
 }
 
 /// The length of the JSON, when the request says that raw tensors stand behind it.
@@ -219,10 +254,18 @@ fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
 }
 
 /// The encoded reply as an answer.
-fn answered(encoded: Encoded) -> Response<PlaneBody> {
-    let mut response = answer::json_bytes(StatusCode::OK, encoded.body);
-    if let Some(length) = encoded.json_length {
-        let headers = response.headers_mut();
+async fn answered(encoded: Encoded, coding: Coding) -> Response<PlaneBody> {
+    let Encoded { body, mut blobs, json_length } = encoded;
+    blobs.insert(0, body.into());
+    let deflated = encoding::deflate(&blobs, coding).await;
+    let is_deflated = deflated.is_some();
+    let mut response = answer::frames(deflated.map_or(blobs, |whole| vec![whole]));
+    let headers = response.headers_mut();
+    if is_deflated {
+        headers.insert(CONTENT_ENCODING, coding.header());
+        headers.insert(VARY, ACCEPT_ENCODING.into());
+    }
+    if let Some(length) = json_length {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         headers.insert(BINARY_HEADER, length.into());
     }

@@ -1,8 +1,8 @@
 //! The HTTP door: OIP v2 REST. From the wire inward:
 //!
 //! `server` (connections; shared by all planes) → `routes` (the path) → `handlers` (one
-//! request) → `body` (its bytes) → `json` (its meaning), and back out through `answer`.
-//! `extensions` answers what Triton's clients ask beside inference.
+//! request) → `body` (its bytes) → `encoding` (inflated) → `json` or `raw` (its meaning), and back
+//! out through `answer`. `extensions` answers what Triton's clients ask beside inference.
 
 use std::sync::Arc;
 
@@ -15,11 +15,15 @@ pub(crate) mod answer;
 #[doc(hidden)]
 pub mod bench_support;
 pub(crate) mod body;
+mod encoding;
 mod extensions;
 mod handlers;
 mod json;
+mod raw;
 mod routes;
 pub(crate) mod server;
+#[cfg(test)]
+mod transport_tests;
 #[cfg(test)]
 mod wire_tests;
 
@@ -30,10 +34,11 @@ pub(super) async fn serve<D: DataPlane>(
     options: DoorOptions,
     shutdown: CancellationToken,
 ) {
+    let idle_timeout = options.idle_timeout;
     let door = Arc::new(handlers::Door::new(gateway, options));
     let handler = move |request| {
         let door = Arc::clone(&door);
         async move { door.answer(request).await }
     };
-    server::serve("http", listener, handler, shutdown).await;
+    server::serve_patiently("http", listener, handler, idle_timeout, shutdown).await;
 }

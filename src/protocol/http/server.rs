@@ -9,12 +9,13 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
+use http::{HeaderMap, Request, Response, Version, header::CONTENT_TYPE};
 use http_body_util::{Either, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -24,7 +25,7 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -35,8 +36,9 @@ use crate::fault::ErrorCode;
 /// body and is what tonic itself answers with).
 pub(crate) type PlaneBody = Either<Full<Bytes>, tonic::body::Body>;
 
-/// How long a client may take to send a request head; an idle connection is closed after it.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an HTTP/1 connection may be without a request, or take to send its head, unless the
+/// plane says otherwise. HTTP/2 connections may idle as long as they answer pings.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait after a failed accept: most often no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 /// An HTTP/2 peer that is silent for this long is asked whether it is still there.
@@ -53,14 +55,29 @@ where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<PlaneBody>> + Send + 'static,
 {
-    let builder = connection_builder();
+    serve_patiently(plane, listener, handler, IDLE_TIMEOUT, shutdown).await;
+}
+
+/// As [`serve`], with the plane's own `idle_timeout`.
+pub(crate) async fn serve_patiently<H, F>(
+    plane: &'static str,
+    listener: TcpListener,
+    handler: H,
+    idle_timeout: Duration,
+    shutdown: CancellationToken,
+) where
+    H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<PlaneBody>> + Send + 'static,
+{
+    let builder = connection_builder(idle_timeout);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
             Some(_) = connections.join_next() => {}
             stream = accept(plane, &listener) => {
-                connections.spawn(serve_connection(plane, stream, builder.clone(), handler.clone(), shutdown.clone()));
+                let (builder, handler, shutdown) = (builder.clone(), handler.clone(), shutdown.clone());
+                connections.spawn(serve_connection(plane, stream, builder, handler, idle_timeout, shutdown));
             }
         }
     }
@@ -74,9 +91,9 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-fn connection_builder() -> auto::Builder<TokioExecutor> {
+fn connection_builder(idle_timeout: Duration) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(idle_timeout);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -115,6 +132,7 @@ async fn serve_connection<H, F>(
     stream: TcpStream,
     builder: auto::Builder<TokioExecutor>,
     handler: H,
+    idle_timeout: Duration,
     shutdown: CancellationToken,
 ) where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
@@ -123,27 +141,91 @@ async fn serve_connection<H, F>(
     // hyper's own timeout starts only once it knows the protocol, from the first bytes.
     tokio::select! {
         () = shutdown.cancelled() => return,
-        first = timeout(HEAD_TIMEOUT, stream.readable()) => if first.is_err() { return },
+        first = timeout(idle_timeout, stream.readable()) => if first.is_err() { return },
     }
     // Who asks: the audit log of the admin plane wants to know.
     let peer = stream.peer_addr().ok();
+    let activity = Arc::new(Activity::new());
+    let watched = Arc::clone(&activity);
     let service = service_fn(move |mut request: Request<Incoming>| {
         let handler = handler.clone();
+        let busy = Busy::new(&watched, request.version());
         if let Some(peer) = peer {
             request.extensions_mut().insert(peer);
         }
-        async move { Ok::<_, Infallible>(guard(plane, handler, request).await) }
+        async move {
+            let response = guard(plane, handler, request).await;
+            drop(busy);
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ends = async {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = activity.idles_for(idle_timeout) => {}
+        }
+    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = shutdown.cancelled() => {
+        // What is being answered is answered to its end.
+        () = ends => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
     if let Err(error) = ended {
         tracing::debug!(plane, %error, "a connection ended early");
+    }
+}
+
+/// Whether a connection has requests, and since when it has none.
+struct Activity(Mutex<(usize, Instant)>);
+
+impl Activity {
+    fn new() -> Self {
+        Self(Mutex::new((0, Instant::now())))
+    }
+
+    fn state(&self) -> MutexGuard<'_, (usize, Instant)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends when there has been no request for so long. hyper minds only the time that a head
+    /// takes from its first byte on.
+    async fn idles_for(&self, timeout: Duration) {
+        loop {
+            let left = match *self.state() {
+                (0, since) => timeout.saturating_sub(since.elapsed()),
+                _ => timeout,
+            };
+            if left.is_zero() {
+                return;
+            }
+            sleep(left).await;
+        }
+    }
+}
+
+/// A request of a connection, until it is dropped.
+struct Busy {
+    activity: Arc<Activity>,
+    /// Once it speaks HTTP/2, a connection may idle: its pings tell whether the client is there.
+    lasts: bool,
+}
+
+impl Busy {
+    fn new(activity: &Arc<Activity>, version: Version) -> Self {
+        activity.state().0 += 1;
+        Self { activity: Arc::clone(activity), lasts: version >= Version::HTTP_2 }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut state = self.activity.state();
+        state.0 -= usize::from(!self.lasts);
+        state.1 = Instant::now();
     }
 }
 

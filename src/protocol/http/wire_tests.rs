@@ -13,42 +13,49 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     domain::Target,
     fault::ErrorCode,
-    protocol::{DoorOptions, EXTENSIONS, ServerSettings, stand_in::StandIn},
+    protocol::{
+        DoorOptions, EXTENSIONS,
+        stand_in::{self, StandIn},
+    },
 };
 
-const LIMIT: usize = 1 << 20;
-const ROW: &str = r#"{"id":"r1","inputs":[{"name":"x","datatype":"FP32","shape":[1,3],"data":[[1,2.5,3]]}]}"#;
+pub(super) const LIMIT: usize = 1 << 20;
+pub(super) const ROW: &str =
+    r#"{"id":"r1","inputs":[{"name":"x","datatype":"FP32","shape":[1,3],"data":[[1,2.5,3]]}]}"#;
 const ROW_BACK: &str = r#""outputs":[{"name":"x","datatype":"FP32","shape":[1,3],"data":[1.0,2.5,3.0]}]}"#;
 
-struct Plane {
-    gateway: Arc<StandIn>,
+pub(super) struct Plane {
+    pub(super) gateway: Arc<StandIn>,
     address: SocketAddr,
     shutdown: CancellationToken,
     served: JoinHandle<()>,
 }
 
 impl Plane {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
+        Self::start_with(stand_in::options(LIMIT)).await
+    }
+
+    pub(super) async fn start_with(options: DoorOptions) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (gateway, shutdown) = (Arc::new(StandIn::default()), CancellationToken::new());
-        let options = DoorOptions { max_body_bytes: LIMIT, settings: ServerSettings::default() };
         let served = tokio::spawn(super::serve(listener, Arc::clone(&gateway), options, shutdown.clone()));
         Self { gateway, address, shutdown, served }
     }
 
-    async fn connect(&self) -> TcpStream {
+    pub(super) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 
     /// The whole answer to `request`, sent on a connection of its own.
-    async fn ask(&self, request: &str) -> String {
+    pub(super) async fn ask(&self, request: &str) -> String {
         let mut stream = self.connect().await;
         stream.write_all(request.as_bytes()).await.unwrap();
         read_all(&mut stream).await
     }
 
-    async fn call(&self, method: &str, path: &str, headers: &str, body: &str) -> String {
+    pub(super) async fn call(&self, method: &str, path: &str, headers: &str, body: &str) -> String {
         let length = body.len();
         let head = format!("{method} {path} HTTP/1.1\r\nhost: t\r\nconnection: close\r\n{headers}");
         self.ask(&format!("{head}content-length: {length}\r\n\r\n{body}")).await
@@ -62,19 +69,19 @@ impl Plane {
         self.call("POST", &format!("/v2/models/{model}/infer"), "", body).await
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.shutdown.cancel();
         timeout(Duration::from_secs(10), self.served).await.unwrap().unwrap();
     }
 }
 
-async fn read_all(stream: &mut TcpStream) -> String {
+pub(super) async fn read_all(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await.unwrap().unwrap();
     String::from_utf8(answer).unwrap()
 }
 
-fn assert_answer(answer: &str, status: u16, end: &str) {
+pub(super) fn assert_answer(answer: &str, status: u16, end: &str) {
     assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
     assert!(answer.contains("\r\ncontent-type: application/json\r\n"), "{answer}");
     assert!(answer.ends_with(end), "{answer}");
@@ -156,8 +163,8 @@ async fn inference_is_answered_on_every_path_to_it() {
 async fn inference_refused_is_counted_with_its_model() {
     let plane = Plane::start().await;
     assert_answer(&plane.infer("echo", "").await, 400, "send a JSON object with 'inputs'\"}");
-    let gzip = plane.call("POST", "/v2/models/echo/infer", "content-encoding: gzip\r\n", "x").await;
-    assert_answer(&gzip, 400, "send the body as it is\"}");
+    let coded = plane.call("POST", "/v2/models/echo/infer", "content-encoding: br\r\n", "x").await;
+    assert_answer(&coded, 400, "use gzip, deflate or identity\"}");
     let binary = plane.call("POST", "/v2/models/echo/infer", "Inference-Header-Content-Length: 2\r\n", "{}").await;
     assert_answer(&binary, 400, "missing field `inputs` at line 1 column 2\"}");
     assert_eq!(plane.gateway.refusals(), vec![(Some("echo".into()), ErrorCode::BadRequest); 3]);
@@ -166,7 +173,11 @@ async fn inference_refused_is_counted_with_its_model() {
     assert_answer(&busy, 429, r#"{"error":"too many requests are waiting"}"#);
     assert!(busy.contains("\r\nretry-after: 1\r\n"));
     assert_answer(&plane.infer("nobody", ROW).await, 404, r#"{"error":"model 'nobody' is unknown"}"#);
-    assert_eq!(plane.gateway.refusals().len(), 3, "what the gateway refuses, it counts itself");
+    let refusals = plane.gateway.refusals();
+    assert_eq!(
+        refusals[3..],
+        [(Some("busy".into()), ErrorCode::Overloaded), (Some("nobody".into()), ErrorCode::NotFound)]
+    );
     plane.stop().await;
 }
 

@@ -1,89 +1,162 @@
-//! The `data` of an input, straight from JSON text into element bytes: no value tree, no
-//! recursion.
+//! The `data` of an input, straight from JSON text into element bytes: one pass, no value tree,
+//! no recursion.
 //!
-//! The text is known to be valid JSON (serde has skipped over it once), so that this pass
-//! only has to find its values. `data` may be flat, nested like the shape, or in between;
-//! nested in full, its lists must have the sizes of the shape.
+//! `data` may be flat, nested like the shape, or in between; nested in full, its lists must have
+//! the sizes of the shape.
 
 use bytes::Bytes;
 
+use super::{
+    cursor::{Cursor, JsonFault, Quoted},
+    number::Number,
+};
 use crate::{
     domain::{DataType, Shape, Tensor, TensorError},
     protocol::refusal::{ValueFault, shown},
 };
 
-/// The tensor whose elements `data` holds. `data` must be a part of `body`.
+/// Why there is no tensor.
+#[derive(Debug)]
+pub(super) enum ElementFault {
+    /// The text is not JSON.
+    Json(JsonFault),
+    /// It is, but not the elements of the tensor.
+    Value(ValueFault),
+}
+
+impl From<JsonFault> for ElementFault {
+    fn from(fault: JsonFault) -> Self {
+        Self::Json(fault)
+    }
+}
+
+impl From<ValueFault> for ElementFault {
+    fn from(fault: ValueFault) -> Self {
+        Self::Value(fault)
+    }
+}
+
+impl From<TensorError> for ElementFault {
+    fn from(error: TensorError) -> Self {
+        Self::Value(error.into())
+    }
+}
+
+/// The tensor whose elements come next at `cursor`, which goes over `body`.
+#[expect(clippy::redundant_closure_for_method_calls, reason = "the bare method is of one lifetime only")]
 pub(super) fn tensor(
     name: &str,
     datatype: DataType,
     shape: Shape,
-    data: &str,
+    cursor: &mut Cursor<'_>,
     body: &Bytes,
-) -> Result<Tensor, ValueFault> {
+) -> Result<Tensor, ElementFault> {
     let bytes = match datatype {
-        DataType::Bytes => return text(name, shape, data, body),
-        DataType::Bool => plain(datatype, &shape, data, |text| boolean(text).map(|value| [value])),
-        DataType::Uint8 => plain(datatype, &shape, data, |text| whole::<u8>(text).map(u8::to_le_bytes)),
-        DataType::Uint16 => plain(datatype, &shape, data, |text| whole::<u16>(text).map(u16::to_le_bytes)),
-        DataType::Uint32 => plain(datatype, &shape, data, |text| whole::<u32>(text).map(u32::to_le_bytes)),
-        DataType::Uint64 => plain(datatype, &shape, data, |text| whole::<u64>(text).map(u64::to_le_bytes)),
-        DataType::Int8 => plain(datatype, &shape, data, |text| whole::<i8>(text).map(i8::to_le_bytes)),
-        DataType::Int16 => plain(datatype, &shape, data, |text| whole::<i16>(text).map(i16::to_le_bytes)),
-        DataType::Int32 => plain(datatype, &shape, data, |text| whole::<i32>(text).map(i32::to_le_bytes)),
-        DataType::Int64 => plain(datatype, &shape, data, |text| whole::<i64>(text).map(i64::to_le_bytes)),
-        DataType::Fp32 => plain(datatype, &shape, data, |text| number(text, f32::is_finite).map(f32::to_le_bytes)),
-        DataType::Fp64 => plain(datatype, &shape, data, |text| number(text, f64::is_finite).map(f64::to_le_bytes)),
-        DataType::Fp16 => plain(datatype, &shape, data, |text| {
-            narrow(text, half::f16::from_f64, half::f16::is_finite).map(half::f16::to_le_bytes)
+        DataType::Bytes => return text(name, shape, cursor, body),
+        DataType::Bool => plain(datatype, &shape, cursor, |cursor| boolean(cursor).map(|value| [value])),
+        DataType::Uint8 => plain(datatype, &shape, cursor, |cursor| whole::<u8>(cursor).map(u8::to_le_bytes)),
+        DataType::Uint16 => plain(datatype, &shape, cursor, |cursor| whole::<u16>(cursor).map(u16::to_le_bytes)),
+        DataType::Uint32 => plain(datatype, &shape, cursor, |cursor| whole::<u32>(cursor).map(u32::to_le_bytes)),
+        DataType::Uint64 => plain(datatype, &shape, cursor, |cursor| whole::<u64>(cursor).map(u64::to_le_bytes)),
+        DataType::Int8 => plain(datatype, &shape, cursor, |cursor| whole::<i8>(cursor).map(i8::to_le_bytes)),
+        DataType::Int16 => plain(datatype, &shape, cursor, |cursor| whole::<i16>(cursor).map(i16::to_le_bytes)),
+        DataType::Int32 => plain(datatype, &shape, cursor, |cursor| whole::<i32>(cursor).map(i32::to_le_bytes)),
+        DataType::Int64 => plain(datatype, &shape, cursor, |cursor| whole::<i64>(cursor).map(i64::to_le_bytes)),
+        DataType::Fp32 => plain(datatype, &shape, cursor, |cursor| {
+            float(cursor, |number| number.to_f32(), f32::is_finite).map(f32::to_le_bytes)
         }),
-        DataType::Bf16 => plain(datatype, &shape, data, |text| {
-            narrow(text, half::bf16::from_f64, half::bf16::is_finite).map(half::bf16::to_le_bytes)
+        DataType::Fp64 => plain(datatype, &shape, cursor, |cursor| {
+            float(cursor, |number| number.to_f64(), f64::is_finite).map(f64::to_le_bytes)
+        }),
+        DataType::Fp16 => plain(datatype, &shape, cursor, |cursor| {
+            float(cursor, |number| half::f16::from_f64(number.to_f64()), half::f16::is_finite)
+                .map(half::f16::to_le_bytes)
+        }),
+        DataType::Bf16 => plain(datatype, &shape, cursor, |cursor| {
+            float(cursor, |number| half::bf16::from_f64(number.to_f64()), half::bf16::is_finite)
+                .map(half::bf16::to_le_bytes)
         }),
     }?;
     Ok(Tensor::plain(name, datatype, shape, bytes.into())?)
 }
 
-/// Why the text of one value is not an element.
+/// Why a value is not an element. When it is of the wrong kind, the cursor still stands before it.
 enum Misfit {
+    Json(JsonFault),
     Range,
     Kind(&'static str),
 }
 
-/// The bytes of fixed-size elements; `read` turns the JSON text of one value into its bytes.
+impl From<JsonFault> for Misfit {
+    fn from(fault: JsonFault) -> Self {
+        Self::Json(fault)
+    }
+}
+
+/// The bytes of fixed-size elements; `read` moves over one value and gives its bytes.
 fn plain<const SIZE: usize>(
     datatype: DataType,
     shape: &Shape,
-    data: &str,
-    read: impl Fn(&str) -> Result<[u8; SIZE], Misfit>,
-) -> Result<Vec<u8>, ValueFault> {
+    cursor: &mut Cursor<'_>,
+    read: impl Fn(&mut Cursor<'_>) -> Result<[u8; SIZE], Misfit>,
+) -> Result<Vec<u8>, ElementFault> {
     // A value and its comma take two bytes of text at least: a shape alone reserves nothing.
-    let mut bytes = Vec::with_capacity(SIZE * shape.elements().min(data.len() / 2 + 1));
-    let count = walk(data, shape, |index, text| {
-        let element = read(text).map_err(|misfit| match misfit {
-            Misfit::Range => ValueFault::OutOfRange { index, got: short(text), datatype },
-            Misfit::Kind(expected) => ValueFault::WrongKind { index, got: short(text), expected, datatype },
-        })?;
-        bytes.extend_from_slice(&element);
+    let mut bytes = Vec::with_capacity(SIZE * shape.elements().min(cursor.left() / 2 + 1));
+    let count = walk(cursor, shape, |index, cursor| {
+        let start = cursor.clone();
+        match read(cursor) {
+            Ok(element) => bytes.extend_from_slice(&element),
+            Err(misfit) => return Err(fault_of(misfit, index, datatype, start)),
+        }
         Ok(())
     })?;
     check_count(shape, count)?;
     Ok(bytes)
 }
 
-fn text(name: &str, shape: Shape, data: &str, body: &Bytes) -> Result<Tensor, ValueFault> {
-    let mut elements = Vec::with_capacity(shape.elements().min(data.len() / 3 + 1));
-    walk(data, &shape, |index, text| {
-        let wrong = |expected| ValueFault::WrongKind { index, got: short(text), expected, datatype: DataType::Bytes };
-        let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).ok_or_else(|| wrong("a string"))?;
-        elements.push(if inner.contains('\\') {
-            let unescaped: String = serde_json::from_str(text).map_err(|_| wrong("a string of whole characters"))?;
-            Bytes::from(unescaped)
-        } else {
-            body.slice_ref(inner.as_bytes())
-        });
+fn text(name: &str, shape: Shape, cursor: &mut Cursor<'_>, body: &Bytes) -> Result<Tensor, ElementFault> {
+    let mut elements = Vec::with_capacity(shape.elements().min(cursor.left() / 3 + 1));
+    walk(cursor, &shape, |index, cursor| {
+        let start = cursor.clone();
+        let wrong = |expected| fault_of(Misfit::Kind(expected), index, DataType::Bytes, start.clone());
+        if cursor.byte() != Some(b'"') {
+            return Err(wrong("a string"));
+        }
+        let quoted = cursor.quoted()?;
+        elements.push(element(&quoted, body).ok_or_else(|| wrong("a string of whole characters"))?);
         Ok(())
     })?;
     Ok(Tensor::text(name, shape, elements)?)
+}
+
+/// The bytes that a string stands for: without escapes a slice of the body.
+fn element(quoted: &Quoted<'_>, body: &Bytes) -> Option<Bytes> {
+    if quoted.has_escapes {
+        serde_json::from_str::<String>(quoted.text).ok().map(Bytes::from)
+    } else {
+        Some(body.slice_ref(quoted.inner().as_bytes()))
+    }
+}
+
+#[cold]
+fn fault_of(misfit: Misfit, index: usize, datatype: DataType, mut value: Cursor<'_>) -> ElementFault {
+    let start = value.at();
+    let got = |value: &Cursor<'_>| short(value.since(start));
+    match misfit {
+        Misfit::Json(fault) => fault.into(),
+        Misfit::Range => match value.skip() {
+            Ok(()) => ValueFault::OutOfRange { index, got: got(&value), datatype }.into(),
+            Err(fault) => fault.into(),
+        },
+        Misfit::Kind(expected) => {
+            let is_object = value.byte() == Some(b'{');
+            if let Err(fault) = value.skip() {
+                return fault.into();
+            }
+            let got = if is_object { "{".into() } else { got(&value) };
+            ValueFault::WrongKind { index, got, expected, datatype }.into()
+        }
+    }
 }
 
 fn check_count(shape: &Shape, got: usize) -> Result<(), TensorError> {
@@ -91,62 +164,72 @@ fn check_count(shape: &Shape, got: usize) -> Result<(), TensorError> {
     if got == expected { Ok(()) } else { Err(TensorError::ElementCount { shape: shape.clone(), expected, got }) }
 }
 
-fn boolean(text: &str) -> Result<u8, Misfit> {
-    match text {
+fn boolean(cursor: &mut Cursor<'_>) -> Result<u8, Misfit> {
+    let start = cursor.at();
+    cursor.skip()?;
+    match cursor.since(start) {
         "true" | "1" => Ok(1),
         "false" | "0" => Ok(0),
         _ => Err(Misfit::Kind("true or false")),
     }
 }
 
-fn whole<T: std::str::FromStr>(text: &str) -> Result<T, Misfit> {
-    text.parse().or_else(|_| match text {
-        "-0" => "0".parse().map_err(|_| Misfit::Range),
-        _ if !is_number(text) || text.contains(['.', 'e', 'E']) => Err(Misfit::Kind("a whole number")),
-        _ => Err(Misfit::Range),
-    })
-}
-
-fn number<T: std::str::FromStr + Copy>(text: &str, fits: impl Fn(T) -> bool) -> Result<T, Misfit> {
-    // The standard parser knows more words for numbers than JSON does, such as `inf`.
-    if !is_number(text) {
-        return Err(Misfit::Kind("a number"));
+#[inline]
+fn whole<T: TryFrom<i64> + TryFrom<u64>>(cursor: &mut Cursor<'_>) -> Result<T, Misfit> {
+    match cursor.number()? {
+        Some(number) if number.is_whole => number.to_integer().ok_or(Misfit::Range),
+        _ => Err(Misfit::Kind("a whole number")),
     }
-    let value = text.parse().map_err(|_| Misfit::Kind("a number"))?;
-    if fits(value) { Ok(value) } else { Err(Misfit::Range) }
 }
 
-fn narrow<T: Copy>(text: &str, from: impl Fn(f64) -> T, fits: impl Fn(T) -> bool) -> Result<T, Misfit> {
-    let value = from(number(text, f64::is_finite)?);
+#[inline]
+fn float<T: Copy>(
+    cursor: &mut Cursor<'_>,
+    read: impl Fn(Number<'_>) -> T,
+    fits: impl Fn(T) -> bool,
+) -> Result<T, Misfit> {
+    let value = read(cursor.number()?.ok_or(Misfit::Kind("a number"))?);
     if fits(value) { Ok(value) } else { Err(Misfit::Range) }
-}
-
-fn is_number(text: &str) -> bool {
-    text.starts_with(|first: char| first == '-' || first.is_ascii_digit())
 }
 
 fn short(text: &str) -> String {
     shown(text.get(..32).unwrap_or(text))
 }
 
-/// Calls `value` with the index and JSON text of every value in `data`; the number of values.
+/// Goes over a value and the lists around it. `value` is called with the index of every value,
+/// and must move over it; the number of values.
 fn walk<'a>(
-    data: &'a str,
+    cursor: &mut Cursor<'a>,
     shape: &Shape,
-    mut value: impl FnMut(usize, &'a str) -> Result<(), ValueFault>,
-) -> Result<usize, ValueFault> {
+    mut value: impl FnMut(usize, &mut Cursor<'a>) -> Result<(), ElementFault>,
+) -> Result<usize, ElementFault> {
     let mut nesting = Nesting::new(shape);
-    for token in (Tokens { data, at: 0 }) {
-        match token {
-            Token::Open => nesting.open()?,
-            Token::Close => nesting.close(),
-            Token::Value(text) => {
-                let index = nesting.value()?;
-                value(index, text)?;
-            }
+    loop {
+        // Before each value: the lists that begin here.
+        let mut is_empty = false;
+        while !is_empty && cursor.peek() == Some(b'[') {
+            nesting.open()?;
+            cursor.bump();
+            is_empty = cursor.peek() == Some(b']');
         }
+        if !is_empty {
+            let index = nesting.value()?;
+            value(index, cursor)?;
+        }
+        // Behind it: the lists that end here.
+        loop {
+            if nesting.open.is_empty() {
+                return Ok(nesting.end()?);
+            }
+            match cursor.peek() {
+                Some(b',') => break,
+                Some(b']') => nesting.close(),
+                _ => return Err(cursor.syntax("expected `,` or `]`").into()),
+            }
+            cursor.bump();
+        }
+        cursor.bump();
     }
-    nesting.end()
 }
 
 /// The lists around the current value, held against the shape.
@@ -216,53 +299,4 @@ impl<'a> Nesting<'a> {
             _ => Ok(self.values),
         }
     }
-}
-
-enum Token<'a> {
-    Open,
-    Close,
-    /// The JSON text of anything that is not a list.
-    Value(&'a str),
-}
-
-/// The tokens of valid JSON text. Of an object only the pieces come out, each of which no
-/// element can be.
-struct Tokens<'a> {
-    data: &'a str,
-    at: usize,
-}
-
-impl<'a> Iterator for Tokens<'a> {
-    type Item = Token<'a>;
-
-    fn next(&mut self) -> Option<Token<'a>> {
-        let rest = &self.data.as_bytes()[self.at..];
-        let blank = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b','))?;
-        let start = self.at + blank;
-        let rest = &rest[blank..];
-        let length = match rest[0] {
-            b'"' => string_length(rest),
-            b'[' | b']' | b'{' | b'}' | b':' => 1,
-            _ => rest.iter().position(|byte| b" \t\r\n,]}:".contains(byte)).unwrap_or(rest.len()),
-        };
-        self.at = start + length;
-        Some(match rest[0] {
-            b'[' => Token::Open,
-            b']' => Token::Close,
-            _ => Token::Value(&self.data[start..self.at]),
-        })
-    }
-}
-
-/// The length of the JSON string that `text` begins with, both quotes included.
-fn string_length(text: &[u8]) -> usize {
-    let mut at = 1;
-    while let Some(byte) = text.get(at) {
-        match byte {
-            b'"' => return at + 1,
-            b'\\' => at += 2,
-            _ => at += 1,
-        }
-    }
-    text.len()
 }

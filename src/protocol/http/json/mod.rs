@@ -1,12 +1,13 @@
-//! OIP v2 JSON: `request` reads it, `elements` turns `data` into element bytes, `object`
-//! keeps lists from passing for objects, `reply` writes the answer.
+//! OIP v2 JSON: `request` reads it, `elements` turns `data` into element bytes, both by way of
+//! `cursor` (the grammar) and `number`; `reply` writes the answer.
 
+mod cursor;
 mod elements;
-mod object;
+mod number;
 mod reply;
 mod request;
 #[cfg(test)]
 mod round_trip_tests;
 
 pub(super) use reply::{Encoded, encode};
-pub(super) use request::{BinaryOutputs, decode};
+pub(super) use request::{BinaryOutputs, Decoded, decode};

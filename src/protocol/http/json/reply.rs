@@ -7,138 +7,171 @@
 //! An output wanted as binary data has `parameters.binary_data_size` in place of `data`; its
 //! raw bytes stand behind the JSON, in the order of the outputs.
 
-use serde::{Serialize, Serializer};
+use bytes::Bytes;
 
-use super::BinaryOutputs;
+use super::{BinaryOutputs, cursor::plain_length};
 use crate::{
     domain::{DataType, Elements, InferReply, Tensor},
     protocol::refusal::{Refusal, shown},
 };
 
-#[derive(Serialize)]
-struct Reply<'a> {
-    model_name: &'a str,
-    model_version: String,
-    id: &'a str,
-    outputs: Vec<Output<'a>>,
-}
-
-#[derive(Serialize)]
-struct Output<'a> {
-    name: &'a str,
-    datatype: &'static str,
-    shape: &'a [i64],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parameters: Option<Parameters>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Data<'a>>,
-}
-
-#[derive(Serialize)]
-struct Parameters {
-    binary_data_size: usize,
-}
+/// Up to this size the raw outputs are copied behind the JSON: one write of one buffer costs
+/// less than the bookkeeping of several.
+const CONTIGUOUS: usize = 16 << 10;
 
 /// An encoded reply.
 #[derive(Debug)]
 pub(crate) struct Encoded {
+    /// The JSON, and behind it the raw outputs when they are few bytes.
     pub(crate) body: Vec<u8>,
+    /// The raw outputs that are to follow `body` as they are.
+    pub(crate) blobs: Vec<Bytes>,
     /// The length of the JSON, when raw tensors stand behind it.
     pub(crate) json_length: Option<usize>,
 }
 
 /// A reply as JSON, with the outputs that are `wanted` in binary behind it.
 pub(crate) fn encode(reply: &InferReply, wanted: &BinaryOutputs) -> Result<Encoded, Refusal> {
+    let is_binary = |tensor: &Tensor| wanted.wants(tensor.name());
+    let expected: usize = reply.outputs.iter().map(|tensor| expected_length(tensor, is_binary(tensor))).sum();
+    let mut text = Vec::with_capacity(256 + expected);
     let mut blobs = Vec::new();
-    let mut outputs = Vec::with_capacity(reply.outputs.len());
-    for tensor in reply.outputs.iter() {
-        if wanted.wants(tensor.name()) {
+    text.extend_from_slice(b"{\"model_name\":");
+    string(&mut text, reply.model.as_str());
+    text.extend_from_slice(b",\"model_version\":\"");
+    integer(&mut text, reply.version.get());
+    text.extend_from_slice(b"\",\"id\":");
+    string(&mut text, reply.id.as_str());
+    text.extend_from_slice(b",\"outputs\":");
+    list(&mut text, reply.outputs.iter(), |text, tensor| {
+        text.extend_from_slice(b"{\"name\":");
+        string(text, tensor.name());
+        text.extend_from_slice(b",\"datatype\":\"");
+        text.extend_from_slice(tensor.datatype().name().as_bytes());
+        text.extend_from_slice(b"\",\"shape\":");
+        list(text, tensor.shape().dimensions(), |text, &size| {
+            integer(text, size);
+            Ok(())
+        })?;
+        if is_binary(tensor) {
             let raw = tensor.to_raw();
-            outputs.push(Output::binary(tensor, raw.len()));
+            text.extend_from_slice(b",\"parameters\":{\"binary_data_size\":");
+            integer(text, raw.len());
+            text.push(b'}');
             blobs.push(raw);
         } else {
-            outputs.push(Output::of(tensor)?);
+            text.extend_from_slice(b",\"data\":");
+            data(text, tensor)?;
         }
-    }
-    let mut text = Vec::with_capacity(256 + reply.outputs.iter().map(expected_length).sum::<usize>());
-    let (model_name, id) = (reply.model.as_str(), reply.id.as_str());
-    let wire = Reply { model_name, model_version: reply.version.to_string(), id, outputs };
-    serde_json::to_writer(&mut text, &wire).expect("memory takes all bytes, and every key is a string");
+        text.push(b'}');
+        Ok(())
+    })?;
+    text.push(b'}');
     let json_length = (!blobs.is_empty()).then_some(text.len());
-    for raw in &blobs {
-        text.extend_from_slice(raw);
+    if blobs.iter().map(Bytes::len).sum::<usize>() < CONTIGUOUS {
+        blobs.drain(..).for_each(|raw| text.extend_from_slice(&raw));
     }
-    Ok(Encoded { body: text, json_length })
+    Ok(Encoded { body: text, blobs, json_length })
 }
 
-impl<'a> Output<'a> {
-    fn of(tensor: &'a Tensor) -> Result<Self, Refusal> {
-        let data = match tensor.elements() {
-            Elements::Plain { datatype, bytes } => Data::Plain(*datatype, bytes),
-            Elements::Text(elements) => {
-                let strings = elements.iter().map(|element| std::str::from_utf8(element));
-                Data::Text(strings.collect::<Result<_, _>>().map_err(|_| {
-                    let name = shown(tensor.name());
-                    Refusal::bad_request(format!(
-                        "output '{name}' is not UTF-8 text, which JSON needs: ask for binary data"
-                    ))
-                })?)
-            }
-        };
-        Ok(Self { data: Some(data), parameters: None, ..Self::head(tensor) })
-    }
-
-    fn binary(tensor: &'a Tensor, binary_data_size: usize) -> Self {
-        Self { parameters: Some(Parameters { binary_data_size }), ..Self::head(tensor) }
-    }
-
-    fn head(tensor: &'a Tensor) -> Self {
-        let (name, datatype, shape) = (tensor.name(), tensor.datatype().name(), tensor.shape().dimensions());
-        Self { name, datatype, shape, parameters: None, data: None }
-    }
-}
-
-enum Data<'a> {
-    Plain(DataType, &'a [u8]),
-    Text(Vec<&'a str>),
-}
-
-impl Serialize for Data<'_> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let (datatype, bytes) = match self {
-            Self::Text(strings) => return strings.serialize(to),
-            Self::Plain(datatype, bytes) => (*datatype, *bytes),
-        };
-        match datatype {
-            DataType::Bool => list(to, bytes, |[byte]: [u8; 1]| byte != 0),
-            DataType::Uint8 | DataType::Bytes => list(to, bytes, u8::from_le_bytes),
-            DataType::Uint16 => list(to, bytes, u16::from_le_bytes),
-            DataType::Uint32 => list(to, bytes, u32::from_le_bytes),
-            DataType::Uint64 => list(to, bytes, u64::from_le_bytes),
-            DataType::Int8 => list(to, bytes, i8::from_le_bytes),
-            DataType::Int16 => list(to, bytes, i16::from_le_bytes),
-            DataType::Int32 => list(to, bytes, i32::from_le_bytes),
-            DataType::Int64 => list(to, bytes, i64::from_le_bytes),
-            DataType::Fp16 => list(to, bytes, |value| half::f16::from_le_bytes(value).to_f32()),
-            DataType::Bf16 => list(to, bytes, |value| half::bf16::from_le_bytes(value).to_f32()),
-            DataType::Fp32 => list(to, bytes, f32::from_le_bytes),
-            DataType::Fp64 => list(to, bytes, f64::from_le_bytes),
+/// The elements of a tensor.
+fn data(to: &mut Vec<u8>, tensor: &Tensor) -> Result<(), Refusal> {
+    let (datatype, bytes) = match tensor.elements() {
+        Elements::Plain { datatype, bytes } => (*datatype, bytes),
+        Elements::Text(elements) => {
+            return list(to, elements, |to, element| {
+                let text = std::str::from_utf8(element).map_err(|_| not_text(tensor))?;
+                string(to, text);
+                Ok(())
+            });
         }
+    };
+    match datatype {
+        DataType::Bool => elements(to, bytes, |to, [byte]: [u8; 1]| {
+            to.extend_from_slice(if byte == 0 { b"false" } else { b"true" });
+        }),
+        DataType::Uint8 | DataType::Bytes => elements(to, bytes, |to, value| integer(to, u8::from_le_bytes(value))),
+        DataType::Uint16 => elements(to, bytes, |to, value| integer(to, u16::from_le_bytes(value))),
+        DataType::Uint32 => elements(to, bytes, |to, value| integer(to, u32::from_le_bytes(value))),
+        DataType::Uint64 => elements(to, bytes, |to, value| integer(to, u64::from_le_bytes(value))),
+        DataType::Int8 => elements(to, bytes, |to, value| integer(to, i8::from_le_bytes(value))),
+        DataType::Int16 => elements(to, bytes, |to, value| integer(to, i16::from_le_bytes(value))),
+        DataType::Int32 => elements(to, bytes, |to, value| integer(to, i32::from_le_bytes(value))),
+        DataType::Int64 => elements(to, bytes, |to, value| integer(to, i64::from_le_bytes(value))),
+        DataType::Fp16 => elements(to, bytes, |to, value| single(to, half::f16::from_le_bytes(value).to_f32())),
+        DataType::Bf16 => elements(to, bytes, |to, value| single(to, half::bf16::from_le_bytes(value).to_f32())),
+        DataType::Fp32 => elements(to, bytes, |to, value| single(to, f32::from_le_bytes(value))),
+        DataType::Fp64 => elements(to, bytes, |to, value| double(to, f64::from_le_bytes(value))),
     }
+    Ok(())
 }
 
-fn list<S: Serializer, T: Serialize, const SIZE: usize>(
-    to: S,
-    bytes: &[u8],
-    read: impl Fn([u8; SIZE]) -> T,
-) -> Result<S::Ok, S::Error> {
+fn not_text(tensor: &Tensor) -> Refusal {
+    let name = shown(tensor.name());
+    Refusal::bad_request(format!("output '{name}' is not UTF-8 text, which JSON needs: ask for binary data"))
+}
+
+/// The fixed-size elements in `bytes` as a list.
+fn elements<const SIZE: usize>(to: &mut Vec<u8>, bytes: &[u8], mut write: impl FnMut(&mut Vec<u8>, [u8; SIZE])) {
+    to.push(b'[');
     let (elements, _) = bytes.as_chunks::<SIZE>();
-    to.collect_seq(elements.iter().map(|element| read(*element)))
+    for element in elements {
+        write(to, *element);
+        to.push(b',');
+    }
+    close(to);
+}
+
+fn list<T>(
+    to: &mut Vec<u8>,
+    items: impl IntoIterator<Item = T>,
+    mut write: impl FnMut(&mut Vec<u8>, T) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    to.push(b'[');
+    for item in items {
+        write(to, item)?;
+        to.push(b',');
+    }
+    close(to);
+    Ok(())
+}
+
+/// Ends a list, whose last item has a comma too many.
+fn close(to: &mut Vec<u8>) {
+    if to.last() == Some(&b',') {
+        to.pop();
+    }
+    to.push(b']');
+}
+
+fn integer(to: &mut Vec<u8>, value: impl itoa::Integer) {
+    to.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+fn single(to: &mut Vec<u8>, value: f32) {
+    let mut digits = zmij::Buffer::new();
+    to.extend_from_slice(if value.is_finite() { digits.format_finite(value).as_bytes() } else { b"null" });
+}
+
+fn double(to: &mut Vec<u8>, value: f64) {
+    let mut digits = zmij::Buffer::new();
+    to.extend_from_slice(if value.is_finite() { digits.format_finite(value).as_bytes() } else { b"null" });
+}
+
+fn string(to: &mut Vec<u8>, text: &str) {
+    if plain_length(text.as_bytes()) == text.len() {
+        to.push(b'"');
+        to.extend_from_slice(text.as_bytes());
+        to.push(b'"');
+    } else {
+        serde_json::to_writer(to, text).expect("memory takes all bytes");
+    }
 }
 
 /// A guess that is seldom too small: a float takes about three characters per byte.
-fn expected_length(tensor: &Tensor) -> usize {
+fn expected_length(tensor: &Tensor, is_binary: bool) -> usize {
     let elements = match tensor.elements() {
+        Elements::Plain { bytes, .. } if is_binary => bytes.len().min(CONTIGUOUS),
         Elements::Plain { bytes, .. } => bytes.len() * 3,
         Elements::Text(elements) => elements.iter().map(|element| element.len() + 3).sum(),
     };
@@ -147,8 +180,6 @@ fn expected_length(tensor: &Tensor) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::domain::{RequestId, Shape};
 
@@ -184,6 +215,25 @@ mod tests {
         assert!(json.contains(r#"{"name":"b","datatype":"INT8","shape":[2],"parameters":{"binary_data_size":2}}"#));
         assert!(json.contains(r#"{"name":"j","datatype":"INT8","shape":[1],"data":[3]}"#));
         assert_eq!(blobs, [1, 2]);
+    }
+
+    #[test]
+    fn large_output_wanted_in_binary_is_not_copied() {
+        let wanted = BinaryOutputs { all: true, single: vec![] };
+        let tensor = vector("b", DataType::Int8, vec![7; CONTIGUOUS]);
+        let encoded = super::encode(&reply(vec![tensor.clone()]), &wanted).unwrap();
+        assert_eq!(encoded.json_length, Some(encoded.body.len()));
+        assert_eq!(encoded.blobs.len(), 1);
+        assert_eq!(encoded.blobs[0].as_ptr(), tensor.to_raw().as_ptr());
+    }
+
+    #[test]
+    fn reply_is_what_serde_reads() {
+        let outputs = vec![fp32(&[]), vector("a\"\n\u{1}", DataType::Fp64, f64::MAX.to_le_bytes().to_vec())];
+        let value: serde_json::Value = serde_json::from_slice(&encode(&reply(outputs)).unwrap()).unwrap();
+        assert_eq!(value["outputs"][0]["data"], serde_json::json!([]));
+        assert_eq!(value["outputs"][1]["name"], "a\"\n\u{1}");
+        assert_eq!(value["outputs"][1]["data"][0], f64::MAX);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Reading an OIP v2 JSON inference request.
 //!
-//! Unknown keys are ignored, as clients send extensions. `data` stays a slice of the body
-//! until its datatype and shape are known; strings without escapes stay one to the end.
+//! Unknown keys are ignored, as clients send extensions. The text is gone over once, and
+//! numbers go from it straight into tensor memory; strings without escapes stay slices of the
+//! body to the end.
 //!
 //! With the binary tensor extension an input has `parameters.binary_data_size` in place of
 //! `data`, and its raw bytes stand behind the JSON, in the order of the inputs. They stay
@@ -10,10 +11,11 @@
 use std::{borrow::Cow, num::NonZeroUsize, time::Duration};
 
 use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::{error::Category, value::RawValue};
 
-use super::{elements, object::Object};
+use super::{
+    cursor::{Cursor, JsonFault},
+    elements::{self, ElementFault},
+};
 use crate::{
     domain::{DataType, OutputRequest, Priority, RequestId, Shape, Tensor},
     protocol::{
@@ -51,55 +53,6 @@ impl BinaryOutputs {
     }
 }
 
-#[derive(Deserialize)]
-struct Body<'a> {
-    id: Option<String>,
-    #[serde(borrow)]
-    parameters: Option<Object<RequestParameters<'a>>>,
-    #[serde(borrow)]
-    inputs: Vec<Object<Input<'a>>>,
-    outputs: Option<Vec<Object<Output>>>,
-}
-
-#[derive(Deserialize)]
-struct RequestParameters<'a> {
-    #[serde(borrow)]
-    routing_key: Option<&'a RawValue>,
-    binary_data_output: Option<bool>,
-    priority: Option<u64>,
-    timeout: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct Input<'a> {
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    #[serde(borrow)]
-    datatype: Option<&'a RawValue>,
-    #[serde(borrow)]
-    shape: Option<&'a RawValue>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-    parameters: Option<Object<InputParameters>>,
-}
-
-#[derive(Deserialize)]
-struct InputParameters {
-    binary_data_size: Option<usize>,
-}
-
-#[derive(Deserialize)]
-struct Output {
-    name: String,
-    parameters: Option<Object<OutputParameters>>,
-}
-
-#[derive(Deserialize)]
-struct OutputParameters {
-    binary_data: Option<bool>,
-    classification: Option<usize>,
-}
-
 /// Reads the body of an inference request. `json_length` is the length of its JSON when raw
 /// tensors may stand behind it.
 pub(crate) fn decode(body: &Bytes, json_length: Option<usize>) -> Result<Decoded, Refusal> {
@@ -108,48 +61,327 @@ pub(crate) fn decode(body: &Bytes, json_length: Option<usize>) -> Result<Decoded
     if text.trim_ascii().is_empty() {
         return Err(Refusal::bad_request("the request has no body: send a JSON object with 'inputs'"));
     }
-    let Object(parsed) = serde_json::from_str::<Object<Body<'_>>>(text).map_err(|error| malformed(&error))?;
-    let mut blobs = Blobs { rest: blobs, is_marked: json_length.is_some() };
-    let inputs = parsed.inputs.into_iter().map(|Object(input)| tensor(&input, &json, &mut blobs));
-    let inputs = inputs.collect::<Result<_, _>>()?;
-    blobs.finish()?;
-    let parameters = parsed.parameters.map(|Object(parameters)| parameters);
-    let all = parameters.as_ref().and_then(|parameters| parameters.binary_data_output).unwrap_or(false);
-    let outputs = parsed.outputs.unwrap_or_default();
-    let single = outputs
-        .iter()
-        .filter_map(|Object(output)| Some((output.name.clone(), output.parameters.as_ref()?.0.binary_data?)));
-    let wanted = |Object(output): Object<Output>| OutputRequest {
-        classes: output.parameters.and_then(|Object(said)| said.classification).and_then(NonZeroUsize::new),
-        name: output.name,
-    };
-    Ok(Decoded {
-        inputs,
-        priority: parameters.as_ref().and_then(|said| said.priority).and_then(Priority::from_wire),
-        timeout: parameters
-            .as_ref()
-            .and_then(|said| said.timeout)
-            .filter(|&micros| micros > 0)
-            .map(Duration::from_micros),
-        id: RequestId::given_or_new(parsed.id.as_deref().unwrap_or_default())?,
-        routing_key: parameters.and_then(|parameters| parameters.routing_key).map(routing_key).transpose()?,
-        binary: BinaryOutputs { all, single: single.collect() },
-        outputs: outputs.into_iter().map(wanted).collect(),
-    })
+    let mut reader = Reader { json: &json, blobs: Blobs { rest: blobs, is_marked: json_length.is_some() } };
+    match reader.request(&mut Cursor::new(text)) {
+        Ok(decoded) => reader.blobs.finish().map(|()| decoded),
+        Err(Fault::Json(fault)) => Err(fault.refusal(text)),
+        Err(Fault::Refused(refusal)) => Err(refusal),
+    }
 }
 
 fn split(body: &Bytes, json_length: Option<usize>) -> Result<(Bytes, Bytes), Refusal> {
     match json_length {
         None => Ok((body.clone(), Bytes::new())),
-        Some(0) => Err(Refusal::bad_request(
-            "raw binary requests are not supported yet: send JSON before the tensors, and its length in the header",
-        )),
         Some(length) if length > body.len() => Err(Refusal::bad_request(format!(
             "Inference-Header-Content-Length is {length}, but the body has only {} bytes",
             body.len()
         ))),
         Some(length) => Ok((body.slice(..length), body.slice(length..))),
     }
+}
+
+/// Why there is no request: the place of a JSON fault is not in words yet.
+enum Fault {
+    Json(JsonFault),
+    Refused(Refusal),
+}
+
+impl From<JsonFault> for Fault {
+    fn from(fault: JsonFault) -> Self {
+        Self::Json(fault)
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// What of a body is needed behind its text.
+struct Reader<'a> {
+    json: &'a Bytes,
+    blobs: Blobs,
+}
+
+impl Reader<'_> {
+    fn request(&mut self, cursor: &mut Cursor<'_>) -> Result<Decoded, Fault> {
+        let mut id = None;
+        let mut parameters = None;
+        let mut inputs = None;
+        let mut outputs = None;
+        let end = cursor.object(|cursor, key| -> Result<(), Fault> {
+            match key {
+                "id" => once(&mut id, "id", cursor, Cursor::string),
+                "parameters" => once(&mut parameters, "parameters", cursor, request_parameters),
+                "inputs" if inputs.is_some() => Err(duplicate("inputs", cursor)),
+                // Unlike the others it must not be null.
+                "inputs" => {
+                    let mut tensors = Vec::new();
+                    cursor.list(|cursor| self.input(cursor).map(|tensor| tensors.push(tensor)))?;
+                    inputs = Some(tensors);
+                    Ok(())
+                }
+                "outputs" => once(&mut outputs, "outputs", cursor, Outputs::read),
+                _ => Ok(cursor.skip()?),
+            }
+        })?;
+        cursor.end()?;
+        let parameters: Parameters = parameters.unwrap_or_default();
+        let outputs = outputs.unwrap_or_default();
+        Ok(Decoded {
+            inputs: inputs.ok_or_else(|| missing("inputs", end))?,
+            id: RequestId::given_or_new(id.as_deref().unwrap_or_default()).map_err(Refusal::from)?,
+            routing_key: parameters.routing_key,
+            priority: parameters.priority.and_then(Priority::from_wire),
+            timeout: parameters.timeout.filter(|&micros| micros > 0).map(Duration::from_micros),
+            binary: BinaryOutputs { all: parameters.binary_data_output, single: outputs.binary },
+            outputs: outputs.wanted,
+        })
+    }
+
+    /// One input. When its name, datatype and shape come before its data, as with all clients
+    /// we know, the data is read on the way; otherwise it is skipped over first.
+    fn input(&mut self, cursor: &mut Cursor<'_>) -> Result<Tensor, Fault> {
+        let mut name: Option<Cow<'_, str>> = None;
+        let mut head = Head::default();
+        let mut size = None;
+        let mut data = None;
+        let end = cursor.object(|cursor, key| -> Result<(), Fault> {
+            match key {
+                "name" if name.is_some() => Err(duplicate("name", cursor)),
+                "name" => {
+                    name = Some(cursor.string()?);
+                    Ok(())
+                }
+                "datatype" => once(&mut head.datatype, "datatype", cursor, raw),
+                "shape" => once(&mut head.shape, "shape", cursor, raw),
+                "parameters" if cursor.null()? => Ok(()),
+                "parameters" => {
+                    let members = cursor.object(|cursor, key| -> Result<(), Fault> {
+                        match key {
+                            "binary_data_size" => once(&mut size, "binary_data_size", cursor, raw),
+                            _ => Ok(cursor.skip()?),
+                        }
+                    });
+                    members.map(drop)
+                }
+                "data" => once(&mut data, "data", cursor, |cursor| match &name {
+                    Some(name) if head.is_complete() => self.data(name, &head, cursor).map(Data::Read),
+                    _ => raw(cursor).map(Data::Skipped),
+                }),
+                _ => Ok(cursor.skip()?),
+            }
+        })?;
+        let name = name.ok_or_else(|| missing("name", end))?;
+        match (size, data) {
+            (None, Some(Data::Read(tensor))) => Ok(tensor),
+            (None, Some(Data::Skipped(mut data))) => self.data(&name, &head, &mut data),
+            (Some(size), None) => {
+                let (datatype, shape) = head.read(&name)?;
+                let size: usize = value_of(&size, Cursor::whole)
+                    .ok_or_else(|| misfit(&name, "binary_data_size", &size, "a number of bytes"))?;
+                let raw = self.blobs.take(&name, size)?;
+                Ok(Tensor::from_raw(&*name, datatype, shape, raw).map_err(|error| Refusal::input(&name, error))?)
+            }
+            (Some(_), Some(_)) => Err(Refusal::input(&name, "'data' and 'binary_data_size' exclude each other").into()),
+            (None, None) => {
+                head.read(&name)?;
+                Err(Refusal::input(&name, "'data' is missing").into())
+            }
+        }
+    }
+
+    fn data(&self, name: &str, head: &Head<'_>, cursor: &mut Cursor<'_>) -> Result<Tensor, Fault> {
+        let (datatype, shape) = head.read(name)?;
+        elements::tensor(name, datatype, shape, cursor, self.json).map_err(|fault| match fault {
+            ElementFault::Json(fault) => fault.into(),
+            ElementFault::Value(fault) => Refusal::input(name, fault).into(),
+        })
+    }
+}
+
+/// The data of an input.
+enum Data<'a> {
+    Read(Tensor),
+    /// Where it stands.
+    Skipped(Cursor<'a>),
+}
+
+/// What must be known of an input before its data can be read; each where it stands.
+#[derive(Default)]
+struct Head<'a> {
+    datatype: Option<Cursor<'a>>,
+    shape: Option<Cursor<'a>>,
+}
+
+impl Head<'_> {
+    fn is_complete(&self) -> bool {
+        self.datatype.is_some() && self.shape.is_some()
+    }
+
+    fn read(&self, input: &str) -> Result<(DataType, Shape), Refusal> {
+        let missing = |field| move || Refusal::input(input, format_args!("'{field}' is missing"));
+        let datatype = self.datatype.as_ref().ok_or_else(missing("datatype"))?;
+        let text = value_of(datatype, |cursor| cursor.string().ok())
+            .ok_or_else(|| misfit(input, "datatype", datatype, "a string such as \"FP32\""))?;
+        let datatype = text.parse().map_err(|error| Refusal::input(input, error))?;
+        let shape = self.shape.as_ref().ok_or_else(missing("shape"))?;
+        let dimensions =
+            value_of(shape, dimensions).ok_or_else(|| misfit(input, "shape", shape, "a list of whole numbers"))?;
+        Ok((datatype, Shape::new(dimensions).map_err(|error| Refusal::input(input, error))?))
+    }
+}
+
+fn dimensions(cursor: &mut Cursor<'_>) -> Option<Vec<i64>> {
+    let mut dimensions = Vec::with_capacity(4);
+    let item = |cursor: &mut Cursor<'_>| -> Result<(), Option<JsonFault>> {
+        dimensions.push(cursor.whole().ok_or(None)?);
+        Ok(())
+    };
+    cursor.list(item).ok()?;
+    Some(dimensions)
+}
+
+/// What the parameters of a request say.
+#[derive(Default)]
+struct Parameters {
+    routing_key: Option<String>,
+    binary_data_output: bool,
+    priority: Option<u64>,
+    timeout: Option<u64>,
+}
+
+fn request_parameters(cursor: &mut Cursor<'_>) -> Result<Parameters, Fault> {
+    let mut read = Parameters::default();
+    cursor.object(|cursor, key| -> Result<(), Fault> {
+        match key {
+            ROUTING_KEY_PARAMETER => {
+                let text = parameter(cursor, |cursor| cursor.string().ok(), key, "a string")?;
+                read.routing_key = text.map(Cow::into_owned);
+            }
+            "binary_data_output" => {
+                read.binary_data_output = parameter(cursor, Cursor::boolean, key, "true or false")?.unwrap_or(false);
+            }
+            "priority" => read.priority = parameter(cursor, Cursor::whole, key, "a whole number, 0 or more")?,
+            "timeout" => {
+                let words = "a whole number of microseconds, 0 or more";
+                read.timeout = parameter(cursor, Cursor::whole, key, words)?;
+            }
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })?;
+    Ok(read)
+}
+
+/// The outputs that a request asks for.
+#[derive(Default)]
+struct Outputs {
+    wanted: Vec<OutputRequest>,
+    binary: Vec<(String, bool)>,
+}
+
+impl Outputs {
+    fn read(cursor: &mut Cursor<'_>) -> Result<Self, Fault> {
+        let mut outputs = Self::default();
+        cursor.list(|cursor| outputs.read_one(cursor))?;
+        Ok(outputs)
+    }
+
+    fn read_one(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Fault> {
+        let mut name: Option<Cow<'_, str>> = None;
+        let mut binary = None;
+        let mut classes: Option<usize> = None;
+        let end = cursor.object(|cursor, key| -> Result<(), Fault> {
+            match key {
+                "name" if name.is_some() => return Err(duplicate("name", cursor)),
+                "name" => name = Some(cursor.string()?),
+                "parameters" if !cursor.null()? => {
+                    cursor.object(|cursor, key| -> Result<(), Fault> {
+                        match key {
+                            "binary_data" => binary = parameter(cursor, Cursor::boolean, key, "true or false")?,
+                            "classification" => {
+                                classes = parameter(cursor, Cursor::whole, key, "a whole number, 0 or more")?;
+                            }
+                            _ => cursor.skip()?,
+                        }
+                        Ok(())
+                    })?;
+                }
+                "parameters" => {}
+                _ => cursor.skip()?,
+            }
+            Ok(())
+        })?;
+        let name = name.ok_or_else(|| missing("name", end))?.into_owned();
+        if let Some(binary) = binary {
+            self.binary.push((name.clone(), binary));
+        }
+        self.wanted.push(OutputRequest { name, classes: classes.and_then(NonZeroUsize::new) });
+        Ok(())
+    }
+}
+
+/// A field that may be there once; null is as if it were not.
+fn once<'a, T, E: Into<Fault>>(
+    slot: &mut Option<T>,
+    key: &'static str,
+    cursor: &mut Cursor<'a>,
+    read: impl FnOnce(&mut Cursor<'a>) -> Result<T, E>,
+) -> Result<(), Fault> {
+    if slot.is_some() {
+        return Err(duplicate(key, cursor));
+    }
+    if !cursor.null()? {
+        *slot = Some(read(cursor).map_err(Into::into)?);
+    }
+    Ok(())
+}
+
+/// Goes over a value, to be read later.
+fn raw<'a>(cursor: &mut Cursor<'a>) -> Result<Cursor<'a>, Fault> {
+    cursor.peek();
+    let start = cursor.at();
+    cursor.skip()?;
+    Ok(Cursor::new(cursor.since(start)))
+}
+
+/// The value of a parameter; null is as if it were not there.
+fn parameter<'a, T>(
+    cursor: &mut Cursor<'a>,
+    read: impl FnOnce(&mut Cursor<'a>) -> Option<T>,
+    key: &str,
+    expected: &str,
+) -> Result<Option<T>, Fault> {
+    if cursor.null()? {
+        return Ok(None);
+    }
+    let value = raw(cursor)?;
+    let read = value_of(&value, read).ok_or_else(|| {
+        let words = format!("the parameter '{key}' is {}, expected {expected}", shown(value.rest()));
+        Refusal::bad_request(words)
+    })?;
+    Ok(Some(read))
+}
+
+/// What `read` makes of the whole of a value that is known to be JSON.
+fn value_of<'a, T>(value: &Cursor<'a>, read: impl FnOnce(&mut Cursor<'a>) -> Option<T>) -> Option<T> {
+    read(&mut value.clone())
+}
+
+fn misfit(input: &str, field: &str, value: &Cursor<'_>, expected: &str) -> Refusal {
+    Refusal::input(input, format_args!("'{field}' is {}, expected {expected}", shown(value.rest())))
+}
+
+#[cold]
+fn missing(key: &str, end: usize) -> Fault {
+    JsonFault::Form { words: format!("missing field `{key}`"), at: end }.into()
+}
+
+#[cold]
+fn duplicate(key: &str, cursor: &Cursor<'_>) -> Fault {
+    JsonFault::Form { words: format!("duplicate field `{key}`"), at: cursor.at() }.into()
 }
 
 /// The raw tensors behind the JSON, taken in the order of the inputs.
@@ -179,54 +411,6 @@ impl Blobs {
         }
         Err(Refusal::bad_request(format!("{} bytes behind the JSON belong to no input", self.rest.len())))
     }
-}
-
-fn tensor(input: &Input<'_>, body: &Bytes, blobs: &mut Blobs) -> Result<Tensor, Refusal> {
-    let name: &str = &input.name;
-    let datatype: Cow<'_, str> = field(name, "datatype", input.datatype, "a string such as \"FP32\"")?;
-    let datatype: DataType = datatype.parse().map_err(|error| Refusal::input(name, error))?;
-    let shape: Vec<i64> = field(name, "shape", input.shape, "a list of whole numbers")?;
-    let shape = Shape::new(shape).map_err(|error| Refusal::input(name, error))?;
-    let size = input.parameters.as_ref().and_then(|parameters| parameters.0.binary_data_size);
-    match (size, input.data) {
-        (None, Some(data)) => {
-            elements::tensor(name, datatype, shape, data.get(), body).map_err(|fault| Refusal::input(name, fault))
-        }
-        (Some(size), None) => {
-            let raw = blobs.take(name, size)?;
-            Tensor::from_raw(name, datatype, shape, raw).map_err(|error| Refusal::input(name, error))
-        }
-        (Some(_), Some(_)) => Err(Refusal::input(name, "'data' and 'binary_data_size' exclude each other")),
-        (None, None) => Err(Refusal::input(name, "'data' is missing")),
-    }
-}
-
-/// A field of an input, so read that an error can name the input.
-fn field<'a, T: Deserialize<'a>>(
-    input: &str,
-    field: &str,
-    value: Option<&'a RawValue>,
-    expected: &str,
-) -> Result<T, Refusal> {
-    let value = value.ok_or_else(|| Refusal::input(input, format_args!("'{field}' is missing")))?;
-    serde_json::from_str(value.get())
-        .map_err(|_| Refusal::input(input, format_args!("'{field}' is {}, expected {expected}", shown(value.get()))))
-}
-
-fn routing_key(value: &RawValue) -> Result<String, Refusal> {
-    serde_json::from_str(value.get()).map_err(|_| {
-        Refusal::bad_request(format!(
-            "the parameter '{ROUTING_KEY_PARAMETER}' is {}, expected a string",
-            shown(value.get())
-        ))
-    })
-}
-
-fn malformed(error: &serde_json::Error) -> Refusal {
-    Refusal::bad_request(match error.classify() {
-        Category::Data => format!("the request does not fit the protocol: {error}"),
-        _ => format!("the request is not valid JSON: {error}"),
-    })
 }
 
 #[cfg(test)]
@@ -358,7 +542,6 @@ mod tests {
         assert!(refused(without_header).contains("Inference-Header-Content-Length"));
         let body = Bytes::from_static(b"{}");
         assert!(decode(&body, Some(3)).unwrap_err().message().contains("only 2 bytes"));
-        assert!(decode(&body, Some(0)).unwrap_err().message().contains("raw binary requests"));
     }
 
     #[test]

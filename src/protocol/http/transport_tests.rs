@@ -1,0 +1,222 @@
+//! Tests of how requests and answers travel: compressed, raw, slow, large, unwanted.
+
+use std::{
+    io::{Read, Write},
+    time::Duration,
+};
+
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{Instant, sleep, timeout},
+};
+
+use super::wire_tests::{LIMIT, Plane, ROW, assert_answer, read_all};
+use crate::{domain::DataType, fault::ErrorCode, protocol::stand_in};
+
+const INFER: &str = "/v2/models/echo/infer";
+
+/// The head and the body of the answer to a request with a body of any bytes.
+async fn post(plane: &Plane, path: &str, headers: &str, body: &[u8]) -> (String, Vec<u8>) {
+    let mut stream = plane.connect().await;
+    let length = body.len();
+    let head =
+        format!("POST {path} HTTP/1.1\r\nhost: t\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n");
+    stream.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    (String::from_utf8(answer[..end].to_vec()).unwrap(), answer[end + 4..].to_vec())
+}
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(plain).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn compressed_request_is_inflated_within_the_limit() {
+    let plane = Plane::start().await;
+    let (head, body) = post(&plane, INFER, "content-encoding: gzip\r\n", &gzip(ROW.as_bytes())).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert!(String::from_utf8(body).unwrap().contains("[1.0,2.5,3.0]"));
+    let (head, _) = post(&plane, INFER, "content-encoding: gzip\r\n", &gzip(&vec![b' '; 2 * LIMIT])).await;
+    assert!(head.starts_with("HTTP/1.1 413 "), "{head}");
+    let (head, body) = post(&plane, INFER, "content-encoding: gzip\r\n", b"not gzip").await;
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    assert_eq!(body, br#"{"error":"the body is not what its Content-Encoding says"}"#);
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn answer_is_compressed_when_asked_for_and_worth_it() {
+    let plane = Plane::start().await;
+    let data = "0.5,".repeat(999);
+    let large = format!(r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":[1000],"data":[{data}0.5]}}]}}"#);
+    let (head, body) = post(&plane, INFER, "accept-encoding: deflate;q=0.5, gzip\r\n", large.as_bytes()).await;
+    assert!(head.contains("\r\ncontent-encoding: gzip") && head.contains("\r\nvary: accept-encoding"), "{head}");
+    let mut plain = String::new();
+    GzDecoder::new(&body[..]).read_to_string(&mut plain).unwrap();
+    assert!(plain.ends_with(&format!("[{data}0.5]}}]}}")));
+    for (headers, body) in [("accept-encoding: gzip\r\n", ROW), ("accept-encoding: gzip;q=0\r\n", &large)] {
+        let (head, _) = post(&plane, INFER, headers, body.as_bytes()).await;
+        assert!(!head.contains("content-encoding"), "{head}");
+    }
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn large_binary_tensor_comes_back_whole() {
+    let plane = Plane::start().await;
+    let json = r#"{"parameters":{"binary_data_output":true},"inputs":[{"name":"x","datatype":"UINT8","shape":[40000],"parameters":{"binary_data_size":40000}}]}"#;
+    let blob: Vec<u8> = (0..40_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+    let body = [json.as_bytes(), &blob].concat();
+    let length = format!("inference-header-content-length: {}\r\n", json.len());
+    for coding in ["", "accept-encoding: gzip\r\n"] {
+        let (head, mut answer) = post(&plane, INFER, &format!("{length}{coding}"), &body).await;
+        if !coding.is_empty() {
+            let mut plain = Vec::new();
+            GzDecoder::new(&answer[..]).read_to_end(&mut plain).unwrap();
+            answer = plain;
+        }
+        // The length is that in the plain body, compressed or not.
+        let (_, json_length) = head.split_once("inference-header-content-length: ").unwrap();
+        let json_length: usize = json_length.split('\r').next().unwrap().parse().unwrap();
+        assert!(answer[..json_length].ends_with(br#""parameters":{"binary_data_size":40000}}]}"#));
+        assert_eq!(answer[json_length..], blob);
+    }
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn raw_binary_request_takes_its_shape_from_the_model() {
+    let plane = Plane::start().await;
+    let row: Vec<u8> = [1.0_f32, 2.0, 3.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let raw = "inference-header-content-length: 0\r\n";
+    let (head, body) = post(&plane, INFER, raw, &row).await;
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("application/octet-stream"), "{head}");
+    assert!(body.ends_with(&row));
+    let tensor = plane.gateway.last_request().inputs[0].clone();
+    assert_eq!((tensor.datatype(), tensor.shape().dimensions()), (DataType::Fp32, &[1, 3][..]));
+    let (head, body) = post(&plane, INFER, raw, &row[1..]).await;
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    assert!(String::from_utf8(body).unwrap().contains("11 bytes are not a multiple of 12"));
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn earliest_deadline_of_headers_and_parameter_wins() {
+    let plane = Plane::start().await;
+    let body = ROW.replacen('{', r#"{"parameters":{"timeout":5000000,"priority":3},"#, 1);
+    for (headers, seconds) in [
+        ("", 5),
+        ("tidegate-timeout: 2s\r\n", 2),
+        ("tidegate-timeout: 20s\r\n", 5),
+        ("x-envoy-expected-rq-timeout-ms: 3000\r\ntidegate-timeout: 4s\r\n", 3),
+    ] {
+        let before = std::time::Instant::now();
+        post(&plane, INFER, headers, body.as_bytes()).await;
+        let urgency = plane.gateway.last_request().urgency;
+        let left = urgency.deadline.unwrap() - before;
+        assert!(left.abs_diff(Duration::from_secs(seconds)) < Duration::from_millis(900), "{headers} {left:?}");
+        assert_eq!(urgency.priority.unwrap().0.get(), 3);
+    }
+    post(&plane, INFER, "", ROW.as_bytes()).await;
+    assert_eq!(plane.gateway.last_request().urgency.deadline, None);
+    let (head, _) = post(&plane, INFER, "tidegate-timeout: 5\r\n", ROW.as_bytes()).await;
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    for (parameter, words) in [
+        (r#""timeout":-1"#, "the parameter 'timeout' is -1, expected a whole number of microseconds, 0 or more"),
+        (r#""priority":"high""#, "the parameter 'priority' is \\\"high\\\", expected a whole number, 0 or more"),
+    ] {
+        let body = ROW.replacen('{', &format!(r#"{{"parameters":{{{parameter}}},"#), 1);
+        let (_, body) = post(&plane, INFER, "", body.as_bytes()).await;
+        assert_eq!(String::from_utf8(body).unwrap(), format!(r#"{{"error":"{words}"}}"#));
+    }
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_sure_to_be_refused_is_refused_before_its_body_is_sent() {
+    let plane = Plane::start().await;
+    for (model, status) in [("nobody", 404), ("busy", 429), ("loading", 503)] {
+        let head = format!("POST /v2/models/{model}/infer HTTP/1.1\r\nhost: t\r\ncontent-length: 5000\r\n");
+        let answer = plane.ask(&format!("{head}expect: 100-continue\r\n\r\n")).await;
+        assert!(answer.contains("\r\nconnection: close\r\n") && !answer.contains("100 Continue"), "{answer}");
+        assert_answer(&answer, status, "\"}");
+    }
+    // A large one is not read to its end just to keep the connection.
+    let answer = plane.ask("POST /v2/models/busy/infer HTTP/1.1\r\nhost: t\r\ncontent-length: 99999999\r\n\r\n").await;
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    assert_answer(&answer, 429, "\"}");
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn client_that_asks_first_is_told_to_go_on() {
+    let plane = Plane::start().await;
+    let mut stream = plane.connect().await;
+    let length = ROW.len();
+    let head = format!(
+        "POST {INFER} HTTP/1.1\r\nhost: t\r\nconnection: close\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut interim = [0; 25];
+    timeout(Duration::from_secs(20), stream.read_exact(&mut interim)).await.unwrap().unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(ROW.as_bytes()).await.unwrap();
+    assert!(read_all(&mut stream).await.starts_with("HTTP/1.1 200 "));
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn body_that_stalls_is_given_up_and_holds_nothing() {
+    let mut options = stand_in::options(LIMIT);
+    options.body_timeout = Duration::from_millis(50);
+    let budget = options.budget.clone();
+    let plane = Plane::start_with(options).await;
+    let mut stream = plane.connect().await;
+    let head = format!("POST {INFER} HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: 100\r\n\r\n{{");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let begun = Instant::now();
+    while budget.used() == 0 && begun.elapsed() < Duration::from_secs(10) {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let mut start = [0; 12];
+    timeout(Duration::from_secs(25), stream.read_exact(&mut start)).await.unwrap().unwrap();
+    assert_eq!(&start, b"HTTP/1.1 400");
+    assert_eq!(budget.used(), 0);
+    assert_eq!(plane.gateway.refusals(), [(Some("echo".into()), ErrorCode::BadRequest)]);
+    drop(stream);
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn bodies_beyond_the_budget_are_refused_with_retry_after() {
+    let mut options = stand_in::options(LIMIT);
+    options.budget = crate::protocol::BodyBudget::new(50);
+    let plane = Plane::start_with(options).await;
+    let (head, _) = post(&plane, INFER, "", ROW.as_bytes()).await;
+    assert!(head.starts_with("HTTP/1.1 429 ") && head.contains("\r\nretry-after: 1"), "{head}");
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn idle_connection_is_closed_and_a_used_one_goes_on() {
+    let mut options = stand_in::options(LIMIT);
+    options.idle_timeout = Duration::from_millis(300);
+    let plane = Plane::start_with(options).await;
+    let mut stream = plane.connect().await;
+    for _ in 0..3 {
+        stream.write_all(b"GET /v2/health/live HTTP/1.1\r\nhost: t\r\n\r\n").await.unwrap();
+        let mut answer = [0; 512];
+        let read = timeout(Duration::from_secs(20), stream.read(&mut answer)).await.unwrap().unwrap();
+        assert!(answer[..read].starts_with(b"HTTP/1.1 200 "));
+    }
+    // Neither this one nor one that never said anything stays.
+    let mut silent = plane.connect().await;
+    read_all(&mut stream).await;
+    assert_eq!(read_all(&mut silent).await, "");
+    plane.stop().await;
+}
