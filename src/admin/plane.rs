@@ -16,7 +16,7 @@ use crate::{
     fault::ErrorCode,
     protocol::http::{
         answer,
-        server::{self, PlaneBody, is_grpc},
+        server::{self, Peer, PlaneBody, is_grpc},
     },
 };
 
@@ -24,7 +24,12 @@ use crate::{
 pub async fn serve_admin(listener: TcpListener, service: AdminService, shutdown: CancellationToken) {
     let rest = RestDoor::new(service.clone());
     let routes = grpc::routes(service);
-    let handler = move |request| answer(rest.clone(), routes.clone(), request);
+    let handler = move |mut request: Request<Incoming>, peer: Peer| {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
+        answer(rest.clone(), routes.clone(), request)
+    };
     server::serve("admin", listener, handler, shutdown).await;
 }
 

@@ -92,5 +92,5 @@ fn with_type(kind: HeaderValue, body: Bytes) -> Response<PlaneBody> {
 
 /// Serves the metrics plane until `shutdown` is cancelled.
 pub async fn serve_metrics(listener: TcpListener, door: MetricsDoor, shutdown: CancellationToken) {
-    server::serve("metrics", listener, move |request| door.clone().answer(request), shutdown).await;
+    server::serve("metrics", listener, move |request, _| door.clone().answer(request), shutdown).await;
 }

@@ -9,6 +9,7 @@ import json
 import queue
 import struct
 import threading
+import urllib.request
 import uuid
 import zlib
 
@@ -380,6 +381,45 @@ def test_magika_tells_the_types_of_many_files_at_once(triton, tokens, labels):
     result = triton.infer("magika", {"bytes": np.concatenate(list(tokens.values()))})
     winners = result.as_numpy("target_label").argmax(axis=1)
     assert [labels[winner] for winner in winners] == list(tokens)
+
+
+@pytest.mark.parametrize("binary", [False, True], ids=["json", "binary"])
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_http_compresses_both_ways(gateway, tokens, binary, coding):
+    http = Http(gateway, binary)
+    inputs = {"bytes": np.concatenate(list(tokens.values()))}
+    plain = http.infer("magika", inputs).as_numpy("target_label")
+
+    compressed = http.infer(
+        "magika", inputs, request_compression_algorithm=coding, response_compression_algorithm=coding
+    )
+
+    assert compressed.get_response()["model_name"] == "magika"
+    np.testing.assert_array_equal(compressed.as_numpy("target_label"), plain)
+    http.client.close()
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_raw_binary_request_is_the_bytes_of_the_one_input(gateway, tokens, labels, kind):
+    request = urllib.request.Request(
+        f"http://{gateway.http}/v2/models/magika/infer",
+        tokens[kind].tobytes(),
+        {"Inference-Header-Content-Length": "0"},
+    )
+    with urllib.request.urlopen(request) as answer:
+        body = answer.read()
+        length = int(answer.headers["Inference-Header-Content-Length"])
+
+    (output,) = json.loads(body[:length])["outputs"]
+    assert output["parameters"] == {"binary_data_size": len(body) - length}
+    probabilities = np.frombuffer(body[length:], np.float32)
+    assert output["shape"] == [1, len(labels)]
+    assert labels[probabilities.argmax()] == kind
+
+
+def test_timeout_and_priority_are_taken(triton):
+    options = {"timeout": 60_000_000, "priority": 1}
+    assert triton.infer("car_loan", customers(1), **options).as_numpy("label").shape == (1,)
 
 
 def test_only_the_requested_outputs_are_answered(triton):

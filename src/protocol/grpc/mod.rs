@@ -67,13 +67,14 @@ pub(super) async fn serve<D: DataPlane>(
     let limit = options.max_body_bytes;
     let service = service::Inference::new(gateway, options, shutdown.clone());
     let routes = routes(&service, limit, &shutdown);
-    let handler = move |request| answer_call(routes.clone(), service.clone(), limit, request);
+    let service = Arc::new(service);
+    let handler = move |request, _| answer_call(routes.clone(), Arc::clone(&service), limit, request);
     server::serve("grpc", listener, handler, shutdown).await;
 }
 
 async fn answer_call<D: DataPlane>(
     mut routes: Routes,
-    service: service::Inference<D>,
+    service: Arc<service::Inference<D>>,
     limit: usize,
     mut request: Request<Incoming>,
 ) -> Response<PlaneBody> {
@@ -84,7 +85,7 @@ async fn answer_call<D: DataPlane>(
     let call = wire::Call::of(request.uri().path());
     let is_plain = !is_compressed(request.headers());
     if call == wire::Call::Infer && is_plain {
-        return unary::answer(&service, limit, request).await;
+        return unary::answer(&service, service.options(), request).await;
     }
     if call.carries_tensors() && is_plain {
         // gRPC's C core, under most clients, always offers to take compressed answers. For

@@ -223,6 +223,10 @@ impl<D: DataPlane> Inference<D> {
         Arc::clone(&self.gateway)
     }
 
+    pub(super) fn options(&self) -> &DoorOptions {
+        &self.options
+    }
+
     pub(super) fn gateway(&self) -> &D {
         &self.gateway
     }

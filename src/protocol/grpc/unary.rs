@@ -5,6 +5,7 @@ use std::{
     convert::Infallible,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -12,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Either};
 use prost::Message;
+use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::{encode, service::Inference, terms::CallTerms, wire};
@@ -19,7 +21,9 @@ use crate::{
     domain::Protocol,
     fault::Fault,
     proto::inference::ModelInferRequest,
-    protocol::{data_plane::DataPlane, http::server::PlaneBody, refusal::Refusal, trace},
+    protocol::{
+        DoorOptions, budget::BodyPermit, data_plane::DataPlane, http::server::PlaneBody, refusal::Refusal, trace,
+    },
 };
 
 /// gRPC's prefix of a message: a flag for compression, and the length.
@@ -30,14 +34,16 @@ const FIRST_ALLOCATION: usize = 1 << 20;
 /// Answers a call of `ModelInfer` whose message is not compressed.
 pub(super) async fn answer<D: DataPlane, B>(
     service: &Inference<D>,
-    limit: usize,
+    options: &DoorOptions,
     request: Request<B>,
 ) -> Response<PlaneBody>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let (parts, mut body) = request.into_parts();
-    let message = match read(&mut body, limit).await.and_then(|bytes| decode(&bytes)) {
+    let read = read(&mut body, options).await.and_then(|(bytes, permit)| Ok((decode(&bytes)?, permit)));
+    // The room that the message takes is given back when the answer is made.
+    let (message, _permit) = match read {
         Ok(message) => message,
         Err(refusal) => {
             service.gateway().refuse(None, Protocol::Grpc, refusal.code());
@@ -56,17 +62,19 @@ fn decode(message: &Bytes) -> Result<ModelInferRequest, Refusal> {
     ModelInferRequest::decode(message.clone()).map_err(|error| wire::garbled(&error.to_string()))
 }
 
-/// The one message of the call.
-async fn read<B>(body: &mut B, limit: usize) -> Result<Bytes, Refusal>
+/// The one message of the call, with a permit for the memory that it occupies.
+async fn read<B>(body: &mut B, options: &DoorOptions) -> Result<(Bytes, BodyPermit), Refusal>
 where
     B: Body<Data = Bytes> + Unpin,
 {
+    let patience = options.body_timeout;
     let early = || Refusal::bad_request("the message ended early");
-    let mut first = next(body).await?.ok_or_else(early)?;
+    let mut first = next(body, patience).await?.ok_or_else(early)?;
+    let mut permit = options.budget.reserve(first.len())?;
     if first.len() < PREFIX {
         let mut all = BytesMut::from(&first[..]);
         while all.len() < PREFIX {
-            all.extend_from_slice(&next(body).await?.ok_or_else(early)?);
+            all.extend_from_slice(&next(body, patience).await?.ok_or_else(early)?);
         }
         first = all.freeze();
     }
@@ -74,31 +82,35 @@ where
         return Err(Refusal::bad_request("the message is compressed, but grpc-encoding does not say how"));
     }
     let length = first.get_u32() as usize;
-    if length > limit {
-        return Err(Refusal::too_large(limit));
+    if length > options.max_body_bytes {
+        return Err(Refusal::too_large(options.max_body_bytes));
     }
     if first.len() < length {
         // Small messages come in one piece and are never copied.
+        options.budget.check(length)?;
         let mut all = BytesMut::with_capacity(length.min(FIRST_ALLOCATION).max(first.len()));
         all.extend_from_slice(&first);
         while all.len() < length {
-            all.extend_from_slice(&next(body).await?.ok_or_else(early)?);
+            let piece = next(body, patience).await?.ok_or_else(early)?;
+            permit.grow_to(all.len() + piece.len())?;
+            all.extend_from_slice(&piece);
         }
         first = all.freeze();
     }
-    if first.len() > length || next(body).await?.is_some() {
+    if first.len() > length || next(body, patience).await?.is_some() {
         return Err(Refusal::bad_request("the call has more than one message: use ModelStreamInfer for many"));
     }
-    Ok(first)
+    Ok((first, permit))
 }
 
-/// The next piece of data; trailers mean nothing here.
-async fn next<B>(body: &mut B) -> Result<Option<Bytes>, Refusal>
+/// The next piece of data, if it comes in time; trailers mean nothing here.
+async fn next<B>(body: &mut B, patience: Duration) -> Result<Option<Bytes>, Refusal>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     while !body.is_end_stream() {
-        let Some(frame) = body.frame().await else { break };
+        let frame = timeout(patience, body.frame()).await;
+        let Some(frame) = frame.map_err(|_| Refusal::bad_request("the message did not arrive in time"))? else { break };
         let frame = frame.map_err(|_| Refusal::bad_request("the call ended early"))?;
         if let Ok(data) = frame.into_data()
             && !data.is_empty()
@@ -152,12 +164,17 @@ mod tests {
     use http_body_util::StreamBody;
 
     use super::*;
+    use crate::{
+        fault::ErrorCode,
+        protocol::{BodyBudget, stand_in},
+    };
 
     async fn read_pieces(pieces: &[&'static [u8]], limit: usize) -> Result<Bytes, String> {
         let frames: Vec<Result<_, Infallible>> =
             pieces.iter().map(|piece| Ok(Frame::data(Bytes::from_static(piece)))).collect();
         let mut body = StreamBody::new(tokio_stream::iter(frames));
-        read(&mut body, limit).await.map_err(|refusal| refusal.to_string())
+        let read = read(&mut body, &stand_in::options(limit)).await;
+        read.map(|(message, _)| message).map_err(|refusal| refusal.to_string())
     }
 
     #[tokio::test]
@@ -194,7 +211,18 @@ mod tests {
     #[tokio::test]
     async fn message_in_one_piece_is_not_copied() {
         let whole = Bytes::from(b"\0\0\0\0\x03abc".to_vec());
-        let read = read(&mut http_body_util::Full::new(whole.clone()), 10).await.unwrap();
-        assert_eq!(read.as_ptr(), whole[PREFIX..].as_ptr());
+        let options = stand_in::options(10);
+        let (read, permit) = read(&mut http_body_util::Full::new(whole.clone()), &options).await.unwrap();
+        assert_eq!((read.as_ptr(), options.budget.used()), (whole[PREFIX..].as_ptr(), whole.len()));
+        drop(permit);
+        assert_eq!(options.budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn message_beyond_the_bound_on_all_bodies_is_refused() {
+        let options = DoorOptions { budget: BodyBudget::new(5), ..stand_in::options(10) };
+        let body = &mut http_body_util::Full::new(Bytes::from_static(b"\0\0\0\0\x03abc"));
+        assert_eq!(read(body, &options).await.unwrap_err().code(), ErrorCode::Overloaded);
+        assert_eq!(options.budget.used(), 0);
     }
 }

@@ -36,7 +36,7 @@ pub(super) async fn serve<D: DataPlane>(
 ) {
     let idle_timeout = options.idle_timeout;
     let door = Arc::new(handlers::Door::new(gateway, options));
-    let handler = move |request| {
+    let handler = move |request, _| {
         let door = Arc::clone(&door);
         async move { door.answer(request).await }
     };

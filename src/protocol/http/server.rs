@@ -1,12 +1,13 @@
 //! The server under every plane: accepts connections, speaks HTTP/1.1 and cleartext HTTP/2
 //! on one port, survives what goes wrong in one of them, and drains when told to stop.
 //!
-//! A plane is a handler, `Fn(Request<Incoming>) -> impl Future<Output = Response<PlaneBody>>`.
+//! A plane is a handler, `Fn(Request<Incoming>, Peer) -> impl Future<Output = Response<PlaneBody>>`.
 //! It may answer from memory or stream, and may pass gRPC on to tonic (see [`is_grpc`]).
 
 use std::{
     convert::Infallible,
     io,
+    net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -36,6 +37,9 @@ use crate::fault::ErrorCode;
 /// body and is what tonic itself answers with).
 pub(crate) type PlaneBody = Either<Full<Bytes>, tonic::body::Body>;
 
+/// Who asks, where the system says it: the audit log of the admin plane wants to know.
+pub(crate) type Peer = Option<SocketAddr>;
+
 /// How long an HTTP/1 connection may be without a request, or take to send its head, unless the
 /// plane says otherwise. HTTP/2 connections may idle as long as they answer pings.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -52,7 +56,7 @@ const STREAMS_PER_CONNECTION: u32 = 1024;
 /// future closes all connections.
 pub(crate) async fn serve<H, F>(plane: &'static str, listener: TcpListener, handler: H, shutdown: CancellationToken)
 where
-    H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<PlaneBody>> + Send + 'static,
 {
     serve_patiently(plane, listener, handler, IDLE_TIMEOUT, shutdown).await;
@@ -66,7 +70,7 @@ pub(crate) async fn serve_patiently<H, F>(
     idle_timeout: Duration,
     shutdown: CancellationToken,
 ) where
-    H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<PlaneBody>> + Send + 'static,
 {
     let builder = connection_builder(idle_timeout);
@@ -135,7 +139,7 @@ async fn serve_connection<H, F>(
     idle_timeout: Duration,
     shutdown: CancellationToken,
 ) where
-    H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<PlaneBody>> + Send + 'static,
 {
     // hyper's own timeout starts only once it knows the protocol, from the first bytes.
@@ -143,18 +147,14 @@ async fn serve_connection<H, F>(
         () = shutdown.cancelled() => return,
         first = timeout(idle_timeout, stream.readable()) => if first.is_err() { return },
     }
-    // Who asks: the audit log of the admin plane wants to know.
     let peer = stream.peer_addr().ok();
     let activity = Arc::new(Activity::new());
     let watched = Arc::clone(&activity);
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let handler = handler.clone();
         let busy = Busy::new(&watched, request.version());
-        if let Some(peer) = peer {
-            request.extensions_mut().insert(peer);
-        }
         async move {
-            let response = guard(plane, handler, request).await;
+            let response = guard(plane, handler, request, peer).await;
             drop(busy);
             Ok::<_, Infallible>(response)
         }
@@ -230,13 +230,13 @@ impl Drop for Busy {
 }
 
 /// Runs the handler; if it panics, the request is answered with 500 and nothing else suffers.
-async fn guard<H, F>(plane: &'static str, handler: H, request: Request<Incoming>) -> Response<PlaneBody>
+async fn guard<H, F>(plane: &'static str, handler: H, request: Request<Incoming>, peer: Peer) -> Response<PlaneBody>
 where
-    H: Fn(Request<Incoming>) -> F,
+    H: Fn(Request<Incoming>, Peer) -> F,
     F: Future<Output = Response<PlaneBody>>,
 {
     let grpc = is_grpc(request.headers());
-    let mut answered = pin!(async move { handler(request).await });
+    let mut answered = pin!(async move { handler(request, peer).await });
     let outcome =
         std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| answered.as_mut().poll(context))) {
             Ok(poll) => poll.map(Some),
