@@ -214,7 +214,9 @@ fn build_registry(
     metrics: &Arc<Metrics>,
 ) -> Result<Registry> {
     let store = Store::open(&config.state.directory)?;
+    let pool = Pool::start(cores(), Handle::current()).context("cannot start the threads of runs")?;
     let options = RegistryOptions {
+        pool,
         models: config.repository.models.clone(),
         settle: config.repository.settle.0,
         load_threads: config.repository.load_threads,
@@ -223,8 +225,7 @@ fn build_registry(
         monitor: config.monitor.enabled.then(|| monitor_settings(config)),
     };
     let (monitor, clock) = (monitor.clone(), Arc::clone(clock));
-    let pool = Pool::start(cores(), Handle::current()).context("cannot start the threads of runs")?;
-    Ok(Registry::new(options, runtime.clone(), pool, store, publisher, monitor, clock, metrics)?)
+    Ok(Registry::new(options, runtime.clone(), store, publisher, monitor, clock, metrics)?)
 }
 
 fn monitor_settings(config: &Config) -> MonitorSettings {

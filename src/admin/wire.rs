@@ -19,6 +19,7 @@ use crate::{
     domain,
     registry::{self, VersionState},
     release,
+    schedule::LaneStatus,
 };
 
 /// A percentage, which prints as `10` and not `10.0` when it is whole.
@@ -68,6 +69,30 @@ pub struct VersionStatus {
     /// versions that it gives none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic_percent: Option<Share>,
+    /// How its runs happen; absent for versions that are not loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<Runs>,
+}
+
+/// How the runs of a version happen, as measured now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Runs {
+    /// `request`: cheap, on the thread of the request; `pool`: on the threads kept for runs.
+    pub placement: String,
+    /// Of one row.
+    pub run_seconds: f64,
+    /// Of a row in the best batch.
+    pub row_seconds: f64,
+    /// Rows that may run together; 1 when requests run alone.
+    pub max_batch_rows: u64,
+    pub max_delay_seconds: f64,
+    /// Runs that may happen at the same time.
+    pub instances: u64,
+    /// Requests that wait now.
+    pub waiting: u64,
+    /// Why requests run alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alone: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -148,6 +173,22 @@ impl From<&registry::VersionStatus> for VersionStatus {
             requests: status.requests,
             monitored: status.monitored,
             traffic_percent: None,
+            runs: status.lane.as_ref().map(Runs::from),
+        }
+    }
+}
+
+impl From<&LaneStatus> for Runs {
+    fn from(lane: &LaneStatus) -> Self {
+        Self {
+            placement: lane.placement.as_str().to_owned(),
+            run_seconds: lane.run.as_secs_f64(),
+            row_seconds: lane.per_row.as_secs_f64(),
+            max_batch_rows: lane.max_batch_rows as u64,
+            max_delay_seconds: lane.max_delay.as_secs_f64(),
+            instances: lane.instances as u64,
+            waiting: lane.waiting as u64,
+            alone: lane.alone.clone(),
         }
     }
 }

@@ -117,7 +117,7 @@ impl Default for StateConfig {
 }
 
 /// `[runtime]`: ONNX Runtime.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RuntimeConfig {
     /// The shared library; the variable `ORT_DYLIB_PATH` wins over it.
@@ -128,12 +128,6 @@ pub struct RuntimeConfig {
     pub intra_op_threads: usize,
     /// Let threads of the pool burn a core for a moment after each run, waiting for the next.
     pub spinning: bool,
-}
-
-impl Default for RuntimeConfig {
-    fn default() -> Self {
-        Self { library: None, intra_op_threads: 0, spinning: false }
-    }
 }
 
 /// `[scheduler]`: how requests wait for a model, and where it runs. `model.toml` can say

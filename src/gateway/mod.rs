@@ -146,12 +146,9 @@ impl Gateway {
     /// Gives the shadow a copy of the request. Never waits, never fails the request.
     fn copy_to(&self, shadow: Arc<Servable>, inputs: &Arc<[Tensor]>, protocol: Protocol) {
         let metrics = Arc::clone(&self.metrics);
-        let outputs = match shadow.signature.check(inputs, &[]) {
-            Ok(outputs) => outputs,
-            Err(_) => {
-                let rows = observe::rows(inputs);
-                return shadow.metrics.shadowed(&metrics, protocol, rows, Err(ErrorCode::BadRequest));
-            }
+        let Ok(outputs) = shadow.signature.check(inputs, &[]) else {
+            let rows = observe::rows(inputs);
+            return shadow.metrics.shadowed(&metrics, protocol, rows, Err(ErrorCode::BadRequest));
         };
         let (monitor, inputs) = (self.monitor.clone(), Arc::clone(inputs));
         tokio::spawn(async move {

@@ -143,7 +143,7 @@ impl Registry {
         let is_forced = config.and_then(|config| config.batching.enabled).unwrap_or(false);
         let trial = Trial::of(&model, &settings, is_forced);
         let (registry, retired) = (Arc::downgrade(&self.shared), (job.model.clone(), job.version, job.load));
-        let pool = self.shared.pool.clone();
+        let pool = self.shared.options.pool.clone();
         let lane = Lane::new(Box::new(model), Arc::clone(&settings), trial, pool, move || {
             if let Some(shared) = registry.upgrade() {
                 Registry { shared }.retired(&retired.0, retired.1, retired.2);

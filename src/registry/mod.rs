@@ -65,6 +65,8 @@ pub struct RegistryOptions {
     pub load_threads: usize,
     pub policy: Policy,
     pub serving: ServingDefaults,
+    /// The threads of costly runs.
+    pub pool: Pool,
     /// `None`: live traffic is not compared with profiles.
     pub monitor: Option<MonitorSettings>,
 }
@@ -83,7 +85,6 @@ struct Shared {
     monitor: MonitorHandle,
     clock: Clock,
     publisher: RoutePublisher,
-    pool: Pool,
     state: Mutex<State>,
     /// Told of every change of a version's state.
     changed: Condvar,
@@ -102,7 +103,6 @@ impl Registry {
     pub fn new(
         options: RegistryOptions,
         runtime: Runtime,
-        pool: Pool,
         store: Store,
         publisher: RoutePublisher,
         monitor: MonitorHandle,
@@ -128,7 +128,6 @@ impl Registry {
             monitor,
             clock,
             publisher,
-            pool,
             state: Mutex::new(state),
             changed: Condvar::new(),
             jobs,

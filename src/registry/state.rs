@@ -106,6 +106,7 @@ impl VersionEntry {
             loaded_at: self.loaded_at,
             requests: self.requests_before + servable.map_or(0, |servable| servable.metrics.requests()),
             monitored: servable.is_some_and(|servable| servable.monitor.is_some()),
+            lane: servable.map(|servable| servable.lane.status()),
         }
     }
 

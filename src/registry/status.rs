@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use crate::{
     domain::{ModelName, Version},
     release::Release,
+    schedule::LaneStatus,
 };
 
 /// Where a version is in its life: `discovered → loading → ready → draining → unloaded`, or `failed`.
@@ -53,6 +54,8 @@ pub struct VersionStatus {
     pub requests: u64,
     /// A reference profile is loaded, so drift is watched.
     pub monitored: bool,
+    /// How its runs happen, as measured; `None` when it is not loaded.
+    pub lane: Option<LaneStatus>,
 }
 
 #[derive(Debug, Clone)]

@@ -54,6 +54,8 @@ pub(super) struct Core {
     limits: Option<BatchLimits>,
     controller: Option<Controller>,
     is_splittable: AtomicBool,
+    /// Why requests run alone, as the trial found.
+    alone: Option<String>,
     costs: Costs,
     pool: Pool,
     inbox: SegQueue<Job>,
@@ -133,6 +135,7 @@ impl Core {
             limits,
             controller,
             is_splittable: AtomicBool::new(true),
+            alone: trial.alone,
             costs: trial.costs,
             pool,
             inbox: SegQueue::new(),
@@ -212,6 +215,7 @@ impl Core {
             max_delay: self.delay(),
             instances: self.instances,
             waiting: self.waiting.jobs.load(SeqCst),
+            alone: self.alone.clone(),
         }
     }
 

@@ -154,6 +154,8 @@ pub struct LaneStatus {
     pub instances: usize,
     /// Requests that wait.
     pub waiting: usize,
+    /// Why requests run alone; `None` when they are joined.
+    pub alone: Option<String>,
 }
 
 /// The way to a model. When the last handle is gone the model is dropped, on a thread that

@@ -250,7 +250,8 @@ fn are_close(left: &Tensor, right: &Tensor) -> bool {
     match (floats(left), floats(right)) {
         (Some(left), Some(right)) => left.iter().zip(&right).all(|(left, right)| {
             let scale = left.abs().max(right.abs()).max(1e-3);
-            left == right || (left.is_nan() && right.is_nan()) || (left - right).abs() <= TOLERANCE * scale
+            let is_same = left.total_cmp(right).is_eq() || (left.is_nan() && right.is_nan());
+            is_same || (left - right).abs() <= TOLERANCE * scale
         }),
         _ => left.elements() == right.elements(),
     }
@@ -258,9 +259,6 @@ fn are_close(left: &Tensor, right: &Tensor) -> bool {
 
 fn floats(tensor: &Tensor) -> Option<Vec<f64>> {
     let Elements::Plain { datatype, bytes } = tensor.elements() else { return None };
-    fn read<const SIZE: usize>(bytes: &[u8], one: impl Fn([u8; SIZE]) -> f64) -> Vec<f64> {
-        bytes.as_chunks::<SIZE>().0.iter().map(|element| one(*element)).collect()
-    }
     match datatype {
         DataType::Fp16 => Some(read(bytes, |element| f16::from_le_bytes(element).to_f64())),
         DataType::Bf16 => Some(read(bytes, |element| bf16::from_le_bytes(element).to_f64())),
@@ -268,4 +266,8 @@ fn floats(tensor: &Tensor) -> Option<Vec<f64>> {
         DataType::Fp64 => Some(read(bytes, f64::from_le_bytes)),
         _ => None,
     }
+}
+
+fn read<const SIZE: usize>(bytes: &[u8], one: impl Fn([u8; SIZE]) -> f64) -> Vec<f64> {
+    bytes.as_chunks::<SIZE>().0.iter().map(|element| one(*element)).collect()
 }

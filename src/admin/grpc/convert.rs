@@ -5,6 +5,7 @@ use crate::{
     domain, monitor,
     proto::admin::{self as wire, drift_report},
     registry, release,
+    schedule::LaneStatus,
 };
 
 impl From<release::Split> for wire::Split {
@@ -37,6 +38,22 @@ impl From<&registry::VersionStatus> for wire::VersionStatus {
             loaded_at: status.loaded_at.map(json::timestamp).unwrap_or_default(),
             requests: status.requests,
             monitored: status.monitored,
+            runs: status.lane.as_ref().map(wire::Runs::from),
+        }
+    }
+}
+
+impl From<&LaneStatus> for wire::Runs {
+    fn from(lane: &LaneStatus) -> Self {
+        Self {
+            placement: lane.placement.as_str().to_owned(),
+            run_seconds: lane.run.as_secs_f64(),
+            row_seconds: lane.per_row.as_secs_f64(),
+            max_batch_rows: lane.max_batch_rows as u64,
+            max_delay_seconds: lane.max_delay.as_secs_f64(),
+            instances: lane.instances as u64,
+            waiting: lane.waiting as u64,
+            alone: lane.alone.clone().unwrap_or_default(),
         }
     }
 }

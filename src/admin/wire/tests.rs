@@ -36,6 +36,7 @@ fn version(number: u64, state: VersionState) -> registry::VersionStatus {
         loaded_at: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123)),
         requests: 12,
         monitored: true,
+        lane: None,
     }
 }
 

@@ -20,6 +20,7 @@ fn version(number: u64, state: &str) -> VersionStatus {
         requests: 42,
         monitored: true,
         traffic_percent: None,
+        runs: None,
     }
 }
 
