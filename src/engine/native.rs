@@ -21,8 +21,7 @@
 //! 4. **Threads.** Nothing here is mutated after it is built: what is shared between threads is
 //!    the session (see above), the memory info and the names, all read-only.
 //!
-//! `tests/it/concurrency.rs` and the tests below run one session from many threads and compare
-//! every answer.
+//! `tests/it/concurrency.rs` runs one session from many threads and compares every answer.
 #![allow(unsafe_code, reason = "see above")]
 
 pub(super) mod rank;

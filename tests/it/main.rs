@@ -12,6 +12,7 @@
 )]
 
 mod bad_input;
+mod concurrency;
 mod data_types;
 mod harness;
 mod monitoring;
