@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use super::number::{self, Number};
+use super::number::{self, Number, Short};
 use crate::protocol::refusal::{Refusal, shown};
 
 /// Why the text cannot go on as it does.
@@ -44,6 +44,11 @@ impl<'a> Cursor<'a> {
 
     pub(super) fn at(&self) -> usize {
         self.at
+    }
+
+    /// The same text at an earlier place.
+    pub(super) fn back_to(self, at: usize) -> Self {
+        Self { at, ..self }
     }
 
     /// The text from here to the end.
@@ -246,6 +251,16 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
+    /// What `read` makes of a number of the usual form; `None` when the next value is no such number.
+    #[expect(clippy::inline_always, reason = "see `Short::read`")]
+    #[inline(always)]
+    pub(super) fn short_number<T>(&mut self, read: impl FnOnce(Short) -> Option<T>) -> Option<T> {
+        let number = Short::read(self.text.as_bytes(), self.at)?;
+        let value = read(number)?;
+        self.at += number.length;
+        Some(value)
+    }
+
     /// A number, or `None` when the next value is none.
     #[inline]
     pub(super) fn number(&mut self) -> Result<Option<Number<'a>>, JsonFault> {
@@ -253,13 +268,28 @@ impl<'a> Cursor<'a> {
             Some(b'-' | b'0'..=b'9') => {}
             _ => return Ok(None),
         }
-        match number::read(self.text, self.at) {
+        match number::read(self.text.as_bytes(), self.at) {
             Some(number) => {
-                self.at += number.text.len();
+                self.at += number.length();
                 Ok(Some(number))
             }
             None => Err(self.syntax("invalid number")),
         }
+    }
+
+    /// Moves over the comma behind an item, and one blank, when a number or a word follows.
+    #[inline]
+    pub(super) fn next_scalar(&mut self) -> bool {
+        let bytes = self.text.as_bytes();
+        if self.byte() != Some(b',') {
+            return false;
+        }
+        let next = self.at + 1 + usize::from(bytes.get(self.at + 1) == Some(&b' '));
+        let is_scalar = matches!(bytes.get(next), Some(b'-' | b'0'..=b'9' | b'a'..=b'z'));
+        if is_scalar {
+            self.at = next;
+        }
+        is_scalar
     }
 
     /// A whole number, or `None` when the next value is none that fits.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::{
     cursor::{Cursor, JsonFault, Quoted},
-    number::Number,
+    number::{Number, Short},
 };
 use crate::{
     domain::{DataType, Shape, Tensor, TensorError},
@@ -62,11 +62,13 @@ pub(super) fn tensor(
         DataType::Int16 => plain(datatype, &shape, cursor, |cursor| whole::<i16>(cursor).map(i16::to_le_bytes)),
         DataType::Int32 => plain(datatype, &shape, cursor, |cursor| whole::<i32>(cursor).map(i32::to_le_bytes)),
         DataType::Int64 => plain(datatype, &shape, cursor, |cursor| whole::<i64>(cursor).map(i64::to_le_bytes)),
-        DataType::Fp32 => plain(datatype, &shape, cursor, |cursor| {
-            float(cursor, |number| number.to_f32(), f32::is_finite).map(f32::to_le_bytes)
+        DataType::Fp32 => plain(datatype, &shape, cursor, |cursor| match cursor.short_number(Short::to_f32) {
+            Some(single) => Ok(single.to_le_bytes()),
+            None => float(cursor, |number| number.to_f32(), f32::is_finite).map(f32::to_le_bytes),
         }),
-        DataType::Fp64 => plain(datatype, &shape, cursor, |cursor| {
-            float(cursor, |number| number.to_f64(), f64::is_finite).map(f64::to_le_bytes)
+        DataType::Fp64 => plain(datatype, &shape, cursor, |cursor| match cursor.short_number(Short::to_f64) {
+            Some(double) => Ok(double.to_le_bytes()),
+            None => float(cursor, |number| number.to_f64(), f64::is_finite).map(f64::to_le_bytes),
         }),
         DataType::Fp16 => plain(datatype, &shape, cursor, |cursor| {
             float(cursor, |number| half::f16::from_f64(number.to_f64()), half::f16::is_finite)
@@ -101,17 +103,26 @@ fn plain<const SIZE: usize>(
     read: impl Fn(&mut Cursor<'_>) -> Result<[u8; SIZE], Misfit>,
 ) -> Result<Vec<u8>, ElementFault> {
     // A value and its comma take two bytes of text at least: a shape alone reserves nothing.
-    let mut bytes = Vec::with_capacity(SIZE * shape.elements().min(cursor.left() / 2 + 1));
+    let mut elements: Vec<[u8; SIZE]> = Vec::with_capacity(shape.elements().min(cursor.left() / 2 + 1));
     let count = walk(cursor, shape, |index, cursor| {
-        let start = cursor.clone();
-        match read(cursor) {
-            Ok(element) => bytes.extend_from_slice(&element),
-            Err(misfit) => return Err(fault_of(misfit, index, datatype, start)),
+        let before = elements.len();
+        loop {
+            let start = cursor.at();
+            match read(cursor) {
+                Ok(element) => elements.push(element),
+                Err(misfit) => {
+                    let index = index + elements.len() - before;
+                    return Err(fault_of(misfit, index, datatype, cursor.clone().back_to(start)));
+                }
+            }
+            // The numbers of a list follow each other without a look at the lists around them.
+            if !cursor.next_scalar() {
+                return Ok(elements.len() - before);
+            }
         }
-        Ok(())
     })?;
     check_count(shape, count)?;
-    Ok(bytes)
+    Ok(elements.into_flattened())
 }
 
 fn text(name: &str, shape: Shape, cursor: &mut Cursor<'_>, body: &Bytes) -> Result<Tensor, ElementFault> {
@@ -124,7 +135,7 @@ fn text(name: &str, shape: Shape, cursor: &mut Cursor<'_>, body: &Bytes) -> Resu
         }
         let quoted = cursor.quoted()?;
         elements.push(element(&quoted, body).ok_or_else(|| wrong("a string of whole characters"))?);
-        Ok(())
+        Ok(1)
     })?;
     Ok(Tensor::text(name, shape, elements)?)
 }
@@ -196,12 +207,13 @@ fn short(text: &str) -> String {
     shown(text.get(..32).unwrap_or(text))
 }
 
-/// Goes over a value and the lists around it. `value` is called with the index of every value,
-/// and must move over it; the number of values.
+/// Goes over a value and the lists around it. `values` is called with the index of a value, and
+/// must move over it, and may move over more that follow it in its list; how many it was. Their
+/// number in all.
 fn walk<'a>(
     cursor: &mut Cursor<'a>,
     shape: &Shape,
-    mut value: impl FnMut(usize, &mut Cursor<'a>) -> Result<(), ElementFault>,
+    mut values: impl FnMut(usize, &mut Cursor<'a>) -> Result<usize, ElementFault>,
 ) -> Result<usize, ElementFault> {
     let mut nesting = Nesting::new(shape);
     loop {
@@ -214,7 +226,7 @@ fn walk<'a>(
         }
         if !is_empty {
             let index = nesting.value()?;
-            value(index, cursor)?;
+            nesting.count_values(values(index, cursor)?);
         }
         // Behind it: the lists that end here.
         loop {
@@ -258,7 +270,7 @@ impl<'a> Nesting<'a> {
         if self.depth.is_some_and(|depth| self.open.len() >= depth) {
             return Err(ValueFault::Uneven { index: self.values });
         }
-        self.count_item();
+        self.count_items(1);
         self.open.push(0);
         Ok(())
     }
@@ -272,7 +284,7 @@ impl<'a> Nesting<'a> {
         }
     }
 
-    /// Takes note of a value; its index.
+    /// A value may stand here; its index.
     fn value(&mut self) -> Result<usize, ValueFault> {
         let depth = self.open.len();
         if depth == 0 && !self.dimensions.is_empty() {
@@ -281,14 +293,17 @@ impl<'a> Nesting<'a> {
         if *self.depth.get_or_insert(depth) != depth {
             return Err(ValueFault::Uneven { index: self.values });
         }
-        self.count_item();
-        self.values += 1;
-        Ok(self.values - 1)
+        Ok(self.values)
     }
 
-    fn count_item(&mut self) {
+    fn count_values(&mut self, count: usize) {
+        self.values += count;
+        self.count_items(count);
+    }
+
+    fn count_items(&mut self, count: usize) {
         if let Some(items) = self.open.last_mut() {
-            *items += 1;
+            *items += count;
         }
     }
 

@@ -6,7 +6,8 @@
 /// A number of valid JSON grammar.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Number<'a> {
-    pub(super) text: &'a str,
+    /// ASCII, as all of the grammar is.
+    text: &'a [u8],
     is_negative: bool,
     /// No fraction and no exponent is written.
     pub(super) is_whole: bool,
@@ -16,15 +17,84 @@ pub(super) struct Number<'a> {
     exponent: i32,
 }
 
+/// What most floats look like: one digit, a point, up to 15 digits and no exponent, not at the
+/// very end of the text.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Short {
+    is_negative: bool,
+    digits: u64,
+    /// How many of the digits stand behind the point.
+    places: usize,
+    /// How many bytes of text it takes.
+    pub(super) length: usize,
+}
+
+/// The bytes that [`Short::read`] looks at: a sign, a digit, a point, two words of digits, and
+/// what comes behind them.
+const SHORT: usize = 20;
+
+impl Short {
+    /// The number at `start`, when it is such a one. No branch depends on how many digits there
+    /// are, which no branch predictor knows.
+    #[expect(clippy::inline_always, reason = "a number that goes through memory takes half as long again")]
+    #[inline(always)]
+    pub(super) fn read(bytes: &[u8], start: usize) -> Option<Self> {
+        let window: &[u8; SHORT] = bytes.get(start..start + SHORT)?.first_chunk()?;
+        let is_negative = window[0] == b'-';
+        let sign = usize::from(is_negative);
+        let whole = window[sign] ^ b'0';
+        let first = word_of_digits(window, sign + 2);
+        let second = word_of_digits(window, sign + 10);
+        let in_first = leading_digits(first);
+        // None of the second, unless the first is full.
+        let in_second = leading_digits(second) * (in_first / 8);
+        if whole > 9 || window[sign + 1] != b'.' || in_first == 0 || in_second == 8 {
+            return None;
+        }
+        let places = in_first + in_second;
+        let length = sign + 2 + places;
+        if window[length] | 0x20 == b'e' {
+            return None;
+        }
+        // The digits move to the end of their word, with zeros before them; in the second word in
+        // two steps, since it may be by 64 bits.
+        let upper = eight_digits(first << (64 - 8 * in_first));
+        let lower = eight_digits((second << 8) << (56 - 8 * in_second));
+        let digits = (u64::from(whole) * SCALES[in_first] + upper) * SCALES[in_second] + lower;
+        Some(Self { is_negative, digits, places, length })
+    }
+
+    /// The single nearest to this, unless that takes more than one multiplication.
+    #[expect(clippy::inline_always, reason = "see `read`")]
+    #[inline(always)]
+    pub(super) fn to_f32(self) -> Option<f32> {
+        single_nearest(signed(self.digits as f64 * INVERSE_POWERS[self.places], self.is_negative))
+    }
+
+    /// The double nearest to this, unless that takes more than one division.
+    #[expect(clippy::inline_always, reason = "see `read`")]
+    #[inline(always)]
+    pub(super) fn to_f64(self) -> Option<f64> {
+        let is_exact = self.digits <= 1 << f64::MANTISSA_DIGITS;
+        is_exact.then(|| signed(self.digits as f64 / POWERS[self.places], self.is_negative))
+    }
+}
+
+#[inline]
+fn word_of_digits(window: &[u8; SHORT], at: usize) -> u64 {
+    let word = window.get(at..at + 8).and_then(|word| word.first_chunk());
+    u64::from_le_bytes(*word.unwrap_or(&[0; 8])) ^ ZEROS
+}
+
 /// The number that begins at `start`; `None` when what stands there is not one of JSON's.
 #[inline]
-pub(super) fn read(text: &str, start: usize) -> Option<Number<'_>> {
-    let bytes = text.as_bytes();
+pub(super) fn read(bytes: &[u8], start: usize) -> Option<Number<'_>> {
     let is_negative = bytes.get(start) == Some(&b'-');
     let mut at = start + usize::from(is_negative);
     let mut digits = Digits::default();
     let whole = at;
     if bytes.get(at) == Some(&b'0') {
+        digits.append(0, 1);
         at += 1;
     } else {
         at = digits.read(bytes, at);
@@ -49,8 +119,8 @@ pub(super) fn read(text: &str, start: usize) -> Option<Number<'_>> {
         exponent = exponent.saturating_add(written);
         is_whole = false;
     }
-    let digits = digits.value();
-    Some(Number { text: &text[start..at], is_negative, is_whole, digits, exponent })
+    let text = &bytes[start..at];
+    Some(Number { text, is_negative, is_whole, digits: digits.value(text), exponent })
 }
 
 fn read_exponent(bytes: &[u8], mut at: usize) -> Option<(i32, usize)> {
@@ -69,52 +139,82 @@ fn read_exponent(bytes: &[u8], mut at: usize) -> Option<(i32, usize)> {
 #[derive(Default)]
 struct Digits {
     value: u64,
-    /// Digits since the first that is not zero.
+    /// Leading zeros included.
     count: usize,
 }
 
 impl Digits {
-    /// Takes the digits from `at` on; where they end.
+    /// Takes the digits from `at` on; where they end. Eight bytes at a time, of which the digits
+    /// are taken at once, however many they are: how long a number is, no branch predictor knows.
     #[inline]
     fn read(&mut self, bytes: &[u8], mut at: usize) -> usize {
-        while let Some(eight) = bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()).and_then(eight_digits) {
-            // Overflows only when there are too many digits to be used.
-            self.value = self.value.wrapping_mul(100_000_000).wrapping_add(eight);
-            self.count += if self.count == 0 { decimal_length(eight) } else { 8 };
+        while let Some(eight) = bytes.get(at..at + 8).and_then(|eight| eight.first_chunk()) {
+            let word = u64::from_le_bytes(*eight) ^ ZEROS;
+            let length = leading_digits(word);
+            if length < 8 {
+                if length > 0 {
+                    // The digits move to the end, with zeros before them.
+                    self.append(eight_digits(word << (8 * (8 - length))), length);
+                }
+                return at + length;
+            }
+            self.append(eight_digits(word), 8);
             at += 8;
         }
         while let Some(digit) = bytes.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|&digit| digit < 10) {
-            self.value = self.value.wrapping_mul(10).wrapping_add(digit.into());
-            self.count += usize::from(self.count > 0 || digit > 0);
+            self.append(digit.into(), 1);
             at += 1;
         }
         at
     }
 
-    fn value(&self) -> Option<u64> {
-        (self.count <= 19).then_some(self.value)
+    /// Overflows only when there are too many digits to be used.
+    #[inline]
+    fn append(&mut self, digits: u64, count: usize) {
+        self.value = self.value.wrapping_mul(SCALES[count]).wrapping_add(digits);
+        self.count += count;
+    }
+
+    /// The digits of `text` as a number, when there are at most 19 behind leading zeros.
+    #[inline]
+    fn value(&self, text: &[u8]) -> Option<u64> {
+        (self.count <= MOST_DIGITS || self.count - leading_zeros(text) <= MOST_DIGITS).then_some(self.value)
     }
 }
 
-fn decimal_length(value: u64) -> usize {
-    value.checked_ilog10().map_or(0, |log| log as usize + 1)
+/// So many digits always fit into 64 bits.
+const MOST_DIGITS: usize = 19;
+
+/// How many digits of a number are zeros before any other digit.
+#[cold]
+fn leading_zeros(text: &[u8]) -> usize {
+    let zeros = text.iter().take_while(|byte| matches!(byte, b'-' | b'.' | b'0'));
+    zeros.filter(|&&byte| byte == b'0').count()
 }
 
-/// The value of eight decimal digits, three multiplications for all of them.
+/// The powers of ten by which up to eight digits more multiply those before them.
+const SCALES: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+
+/// Eight times the digit 0: a text of digits XOR this are their values.
+const ZEROS: u64 = 0x3030_3030_3030_3030;
+
+/// How many of the first bytes of `word` (the lowest ones) are values of digits, 0 to 9.
 #[inline]
-fn eight_digits(text: [u8; 8]) -> Option<u64> {
-    let word = u64::from_le_bytes(text);
-    let is_digits = (word.wrapping_add(0x4646_4646_4646_4646) | word.wrapping_sub(0x3030_3030_3030_3030))
-        & 0x8080_8080_8080_8080
-        == 0;
-    if !is_digits {
-        return None;
-    }
-    let word = word - 0x3030_3030_3030_3030;
+fn leading_digits(word: u64) -> usize {
+    // A larger value gets its highest bit by the addition, or has it. What the addition carries
+    // over goes to bytes behind the first such one, which decides.
+    let others = (word.wrapping_add(0x7676_7676_7676_7676) | word) & 0x8080_8080_8080_8080;
+    others.trailing_zeros() as usize / 8
+}
+
+/// The number that eight values of digits make, the first of them lowest: three multiplications
+/// for all of them.
+#[inline]
+fn eight_digits(word: u64) -> u64 {
     let pairs = word.wrapping_mul(10).wrapping_add(word >> 8);
     let low = (pairs & 0x0000_00ff_0000_00ff).wrapping_mul(0x000f_4240_0000_0064);
     let high = ((pairs >> 16) & 0x0000_00ff_0000_00ff).wrapping_mul(0x0000_2710_0000_0001);
-    Some(low.wrapping_add(high) >> 32)
+    low.wrapping_add(high) >> 32
 }
 
 /// The powers of ten that a double holds exactly.
@@ -123,46 +223,62 @@ const POWERS: [f64; 23] = [
     1e21, 1e22,
 ];
 
+/// Their inverses, rounded.
+const INVERSE_POWERS: [f64; 23] = [
+    1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-11, 1e-12, 1e-13, 1e-14, 1e-15, 1e-16, 1e-17,
+    1e-18, 1e-19, 1e-20, 1e-21, 1e-22,
+];
+
 impl Number<'_> {
+    /// How many bytes of text it takes.
+    #[inline]
+    pub(super) fn length(self) -> usize {
+        self.text.len()
+    }
+
+    /// By the standard library; `None` when it does not fit.
+    #[cold]
+    fn parsed<T: std::str::FromStr>(self) -> Option<T> {
+        std::str::from_utf8(self.text).ok()?.parse().ok()
+    }
+
     /// The double nearest to this; infinite when it is too large for one.
     #[inline]
     pub(super) fn to_f64(self) -> f64 {
-        // Digits and power are exact, so that the one operation rounds once (Clinger 1990).
-        self.estimate(1 << f64::MANTISSA_DIGITS).unwrap_or_else(|| self.text.parse().unwrap_or(f64::NAN))
+        self.exact().unwrap_or_else(|| self.parsed().unwrap_or(f64::NAN))
     }
 
     /// The single nearest to this; infinite when it is too large for one.
     #[inline]
     pub(super) fn to_f32(self) -> f32 {
-        /// The bits of a double that a single has no room for.
-        const SPARE: u32 = f64::MANTISSA_DIGITS - f32::MANTISSA_DIGITS;
+        // Below the normal singles, the middles of two singles are elsewhere.
+        let is_normal = |double: &f64| (f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX)).contains(&double.abs());
+        if let Some(single) = self.estimate().filter(is_normal).and_then(single_nearest) {
+            return single;
+        }
         if self.digits == Some(0) {
             return if self.is_negative { -0.0 } else { 0.0 };
         }
-        // Up to three roundings of a double: less than four units in its last place away. That
-        // rounds to the right single, unless the middle of two singles is so near. (Below the
-        // normal singles the middles are elsewhere.)
-        if let Some(double) = self.estimate(u64::MAX)
-            && double.abs() >= f64::from(f32::MIN_POSITIVE)
-            && double.abs() <= f64::from(f32::MAX)
-        {
-            let spare = double.to_bits() & ((1 << SPARE) - 1);
-            if spare.abs_diff(1 << (SPARE - 1)) > 4 {
-                #[expect(clippy::cast_possible_truncation, reason = "this is the rounding")]
-                return double as f32;
-            }
-        }
-        self.text.parse().unwrap_or(f32::NAN)
+        self.parsed().unwrap_or(f32::NAN)
     }
 
-    /// Digits times power, in doubles: one rounding if there are at most 53 bits of digits.
-    /// `None` when the digits exceed `largest`, or the power is not exact.
+    /// Digits and power of ten when both are exact in doubles, so that the one operation rounds
+    /// once (Clinger 1990).
     #[inline]
-    fn estimate(self, largest: u64) -> Option<f64> {
-        let digits = self.digits.filter(|&digits| digits <= largest)? as f64;
+    fn exact(self) -> Option<f64> {
+        let digits = self.digits.filter(|&digits| digits <= 1 << f64::MANTISSA_DIGITS)? as f64;
         let power = POWERS.get(self.exponent.unsigned_abs() as usize)?;
-        let size = if self.exponent < 0 { digits / power } else { digits * power };
-        Some(if self.is_negative { -size } else { size })
+        Some(signed(if self.exponent < 0 { digits / power } else { digits * power }, self.is_negative))
+    }
+
+    /// The digits, the power of ten (or its inverse, as a division takes several times as long as
+    /// a multiplication) and their product are each rounded once: three roundings of half a unit,
+    /// of which a product may be worth twice as much.
+    #[inline]
+    fn estimate(self) -> Option<f64> {
+        let powers = if self.exponent < 0 { &INVERSE_POWERS } else { &POWERS };
+        let power = powers.get(self.exponent.unsigned_abs() as usize)?;
+        Some(signed(self.digits? as f64 * power, self.is_negative))
     }
 
     /// The whole number that this is written as; `None` when it does not fit, or is not whole.
@@ -172,9 +288,25 @@ impl Number<'_> {
             return None;
         }
         // More than 19 digits fit into 64 bits at times.
-        let digits = self.digits.or_else(|| self.text.parse().ok())?;
+        let digits = self.digits.or_else(|| self.parsed())?;
         if self.is_negative { T::try_from(0_i64.checked_sub_unsigned(digits)?).ok() } else { T::try_from(digits).ok() }
     }
+}
+
+#[inline]
+fn signed(size: f64, is_negative: bool) -> f64 {
+    if is_negative { -size } else { size }
+}
+
+/// The single nearest to a number that is at most four units of the last place away from `double`,
+/// which is zero or in the range of normal singles. `None` when the middle of two singles is so near.
+#[inline]
+fn single_nearest(double: f64) -> Option<f32> {
+    /// The bits of a double that a single has no room for.
+    const SPARE: u32 = f64::MANTISSA_DIGITS - f32::MANTISSA_DIGITS;
+    let spare = double.to_bits() & ((1 << SPARE) - 1);
+    #[expect(clippy::cast_possible_truncation, reason = "this is the rounding")]
+    (spare.abs_diff(1 << (SPARE - 1)) > 4).then_some(double as f32)
 }
 
 #[cfg(test)]
@@ -184,13 +316,21 @@ mod tests {
     use super::*;
 
     fn number(text: &str) -> Number<'_> {
-        let number = read(text, 0).unwrap();
-        assert_eq!(number.text, text);
+        let number = read(text.as_bytes(), 0).unwrap();
+        assert_eq!(number.text, text.as_bytes());
         number
     }
 
-    /// Both floats, held against the standard library's.
+    /// Both floats, read in each of the ways, held against the standard library's.
     fn check(text: &str) {
+        let followed = format!("{text},                    ");
+        if let Some(short) = Short::read(followed.as_bytes(), 0) {
+            assert_eq!(short.length, text.len(), "{text}");
+            let single = short.to_f32().map(f32::to_bits);
+            assert!(single.is_none_or(|bits| bits == text.parse::<f32>().unwrap().to_bits()), "{text}");
+            let double = short.to_f64().map(f64::to_bits);
+            assert!(double.is_none_or(|bits| bits == text.parse::<f64>().unwrap().to_bits()), "{text}");
+        }
         assert_eq!(number(text).to_f64().to_bits(), text.parse::<f64>().unwrap().to_bits(), "{text}");
         assert_eq!(number(text).to_f32().to_bits(), text.parse::<f32>().unwrap().to_bits(), "{text}");
     }
@@ -256,17 +396,34 @@ mod tests {
     }
 
     #[test]
+    fn short_number_is_one_digit_and_up_to_fifteen_places() {
+        let read = |text: &str| Short::read(format!("{text}                      ").as_bytes(), 0).and_then(Short::to_f64);
+        for text in ["0.5", "-0.25", "8.123456789012345", "-1.00000001", "0.0", "0.12345678", "0.123456789"] {
+            assert_eq!(read(text), Some(text.parse().unwrap()), "{text}");
+        }
+        for other in ["1", "12.5", "1.5e3", "0.5E1", "0.1234567890123456", "1.", ".5", "-", "--1.5", "a.5", "1.a"] {
+            assert_eq!(read(other), None, "{other}");
+        }
+        assert!(Short::read(b"0.5", 0).is_none(), "too near to the end");
+    }
+
+    #[test]
     fn number_ends_where_its_grammar_does() {
         for (text, end) in [("1,2", 1), ("-1.5e+3]", 7), ("0123", 1), ("1.5.5", 3), ("12345678,", 8), ("1e5e", 3)] {
-            assert_eq!(read(text, 0).unwrap().text.len(), end, "{text}");
+            assert_eq!(read(text.as_bytes(), 0).unwrap().length(), end, "{text}");
         }
         for bad in ["", "-", "-a", ".5", "1.", "1.e5", "1e", "1e+", "+1", "a"] {
-            assert!(read(bad, 0).is_none(), "{bad}");
+            assert!(read(bad.as_bytes(), 0).is_none(), "{bad}");
         }
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn any_short_decimal_is_rounded_right(text in r"-?[0-9]\.[0-9]{1,17}") {
+            check(&text);
+        }
 
         #[test]
         fn any_decimal_is_rounded_right(text in r"-?(0|[1-9][0-9]{0,24})(\.[0-9]{1,24})?([eE][+-]?[0-9]{1,2})?") {
