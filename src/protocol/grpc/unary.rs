@@ -12,17 +12,18 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Either};
-use prost::Message;
+use prost::{Message, encoding::decode_varint};
 use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::{encode, service::Inference, terms::CallTerms, wire};
 use crate::{
-    domain::Protocol,
+    domain::{ModelName, Protocol, Target},
     fault::Fault,
     proto::inference::ModelInferRequest,
     protocol::{
-        DoorOptions, budget::BodyPermit, data_plane::DataPlane, http::server::PlaneBody, refusal::Refusal, trace,
+        DoorOptions, budget::BodyPermit, data_plane::DataPlane, http::server::PlaneBody, naming, refusal::Refusal,
+        trace,
     },
 };
 
@@ -41,12 +42,19 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let (parts, mut body) = request.into_parts();
-    let read = read(&mut body, options).await.and_then(|(bytes, permit)| Ok((decode(&bytes)?, permit)));
+    let mut named = None;
+    let is_wanted = |start: &[u8]| {
+        let Some((model, target)) = beginning(start) else { return Ok(()) };
+        let accepted = service.gateway().accepts(&model, &target).map_err(|fault| Refusal::of(&fault));
+        named = Some(model);
+        accepted
+    };
+    let read = read(&mut body, options, is_wanted).await.and_then(|(bytes, permit)| Ok((decode(&bytes)?, permit)));
     // The room that the message takes is given back when the answer is made.
     let (message, _permit) = match read {
         Ok(message) => message,
         Err(refusal) => {
-            service.gateway().refuse(None, Protocol::Grpc, refusal.code());
+            service.gateway().refuse(named.as_ref().map(ModelName::as_str), Protocol::Grpc, refusal.code());
             return refusal.to_status().into_http().map(Either::Right);
         }
     };
@@ -62,8 +70,30 @@ fn decode(message: &Bytes) -> Result<ModelInferRequest, Refusal> {
     ModelInferRequest::decode(message.clone()).map_err(|error| wire::garbled(&error.to_string()))
 }
 
-/// The one message of the call, with a permit for the memory that it occupies.
-async fn read<B>(body: &mut B, options: &DoorOptions) -> Result<(Bytes, BodyPermit), Refusal>
+/// The model and the version that a message names, where they stand first, as every encoder that
+/// we know writes them. `None` when they do not, or are not fit to be names.
+fn beginning(message: &[u8]) -> Option<(ModelName, Target)> {
+    let (model, rest) = text_field(1, message)?;
+    let version = text_field(2, rest).map_or("", |(version, _)| version);
+    Some((naming::model(model).ok()?, naming::target(version).ok()?))
+}
+
+/// The text of the field `number` when it comes next, and what follows it.
+fn text_field(number: u8, message: &[u8]) -> Option<(&str, &[u8])> {
+    // The number, and 2 for a field that tells its length.
+    let mut rest = message.strip_prefix(&[number << 3 | 2])?;
+    let length = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
+    let (text, rest) = rest.split_at_checked(length)?;
+    Some((std::str::from_utf8(text).ok()?, rest))
+}
+
+/// The one message of the call, with a permit for the memory that it occupies. One that comes in
+/// pieces is read only if `is_wanted`, which is shown its first piece.
+async fn read<B>(
+    body: &mut B,
+    options: &DoorOptions,
+    is_wanted: impl FnOnce(&[u8]) -> Result<(), Refusal>,
+) -> Result<(Bytes, BodyPermit), Refusal>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -88,6 +118,8 @@ where
     if first.len() < length {
         // Small messages come in one piece and are never copied.
         options.budget.check(length)?;
+        // What is sure to be refused is refused before most of it costs anything.
+        is_wanted(&first)?;
         let mut all = BytesMut::with_capacity(length.min(FIRST_ALLOCATION).max(first.len()));
         all.extend_from_slice(&first);
         while all.len() < length {
@@ -173,7 +205,7 @@ mod tests {
         let frames: Vec<Result<_, Infallible>> =
             pieces.iter().map(|piece| Ok(Frame::data(Bytes::from_static(piece)))).collect();
         let mut body = StreamBody::new(tokio_stream::iter(frames));
-        let read = read(&mut body, &stand_in::options(limit)).await;
+        let read = read(&mut body, &stand_in::options(limit), |_| Ok(())).await;
         read.map(|(message, _)| message).map_err(|refusal| refusal.to_string())
     }
 
@@ -212,17 +244,49 @@ mod tests {
     async fn message_in_one_piece_is_not_copied() {
         let whole = Bytes::from(b"\0\0\0\0\x03abc".to_vec());
         let options = stand_in::options(10);
-        let (read, permit) = read(&mut http_body_util::Full::new(whole.clone()), &options).await.unwrap();
+        let unasked = |_: &[u8]| panic!("a message in one piece is there already");
+        let (read, permit) = read(&mut http_body_util::Full::new(whole.clone()), &options, unasked).await.unwrap();
         assert_eq!((read.as_ptr(), options.budget.used()), (whole[PREFIX..].as_ptr(), whole.len()));
         drop(permit);
         assert_eq!(options.budget.used(), 0);
     }
 
     #[tokio::test]
+    async fn message_that_is_not_wanted_is_not_read_to_its_end() {
+        let frames = [&b"\0\0\0\0\x06ab"[..], b"cd", b"ef"].map(|piece| Ok::<_, Infallible>(Frame::data(piece.into())));
+        let mut body = StreamBody::new(tokio_stream::iter(frames));
+        let options = stand_in::options(10);
+        let full = |start: &[u8]| Err(Refusal::new(ErrorCode::Overloaded, String::from_utf8_lossy(start)));
+        let refusal = read(&mut body, &options, full).await.unwrap_err();
+        assert_eq!((refusal.to_string().as_str(), options.budget.used()), ("ab", 0));
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "cd");
+    }
+
+    #[test]
+    fn beginning_of_a_message_tells_the_model_and_the_version() {
+        let message = |model: &str, version: &str| {
+            let (model_name, model_version) = (model.into(), version.into());
+            ModelInferRequest { model_name, model_version, id: "7".into(), ..Default::default() }.encode_to_vec()
+        };
+        let told = |model: &str, version: &str| {
+            beginning(&message(model, version)).map(|(model, target)| (model.to_string(), target))
+        };
+        assert_eq!(told("m", ""), Some(("m".into(), Target::Release)));
+        assert_eq!(told("fraud", "3"), Some(("fraud".into(), Target::Version("3".parse().unwrap()))));
+        assert_eq!(told("fraud", "new"), Some(("fraud".into(), Target::Label("new".parse().unwrap()))));
+        assert_eq!((told("", ""), told("../m", ""), told("m", "0")), (None, None, None));
+        // However much of it is there, nothing is made up.
+        let whole = message("fraud", "3");
+        for end in 0..7 {
+            assert_eq!(beginning(&whole[..end]), None, "{end}");
+        }
+    }
+
+    #[tokio::test]
     async fn message_beyond_the_bound_on_all_bodies_is_refused() {
         let options = DoorOptions { budget: BodyBudget::new(5), ..stand_in::options(10) };
         let body = &mut http_body_util::Full::new(Bytes::from_static(b"\0\0\0\0\x03abc"));
-        assert_eq!(read(body, &options).await.unwrap_err().code(), ErrorCode::Overloaded);
+        assert_eq!(read(body, &options, |_| Ok(())).await.unwrap_err().code(), ErrorCode::Overloaded);
         assert_eq!(options.budget.used(), 0);
     }
 }

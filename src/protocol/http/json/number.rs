@@ -397,7 +397,8 @@ mod tests {
 
     #[test]
     fn short_number_is_one_digit_and_up_to_fifteen_places() {
-        let read = |text: &str| Short::read(format!("{text}                      ").as_bytes(), 0).and_then(Short::to_f64);
+        let read =
+            |text: &str| Short::read(format!("{text}                      ").as_bytes(), 0).and_then(Short::to_f64);
         for text in ["0.5", "-0.25", "8.123456789012345", "-1.00000001", "0.0", "0.12345678", "0.123456789"] {
             assert_eq!(read(text), Some(text.parse().unwrap()), "{text}");
         }
