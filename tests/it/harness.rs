@@ -171,6 +171,25 @@ impl Gateway {
         sample(&self.metrics(), name, labels)
     }
 
+    /// The sum of all samples of a metric whose labels all stand in `labels`.
+    pub fn metric_sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        samples(&self.metrics(), name, labels).sum()
+    }
+
+    /// What the protocol's statistics tell of a model with one version.
+    pub fn statistics(&self, model: &str) -> Value {
+        let (status, answer) = self.get(&format!("/v2/models/{model}/stats"));
+        assert_eq!(status, 200, "{answer}");
+        answer["model_stats"][0].clone()
+    }
+
+    /// How the runs of a model's version happen.
+    pub fn runs(&self, model: &str, version: u64) -> Value {
+        let (_, answer) = self.admin("GET", &format!("/admin/v1/models/{model}"), None);
+        let versions = answer["versions"].as_array().unwrap();
+        versions.iter().find(|entry| entry["version"] == version).unwrap()["runs"].clone()
+    }
+
     /// `y` of the `add` model: tells which version answered.
     pub fn run_add(&self, path: &str, x: f64) -> (u16, Value) {
         let input = serde_json::json!({"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [x]});
@@ -241,9 +260,12 @@ pub fn request(method: &str, address: SocketAddr, path: &str, body: Option<&[u8]
 
 /// The value of one sample in the Prometheus text format.
 pub fn sample(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    samples(text, name, labels).next()
+}
+
+fn samples(text: &str, name: &str, labels: &[(&str, &str)]) -> impl Iterator<Item = f64> {
     text.lines()
-        .filter(|line| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} ")))
-        .find(|line| labels.iter().all(|(label, value)| line.contains(&format!("{label}=\"{value}\""))))
-        .and_then(|line| line.rsplit(' ').next())
-        .and_then(|value| value.parse().ok())
+        .filter(move |line| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} ")))
+        .filter(move |line| labels.iter().all(|(label, value)| line.contains(&format!("{label}=\"{value}\""))))
+        .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
 }
