@@ -15,7 +15,7 @@ pub(super) fn runs(versions: &[VersionStatus], look: Look) -> Option<String> {
     if loaded.is_empty() {
         return None;
     }
-    let headers = ["VERSION", "RUNS ON", "ONE RUN", "A ROW", "BATCH ROWS", "DELAY", "INSTANCES", "WAITING"];
+    let headers = ["VERSION", "RUNS ON", "ONE RUN", "PER ROW", "BATCH ROWS", "DELAY", "INSTANCES", "WAITING"];
     let mut table = Table::new(&headers, look);
     for column in (0..headers.len()).filter(|&column| column != 1) {
         table.right(column);

@@ -101,9 +101,9 @@ fn status_shows_how_runs_happen_in_a_hundred_columns() {
     let (_, runs) = shown.split_once("model.onnx is torn\n\n").unwrap();
     assert_eq!(
         runs,
-        "VERSION  RUNS ON  ONE RUN   A ROW  BATCH ROWS  DELAY  INSTANCES  WAITING\n      \
-         1  request   6.5 µs  250 ns          64    0 s          2        0\n      \
-         2  pool       12 ms       -           1  1.5 s          2     1024\n\
+        "VERSION  RUNS ON  ONE RUN  PER ROW  BATCH ROWS  DELAY  INSTANCES  WAITING\n      \
+         1  request   6.5 µs   250 ns          64    0 s          2        0\n      \
+         2  pool       12 ms        -           1  1.5 s          2     1024\n\
          version 2 runs each request alone: output 'y' of a row depends on other rows\n"
     );
     assert!(runs.lines().all(|line| line.chars().count() <= 100));
