@@ -4,11 +4,15 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    pin::Pin,
     process::{Child, Command, Stdio},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
+use tidegate::proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 
 /// Nothing here should take longer; a test that waits this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -212,6 +216,15 @@ impl Gateway {
         })
     }
 
+    pub async fn patient_client(&self) -> GrpcInferenceServiceClient<Patient> {
+        let stream = tokio::net::TcpStream::connect(self.addresses.grpc).await.unwrap();
+        let (send, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let origin = format!("http://{}", self.addresses.grpc).parse().unwrap();
+        GrpcInferenceServiceClient::with_origin(Patient(send), origin)
+    }
+
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -236,6 +249,25 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// The connection of a client that says `grpc-timeout` and leaves keeping it to the gateway: tonic's own channel
+/// would end the call by itself.
+#[derive(Clone)]
+pub struct Patient(hyper::client::conn::http2::SendRequest<tonic::body::Body>);
+
+impl tower_service::Service<http::Request<tonic::body::Body>> for Patient {
+    type Response = http::Response<hyper::body::Incoming>;
+    type Error = hyper::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
+        Box::pin(self.0.send_request(request))
     }
 }
 

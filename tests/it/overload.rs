@@ -6,14 +6,11 @@
 use std::{
     io::Write,
     net::{SocketAddr, TcpStream},
-    pin::Pin,
     sync::atomic::{AtomicBool, Ordering::SeqCst},
-    task::{Context, Poll},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tidegate::{
     domain::DataType,
@@ -24,7 +21,7 @@ use tidegate::{
 };
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, transport::Channel};
+use tonic::{Code, Request, codec::CompressionEncoding, transport::Channel};
 
 use crate::{
     harness::{Gateway, PATIENCE, Repository},
@@ -40,12 +37,17 @@ fn gated() -> (Repository, Gateway) {
 }
 
 fn gated_with(scheduler: &str) -> (Repository, Gateway) {
+    let repository = gated_model(scheduler);
+    let gateway = Gateway::start(&repository);
+    (repository, gateway)
+}
+
+fn gated_model(scheduler: &str) -> Repository {
     let repository = Repository::new();
     let batching = format!("enabled = true\nmax_size = {FULL}\nmax_delay = \"1h\"");
     repository.write("m/model.toml", &format!("[scheduler]\n{scheduler}\n[batching]\n{batching}\n"));
     repository.add("m", 1, &onnx::identity(DataType::Fp32, &[ANY, ANY]));
-    let gateway = Gateway::start(&repository);
-    (repository, gateway)
+    repository
 }
 
 /// Waits until so many requests of `m` wait, whether or not somebody still wants their answers.
@@ -190,6 +192,43 @@ fn what_does_not_fit_into_the_queue_is_refused_and_the_rest_is_answered() {
     assert_eq!(fill(&gateway), (2 * FULL as u64, 2), "it goes on as before");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_of_all_kinds_of_requests_share_one_bound() {
+    // 40,000 bytes: two of them are more than may be in memory at once.
+    const WIDTH: usize = 10_000;
+    let repository = gated_model("");
+    let gateway = Gateway::start_with(&repository, |command| {
+        command.env("TIDEGATE_SERVER__MAX_REQUEST_SIZE", "64KiB").env("TIDEGATE_SERVER__MAX_INFLIGHT_SIZE", "64KiB")
+    });
+    let zeros = vec![0.0; WIDTH];
+    let large = || grpc_request(&[1, WIDTH], &zeros);
+    let mut client = grpc_client(&gateway).await;
+    let (requests, receiver) = tokio::sync::mpsc::channel(2);
+    let mut answers = client.model_stream_infer(ReceiverStream::new(receiver)).await.unwrap().into_inner();
+    requests.send(large()).await.unwrap();
+    wait_for_waiting(&gateway, 1);
+
+    let refused = post(&gateway, &json_request(&[1, WIDTH], &zeros), &[]);
+    assert_eq!((refused.status, refused.retry_after), (429, Some(1)), "{refused:?}");
+    // Few bytes on the way: what they inflate to is what counts.
+    let compressing = client.clone().send_compressed(CompressionEncoding::Gzip);
+    for mut client in [client.clone(), compressing] {
+        let refused = client.model_infer(large()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+        assert!(refused.message().contains("too many bytes"), "{refused}");
+        assert_eq!(refused.metadata().get("retry-after").unwrap(), "1");
+    }
+
+    assert_eq!(fill(&gateway), (FULL as u64 + 1, 2), "what was taken is answered, and small requests are");
+    let answer = answers.message().await.unwrap().unwrap();
+    assert_eq!(
+        (answer.error_message.as_str(), answer.infer_response.unwrap().raw_output_contents[0].len()),
+        ("", 4 * WIDTH)
+    );
+    let room = grpc_request(&[FULL, WIDTH / FULL], &zeros);
+    client.model_infer(room).await.unwrap();
+}
+
 /// What the clients of one protocol have seen.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 struct Seen {
@@ -323,7 +362,7 @@ async fn work_whose_deadline_passes_in_the_queue_is_not_run() {
     for request in [by_metadata, by_parameter] {
         assert_eq!(client.model_infer(request).await.unwrap_err().code(), Code::DeadlineExceeded);
     }
-    let mut patient = patient_client(&gateway).await;
+    let mut patient = gateway.patient_client().await;
     let mut by_call = Request::new(grpc_request(&[1, 1], &[1.0]));
     by_call.set_timeout(Duration::from_millis(30));
     let status = patient.model_infer(by_call).await.unwrap_err();
@@ -342,34 +381,6 @@ fn default_timeout_of_a_model_is_a_deadline_too() {
     let (_repository, gateway) = gated_with("default_timeout = \"30ms\"");
     assert_eq!(post(&gateway, &json_request(&[1, 1], &[1.0]), &[]).status, 504);
     assert_eq!(fill(&gateway), (FULL as u64, 1));
-}
-
-/// A client that says `grpc-timeout` and leaves keeping it to the gateway: tonic's own channel
-/// would end the call by itself.
-#[derive(Clone)]
-struct Patient(hyper::client::conn::http2::SendRequest<tonic::body::Body>);
-
-impl tower_service::Service<http::Request<tonic::body::Body>> for Patient {
-    type Response = http::Response<hyper::body::Incoming>;
-    type Error = hyper::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(context)
-    }
-
-    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
-        Box::pin(self.0.send_request(request))
-    }
-}
-
-async fn patient_client(gateway: &Gateway) -> GrpcInferenceServiceClient<Patient> {
-    let stream = tokio::net::TcpStream::connect(gateway.addresses.grpc).await.unwrap();
-    let (send, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    let origin = format!("http://{}", gateway.addresses.grpc).parse().unwrap();
-    GrpcInferenceServiceClient::with_origin(Patient(send), origin)
 }
 
 #[tokio::test(flavor = "multi_thread")]
