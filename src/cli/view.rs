@@ -1,6 +1,7 @@
 //! What operator commands show to people.
 
 mod drift;
+mod runs;
 mod table;
 
 pub(super) use drift::drift;
@@ -30,7 +31,8 @@ pub(super) fn models(list: &ModelList, look: Look) -> String {
 }
 
 pub(super) fn status(model: &ModelStatus, look: Look) -> String {
-    format!("{}\n\n{}", release_line(&model.model, &model.release), versions(&model.versions, look))
+    let runs = runs::runs(&model.versions, look).map_or_else(String::new, |runs| format!("\n{runs}"));
+    format!("{}\n\n{}{runs}", release_line(&model.model, &model.release), versions(&model.versions, look))
 }
 
 /// What a load or an unload came to.

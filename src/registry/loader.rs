@@ -60,13 +60,23 @@ fn work(queue: &Mutex<mpsc::Receiver<LoadJob>>, outcomes: &mpsc::Sender<Loaded>,
     }
 }
 
-/// Enters what the loader threads have done. Each time everything that came in during the last
-/// write to the disk: a thousand models need a few dozen writes, and no loader waits for one.
+/// Enters what the loader threads have done, until they or the registry are gone.
 fn keep_entering(loaded: &mpsc::Receiver<Loaded>, shared: &Weak<Shared>) {
-    while let Ok(first) = loaded.recv() {
-        let Some(shared) = shared.upgrade() else { return };
-        let outcomes = std::iter::once(first).chain(loaded.try_iter()).collect();
+    enter_together(loaded, |outcomes| {
+        let shared = shared.upgrade()?;
         Registry { shared }.enter_all(outcomes);
+        Some(())
+    });
+}
+
+/// Enters each time everything that came in during the last write to the disk: a thousand models
+/// need a few dozen writes, and no loader waits for one. Ends when `enter` says so with `None`.
+fn enter_together<T>(loaded: &mpsc::Receiver<T>, mut enter: impl FnMut(Vec<T>) -> Option<()>) {
+    while let Ok(first) = loaded.recv() {
+        let all = std::iter::once(first).chain(loaded.try_iter()).collect();
+        if enter(all).is_none() {
+            return;
+        }
     }
 }
 
@@ -196,5 +206,54 @@ fn enter(state: &mut State, job: &LoadJob, outcome: Result<Prepared, Refusal>) {
                 entry.state = VersionState::Failed;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_loaded_during_a_write_is_entered_by_the_next_one_together() {
+        let (loaded, outcomes) = mpsc::channel();
+        let (began_sender, began) = mpsc::channel();
+        let (go, may_go) = mpsc::channel();
+        let writer = thread::spawn(move || {
+            enter_together(&outcomes, |all: Vec<u32>| {
+                began_sender.send(all).unwrap();
+                may_go.recv().ok()
+            });
+        });
+        loaded.send(0).unwrap();
+        assert_eq!(began.recv().unwrap(), [0], "the first waits for nobody");
+        // Nobody who loads waits for the write.
+        for outcome in 1..=1000 {
+            loaded.send(outcome).unwrap();
+        }
+        go.send(()).unwrap();
+        assert_eq!(began.recv().unwrap(), (1..=1000).collect::<Vec<_>>(), "in the order in which they ended");
+        loaded.send(1001).unwrap();
+        drop(loaded);
+        go.send(()).unwrap();
+        assert_eq!(began.recv().unwrap(), [1001], "what was loaded at the end is entered too");
+        go.send(()).unwrap();
+        writer.join().unwrap();
+        assert!(began.recv().is_err());
+    }
+
+    #[test]
+    fn nothing_is_entered_into_a_registry_that_is_gone() {
+        let (loaded, outcomes) = mpsc::channel();
+        for outcome in 0..3 {
+            loaded.send(outcome).unwrap();
+        }
+        let mut entered = 0;
+        enter_together(&outcomes, |all| {
+            entered += all.len();
+            None
+        });
+        assert_eq!(entered, 3);
+        loaded.send(3).unwrap();
+        assert_eq!(outcomes.try_iter().count(), 1);
     }
 }

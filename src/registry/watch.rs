@@ -32,6 +32,28 @@ const BURST: Duration = Duration::from_millis(50);
 /// processor's time, since a slow network file system costs nothing while it is waited for.
 const PAUSE: u32 = 1000;
 
+/// How often the repository is looked at.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    poll_interval: Duration,
+    settle: Duration,
+    /// False where only looking tells of changes.
+    has_events: bool,
+}
+
+impl Pace {
+    /// How long to wait for an event after a look that used so much of a processor.
+    fn pause(&self, is_unsettled: bool, used: Duration) -> Duration {
+        if is_unsettled {
+            self.settle.max(BURST).min(self.poll_interval)
+        } else if self.has_events {
+            self.poll_interval.max(used.saturating_mul(PAUSE))
+        } else {
+            self.poll_interval
+        }
+    }
+}
+
 /// What this thread has used of a processor so far.
 fn processor_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
@@ -50,21 +72,13 @@ impl Watcher {
         let thread = thread::Builder::new().name("repository".into()).spawn(move || {
             let options = &registry.shared.options;
             let subscription = subscribe(&options.models, events);
-            loop {
+            let pace = Pace { poll_interval, settle: options.settle, has_events: subscription.is_some() };
+            let look = || {
                 let started = processor_time();
                 let is_unsettled = registry.scan();
-                let pause = poll_interval.max(processor_time().saturating_sub(started) * PAUSE);
-                let wait = match &subscription {
-                    _ if is_unsettled => options.settle.max(BURST).min(poll_interval),
-                    Some(_) => pause,
-                    None => poll_interval,
-                };
-                match woken.recv_timeout(wait) {
-                    Ok(Wake::Changed) => thread::sleep(BURST),
-                    Err(mpsc::RecvTimeoutError::Timeout) => {}
-                    Ok(Wake::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
-                }
-            }
+                pace.pause(is_unsettled, processor_time().saturating_sub(started))
+            };
+            keep_looking(&woken, look, || thread::sleep(BURST));
         })?;
         Ok(Self { wake: Some(wake), thread: Some(thread) })
     }
@@ -78,6 +92,22 @@ impl Drop for Watcher {
         }
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
+        }
+    }
+}
+
+/// Looks at once, after each event, and whenever the pause that the last look asked for is over.
+/// `let_burst_pass` is called between an event and the look at what it was about.
+fn keep_looking(woken: &mpsc::Receiver<Wake>, mut look: impl FnMut() -> Duration, mut let_burst_pass: impl FnMut()) {
+    loop {
+        match woken.recv_timeout(look()) {
+            Ok(Wake::Changed) => let_burst_pass(),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Ok(Wake::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        }
+        // The next look sees what the rest of the burst was about.
+        if let Ok(Wake::Stop) = woken.try_recv() {
+            return;
         }
     }
 }
@@ -96,4 +126,117 @@ fn subscribe(models: &Path, wake: mpsc::SyncSender<Wake>) -> Option<notify::Reco
     subscription
         .inspect_err(|error| tracing::warn!(%error, "no file events for the repository: it is polled only"))
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEVER: Duration = Duration::MAX;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn looks_that_no_event_asked_for_take_at_most_a_thousandth_of_a_processor() {
+        let pace = Pace { poll_interval: seconds(5), settle: seconds(1), has_events: true };
+        assert_eq!(pace.pause(false, Duration::ZERO), seconds(5));
+        assert_eq!(pace.pause(false, Duration::from_millis(5)), seconds(5));
+        assert_eq!(pace.pause(false, Duration::from_millis(60)), seconds(60));
+        assert_eq!(pace.pause(false, Duration::MAX), Duration::MAX);
+    }
+
+    #[test]
+    fn without_events_the_repository_is_polled_however_long_a_look_takes() {
+        let pace = Pace { poll_interval: seconds(5), settle: seconds(1), has_events: false };
+        assert_eq!(pace.pause(false, seconds(60)), seconds(5));
+    }
+
+    #[test]
+    fn what_has_not_settled_is_looked_at_again_once_it_may_have() {
+        for has_events in [true, false] {
+            let pace = |settle| Pace { poll_interval: seconds(5), settle, has_events };
+            assert_eq!(pace(seconds(1)).pause(true, seconds(60)), seconds(1));
+            assert_eq!(pace(Duration::ZERO).pause(true, seconds(60)), BURST);
+            assert_eq!(pace(seconds(60)).pause(true, seconds(60)), seconds(5));
+        }
+    }
+
+    /// Watches with looks that say that they began, and go on when the test says how long to
+    /// pause. What `let_burst_pass` does is the test's too.
+    fn watched(
+        let_burst_pass: impl FnMut() + Send + 'static,
+        woken: mpsc::Receiver<Wake>,
+    ) -> (mpsc::Receiver<()>, mpsc::Sender<Duration>, JoinHandle<()>) {
+        let (began_sender, began) = mpsc::channel();
+        let (pause, pauses) = mpsc::channel();
+        let look = move || {
+            began_sender.send(()).unwrap();
+            pauses.recv().unwrap()
+        };
+        (began, pause, thread::spawn(move || keep_looking(&woken, look, let_burst_pass)))
+    }
+
+    #[test]
+    fn events_during_a_look_are_answered_with_one_more() {
+        let (wake, woken) = mpsc::sync_channel(1);
+        let (began, pause, watcher) = watched(|| {}, woken);
+        began.recv().unwrap();
+        for _ in 0..5 {
+            let _ = wake.try_send(Wake::Changed);
+        }
+        pause.send(NEVER).unwrap();
+        began.recv().unwrap();
+        wake.send(Wake::Stop).unwrap();
+        pause.send(NEVER).unwrap();
+        watcher.join().unwrap();
+        assert!(began.try_recv().is_err());
+    }
+
+    #[test]
+    fn burst_of_events_is_answered_with_one_look() {
+        let (wake, woken) = mpsc::sync_channel(1);
+        let more = wake.clone();
+        let burst = move || {
+            for _ in 0..5 {
+                let _ = more.try_send(Wake::Changed);
+            }
+        };
+        let (began, pause, watcher) = watched(burst, woken);
+        began.recv().unwrap();
+        wake.send(Wake::Changed).unwrap();
+        pause.send(NEVER).unwrap();
+        began.recv().unwrap();
+        wake.send(Wake::Stop).unwrap();
+        pause.send(NEVER).unwrap();
+        watcher.join().unwrap();
+        assert!(began.try_recv().is_err());
+    }
+
+    #[test]
+    fn look_follows_when_the_pause_is_over() {
+        let (wake, woken) = mpsc::sync_channel(1);
+        let (began, pause, watcher) = watched(|| {}, woken);
+        for _ in 0..3 {
+            began.recv().unwrap();
+            pause.send(Duration::ZERO).unwrap();
+        }
+        began.recv().unwrap();
+        drop(wake);
+        pause.send(NEVER).unwrap();
+        watcher.join().unwrap();
+    }
+
+    #[test]
+    fn end_is_not_put_off_by_a_burst() {
+        let (wake, woken) = mpsc::sync_channel(1);
+        let stop = wake.clone();
+        let (began, pause, watcher) = watched(move || stop.send(Wake::Stop).unwrap(), woken);
+        began.recv().unwrap();
+        wake.send(Wake::Changed).unwrap();
+        pause.send(NEVER).unwrap();
+        watcher.join().unwrap();
+        assert!(began.try_recv().is_err());
+    }
 }

@@ -15,6 +15,8 @@
 //! | `pool` | the threads of costly runs, shared fairly; where models are dropped |
 
 mod batch;
+#[doc(hidden)]
+pub mod bench_support;
 mod cost;
 mod lane;
 mod pool;

@@ -1,6 +1,7 @@
 """The work of an operator, through the command line alone."""
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -62,10 +63,15 @@ def test_models_lists_every_model(gateway):
 
 
 def test_status_shows_release_and_versions(gateway):
-    head, _, table = printed(gateway.cli("status", "car_loan")).partition("\n")
+    head, table, runs = printed(gateway.cli("status", "car_loan")).split("\n\n")
     assert head == "car_loan: stable 2, previous -, canary -, shadow -, generation 1"
     versions = {row["VERSION"]: row["STATE"] for row in rows(table)}
     assert versions == {"1": "ready", "2": "ready"}
+    header, *lines = runs.splitlines()
+    assert header.split("  ")[:3] == ["VERSION", "RUNS ON", "ONE RUN"]
+    measured = re.compile(r" +(\d) +(?:request|pool) +[\d.]+ [mµn]?s ")
+    assert [match[1] for match in map(measured.match, lines) if match] == ["1", "2"]
+    assert all(len(line) <= 100 for line in (header, *lines)), runs
 
     answer = parsed(gateway.cli("status", "car_loan", "--output", "json"))
     assert answer["model"] == "car_loan"

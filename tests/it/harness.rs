@@ -4,11 +4,15 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    pin::Pin,
     process::{Child, Command, Stdio},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
+use tidegate::proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 
 /// Nothing here should take longer; a test that waits this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -171,6 +175,25 @@ impl Gateway {
         sample(&self.metrics(), name, labels)
     }
 
+    /// The sum of all samples of a metric whose labels all stand in `labels`.
+    pub fn metric_sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        samples(&self.metrics(), name, labels).sum()
+    }
+
+    /// What the protocol's statistics tell of a model with one version.
+    pub fn statistics(&self, model: &str) -> Value {
+        let (status, answer) = self.get(&format!("/v2/models/{model}/stats"));
+        assert_eq!(status, 200, "{answer}");
+        answer["model_stats"][0].clone()
+    }
+
+    /// How the runs of a model's version happen.
+    pub fn runs(&self, model: &str, version: u64) -> Value {
+        let (_, answer) = self.admin("GET", &format!("/admin/v1/models/{model}"), None);
+        let versions = answer["versions"].as_array().unwrap();
+        versions.iter().find(|entry| entry["version"] == version).unwrap()["runs"].clone()
+    }
+
     /// `y` of the `add` model: tells which version answered.
     pub fn run_add(&self, path: &str, x: f64) -> (u16, Value) {
         let input = serde_json::json!({"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [x]});
@@ -191,6 +214,15 @@ impl Gateway {
             let (found, reason) = self.version_state(model, version);
             (found == state).then_some(reason)
         })
+    }
+
+    pub async fn patient_client(&self) -> GrpcInferenceServiceClient<Patient> {
+        let stream = tokio::net::TcpStream::connect(self.addresses.grpc).await.unwrap();
+        let (send, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let origin = format!("http://{}", self.addresses.grpc).parse().unwrap();
+        GrpcInferenceServiceClient::with_origin(Patient(send), origin)
     }
 
     pub fn kill(&mut self) {
@@ -220,6 +252,25 @@ impl Drop for Gateway {
     }
 }
 
+/// The connection of a client that says `grpc-timeout` and leaves keeping it to the gateway: tonic's own channel
+/// would end the call by itself.
+#[derive(Clone)]
+pub struct Patient(hyper::client::conn::http2::SendRequest<tonic::body::Body>);
+
+impl tower_service::Service<http::Request<tonic::body::Body>> for Patient {
+    type Response = http::Response<hyper::body::Incoming>;
+    type Error = hyper::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
+        Box::pin(self.0.send_request(request))
+    }
+}
+
 fn unbound() -> Addresses {
     let none = SocketAddr::from(([127, 0, 0, 1], 0));
     Addresses { http: none, grpc: none, metrics: none, admin: none }
@@ -241,9 +292,12 @@ pub fn request(method: &str, address: SocketAddr, path: &str, body: Option<&[u8]
 
 /// The value of one sample in the Prometheus text format.
 pub fn sample(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    samples(text, name, labels).next()
+}
+
+fn samples(text: &str, name: &str, labels: &[(&str, &str)]) -> impl Iterator<Item = f64> {
     text.lines()
-        .filter(|line| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} ")))
-        .find(|line| labels.iter().all(|(label, value)| line.contains(&format!("{label}=\"{value}\""))))
-        .and_then(|line| line.rsplit(' ').next())
-        .and_then(|value| value.parse().ok())
+        .filter(move |line| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} ")))
+        .filter(move |line| labels.iter().all(|(label, value)| line.contains(&format!("{label}=\"{value}\""))))
+        .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
 }

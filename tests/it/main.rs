@@ -17,6 +17,7 @@ mod data_types;
 mod harness;
 mod monitoring;
 mod onnx;
+mod overload;
 mod releases;
 mod repository;
 mod start_and_stop;

@@ -131,6 +131,39 @@ pub fn add(constant: i64) -> Vec<u8> {
     model(graph)
 }
 
+/// `y = x + rounds` on FP32 `[rows, 1]`, added up one by one: a run takes as long as it is told to,
+/// some microseconds a round. Its requests are never joined, since `rounds` has no rows.
+pub fn counting_loop() -> Vec<u8> {
+    let one =
+        AttributeProto { name: Some("value_int".into()), i: Some(1), r#type: Some(2), ..AttributeProto::default() };
+    let to_float = AttributeProto { name: Some("to".into()), i: Some(1), r#type: Some(2), ..AttributeProto::default() };
+    let body = GraphProto {
+        name: Some("round".into()),
+        node: vec![
+            NodeProto { attribute: vec![one], ..node("Constant", &[], &["one"]) },
+            NodeProto { attribute: vec![to_float], ..node("Cast", &["one"], &["step"]) },
+            node("Add", &["sum", "step"], &["next"]),
+            node("Identity", &["goes_on"], &["still"]),
+        ],
+        input: vec![
+            value("round", DataType::Int64, &[]),
+            value("goes_on", DataType::Bool, &[]),
+            value("sum", DataType::Fp32, &[ANY, 1]),
+        ],
+        output: vec![value("still", DataType::Bool, &[]), value("next", DataType::Fp32, &[ANY, 1])],
+        ..GraphProto::default()
+    };
+    let body =
+        AttributeProto { name: Some("body".into()), g: Some(body), r#type: Some(5), ..AttributeProto::default() };
+    model(GraphProto {
+        name: Some("counting_loop".into()),
+        node: vec![NodeProto { attribute: vec![body], ..node("Loop", &["rounds", "", "x"], &["y"]) }],
+        input: vec![value("x", DataType::Fp32, &[ANY, 1]), value("rounds", DataType::Int64, &[1])],
+        output: vec![value("y", DataType::Fp32, &[ANY, 1])],
+        ..GraphProto::default()
+    })
+}
+
 /// Two inputs, `a` and `b`, and two outputs: `sum` and `product`.
 pub fn sum_and_product() -> Vec<u8> {
     let tensor = |name| value(name, DataType::Int64, &[ANY]);

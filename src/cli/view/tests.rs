@@ -1,7 +1,7 @@
 //! Views, as they come out on a pipe and on a terminal.
 
 use super::*;
-use crate::admin::wire::{Bin, DriftReport, Feature, Measures, Share};
+use crate::admin::wire::{Bin, DriftReport, Feature, Measures, Runs, Share};
 
 const PIPE: Look = Look { colours: false };
 
@@ -65,6 +65,59 @@ fn status_shows_the_release_and_why_a_version_failed() {
         "      2  ready       90%        42  3.3 MiB  2026-01-02T03:04:05Z  0123456789ab  yes        -"
     );
     assert!(lines[5].ends_with("no         model.onnx is torn"), "{shown}");
+}
+
+/// Runs of 6.5 µs, joined up to 64 rows.
+fn joined() -> Runs {
+    Runs {
+        placement: "request".to_owned(),
+        run_seconds: 6.5e-6,
+        row_seconds: 0.25e-6,
+        max_batch_rows: 64,
+        max_delay_seconds: 0.0,
+        instances: 2,
+        waiting: 0,
+        alone: None,
+    }
+}
+
+#[test]
+fn status_shows_how_runs_happen_in_a_hundred_columns() {
+    let alone = Runs {
+        placement: "pool".to_owned(),
+        run_seconds: 0.0123,
+        row_seconds: 0.0,
+        max_batch_rows: 1,
+        max_delay_seconds: 1.5,
+        waiting: 1024,
+        alone: Some("output 'y' of a row\ndepends on other rows".to_owned()),
+        ..joined()
+    };
+    let mut model = model();
+    for (version, runs) in model.versions.iter_mut().zip([joined(), alone]) {
+        version.runs = Some(runs);
+    }
+    let shown = status(&model, PIPE);
+    let (_, runs) = shown.split_once("model.onnx is torn\n\n").unwrap();
+    assert_eq!(
+        runs,
+        "VERSION  RUNS ON  ONE RUN  PER ROW  BATCH ROWS  DELAY  INSTANCES  WAITING\n      \
+         1  request   6.5 µs   250 ns          64    0 s          2        0\n      \
+         2  pool       12 ms        -           1  1.5 s          2     1024\n\
+         version 2 runs each request alone: output 'y' of a row depends on other rows\n"
+    );
+    assert!(runs.lines().all(|line| line.chars().count() <= 100));
+}
+
+#[test]
+fn status_of_a_model_that_is_not_loaded_says_nothing_of_runs() {
+    assert!(!status(&model(), PIPE).contains("RUNS ON"));
+}
+
+#[test]
+fn time_has_the_unit_that_fits() {
+    let times = [0.0, 3e-10, 250e-9, 0.99999e-6, 9.96e-6, 0.0123, 0.9999, 1.5, 3600.0].map(runs::time);
+    assert_eq!(times, ["0 s", "0.3 ns", "250 ns", "1.0 µs", "10 µs", "12 ms", "1.0 s", "1.5 s", "3600 s"]);
 }
 
 #[test]

@@ -2,8 +2,9 @@
 //!
 //! `service` answers the calls, `stream` those with many requests; `terms` reads the metadata,
 //! `convert` and `contents` turn messages into tensors and back, `extensions` are Triton's
-//! questions beside inference, `health` says whether the gateway is ready, `wire` puts what tonic refuses before
-//! a handler runs into the contract's codes. The connections are the plane server's.
+//! questions beside inference, `health` says whether the gateway is ready, `counted` counts what tonic reads,
+//! `wire` puts what tonic refuses before a handler runs into the contract's codes. The connections are the plane
+//! server's.
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{codec::CompressionEncoding, service::Routes};
 use tower_service::Service;
 
+use self::counted::Counted;
 use super::{
     DoorOptions,
     data_plane::DataPlane,
@@ -30,6 +32,7 @@ use crate::{
 
 mod contents;
 mod convert;
+mod counted;
 mod encode;
 #[cfg(test)]
 mod extension_tests;
@@ -92,6 +95,8 @@ async fn answer_call<D: DataPlane>(
         // tensors that costs more than it saves, so who wants it shows it by compressing.
         request.headers_mut().remove(ACCEPT_ENCODING);
     }
+    let DoorOptions { budget, body_timeout, .. } = service.options();
+    let request = request.map(|body| Counted::new(body, budget, *body_timeout));
     // Routes are always ready: nothing in them waits for capacity.
     let response = match routes.call(request).await {
         Ok(response) => response,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use prost::Message;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument, Span};
@@ -19,6 +20,7 @@ use crate::{
     },
     protocol::{
         DoorOptions, EXTENSIONS, PLATFORM, SERVER_NAME,
+        budget::BodyPermit,
         data_plane::DataPlane,
         elsewhere, model_config, naming,
         refusal::Refusal,
@@ -96,7 +98,8 @@ impl<D: DataPlane> GrpcInferenceService for Inference<D> {
         let (metadata, _, message) = request.into_parts();
         let headers = metadata.as_ref();
         let span = trace::request_span(Protocol::Grpc, headers, &message.model_name);
-        let reply = self.infer(CallTerms::read(headers), message, &span).instrument(span.clone()).await?;
+        let (_room, terms) = self.make_room(&message, CallTerms::read(headers));
+        let reply = self.infer(terms, message, &span).instrument(span.clone()).await?;
         Ok(Response::new(convert::response(&reply)))
     }
 
@@ -229,6 +232,19 @@ impl<D: DataPlane> Inference<D> {
 
     pub(super) fn gateway(&self) -> &D {
         &self.gateway
+    }
+
+    /// Room for a message that tonic has read, to be held until it is answered; without it, the
+    /// terms of its call become the refusal.
+    pub(super) fn make_room(
+        &self,
+        message: &ModelInferRequest,
+        terms: Result<CallTerms, Refusal>,
+    ) -> (Option<BodyPermit>, Result<CallTerms, Refusal>) {
+        match self.options.budget.reserve(message.encoded_len()) {
+            Ok(room) => (Some(room), terms),
+            Err(refusal) => (None, Err(refusal)),
+        }
     }
 
     /// Answers one request, alone on its call or one of a stream.

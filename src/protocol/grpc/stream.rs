@@ -2,8 +2,9 @@
 //!
 //! The requests of a stream run at the same time, each on a task of its own, up to a window;
 //! one that is slow keeps its place in the order, not the others from running. What is read but
-//! not answered is bounded by the window and by bytes; a client that does not read its answers
-//! is not read from. Dropping the stream, as hyper does when the client goes away, cancels what
+//! not answered is bounded by the window and by bytes, and counts in the budget of all bodies: a
+//! request that does not fit there is answered with an error. A client that does not read its
+//! answers is not read from. Dropping the stream, as hyper does when the client goes away, cancels what
 //! it still runs.
 
 use std::{
@@ -122,10 +123,12 @@ impl<D: DataPlane> Answers<D> {
 
     fn begin(&mut self, message: ModelInferRequest) {
         let (id, bytes) = (message.id.clone(), message.encoded_len());
-        let (service, headers, terms) = (Arc::clone(&self.service), Arc::clone(&self.headers), self.terms.clone());
+        let (service, headers) = (Arc::clone(&self.service), Arc::clone(&self.headers));
+        let (room, terms) = service.make_room(&message, Ok(self.terms.clone()));
         let task = tokio::spawn(async move {
+            let _room = room;
             let span = trace::request_span(Protocol::Grpc, &headers, &message.model_name);
-            let reply = service.infer(Ok(terms), message, &span).instrument(span.clone()).await;
+            let reply = service.infer(terms, message, &span).instrument(span.clone()).await;
             reply.map(|reply| convert::response(&reply))
         });
         self.running.push_back(Running { id, bytes, task: AbortOnDropHandle::new(task) });

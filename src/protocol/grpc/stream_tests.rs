@@ -13,7 +13,7 @@ use tonic::{Code, Request, Status, Streaming, codec::CompressionEncoding};
 
 use super::{
     stream::WINDOW,
-    wire_tests::{BytesCodec, LIMIT, Plane, raw},
+    wire_tests::{BytesCodec, LIMIT, Plane, noise, raw},
 };
 use crate::{
     fault::ErrorCode,
@@ -128,6 +128,49 @@ async fn window_bounds_what_is_begun_and_leaving_cancels_it() {
     drop(stream);
     until(|| plane.gateway.waiting_requests() == 0).await;
     assert_eq!(plane.gateway.begun_requests(), WINDOW);
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn requests_of_a_stream_take_room_until_they_are_answered() {
+    const FULL: &str = "too many bytes of requests are in flight: try again later";
+    let plane = Plane::with_budget(50_000).await;
+    let mut stream = Stream::open(&plane, &[]).await;
+    stream.requests.send(raw("slow", 30_000)).await.unwrap();
+    plane.gateway.begun.notified().await;
+    assert!((30_000..31_000).contains(&plane.budget.used()), "{}", plane.budget.used());
+    assert_eq!(plane.client().model_infer(raw("echo", 30_000)).await.unwrap_err().message(), FULL);
+    plane.gateway.let_go.notify_one();
+    assert_eq!(stream.told().await, ("r1".into(), String::new()));
+    assert_eq!(plane.budget.used(), 0);
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn request_of_a_stream_without_room_is_told_so_and_the_stream_goes_on() {
+    let plane = Plane::with_budget(50_000).await;
+    let mut client = plane.client();
+    let holds = tokio::spawn(async move { client.model_infer(raw("slow", 30_000)).await });
+    plane.gateway.begun.notified().await;
+    let mut client = plane.client().send_compressed(CompressionEncoding::Gzip);
+    let (requests, receiver) = mpsc::channel(1);
+    let answers = client.model_stream_infer(ReceiverStream::new(receiver)).await.unwrap().into_inner();
+    let mut stream = Stream { requests, answers };
+    // Few bytes on the way, too many when they are inflated.
+    stream.requests.send(raw("echo", 30_000)).await.unwrap();
+    assert_eq!(stream.told().await, ("r1".into(), "too many bytes of requests are in flight: try again later".into()));
+    plane.gateway.let_go.notify_one();
+    holds.await.unwrap().unwrap();
+    stream.requests.send(raw("echo", 30_000)).await.unwrap();
+    assert_eq!(stream.told().await, ("r1".into(), String::new()));
+    assert_eq!(plane.gateway.refusals(), [(Some("echo".into()), ErrorCode::Overloaded)]);
+    // One that cannot even be read leaves nothing to go on with.
+    stream.requests.send(noise("echo", 60_000)).await.unwrap();
+    let status = stream.next().await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(status.metadata().get("retry-after").unwrap(), "1");
+    assert_eq!(plane.gateway.refusals()[1..], [(None, ErrorCode::Overloaded)]);
+    assert_eq!(plane.budget.used(), 0);
     plane.stop().await;
 }
 

@@ -3,7 +3,8 @@
 //! tonic reads and decodes a message by itself, and answers what it cannot read with codes
 //! of its own: `OUT_OF_RANGE` for one over the limit, `INTERNAL` for one that is not
 //! protobuf. Its answer carries the `Status` as an extension. A `Status` of our handlers has
-//! [`Answered`] as its source; one without it comes from tonic.
+//! [`Answered`] as its source, one of ours that goes through tonic [`OnArrival`]; one without
+//! them comes from tonic.
 
 use std::{error::Error, sync::Arc};
 
@@ -50,6 +51,18 @@ impl Call {
 #[error("answered by a handler")]
 struct Answered;
 
+/// Marks a `Status` as our refusal of a message that was still arriving: tonic only passes it on.
+#[derive(Debug, thiserror::Error)]
+#[error("refused on arrival")]
+struct OnArrival(Refusal);
+
+/// The status with which a body ends whose message is refused before it is whole.
+pub(super) fn refused_on_arrival(refusal: Refusal) -> Status {
+    let mut status = refusal.to_status();
+    status.set_source(Arc::new(OnArrival(refusal)));
+    status
+}
+
 /// The status with which a handler answers a fault.
 pub(super) fn status(fault: &impl Fault) -> Status {
     let mut status = fault.to_status();
@@ -88,6 +101,11 @@ fn is_answered(status: &Status) -> bool {
 }
 
 fn refusal(status: &Status, limit: usize) -> Option<Refusal> {
+    // On its way through tonic an error is wrapped, more than once.
+    let mut causes = std::iter::successors(status.source(), |&error| error.source());
+    if let Some(OnArrival(refusal)) = causes.find_map(|cause| cause.downcast_ref()) {
+        return Some(refusal.clone());
+    }
     match status.code() {
         // By its length, or while it was decompressed.
         Code::OutOfRange | Code::ResourceExhausted => Some(Refusal::too_large(limit)),

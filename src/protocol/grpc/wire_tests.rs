@@ -29,7 +29,7 @@ use crate::{
         model_infer_request::InferInputTensor,
     },
     protocol::{
-        EXTENSIONS,
+        BodyBudget, DoorOptions, EXTENSIONS,
         stand_in::{self, StandIn},
     },
 };
@@ -38,6 +38,7 @@ pub(super) const LIMIT: usize = 1 << 20;
 
 pub(super) struct Plane {
     pub(super) gateway: Arc<StandIn>,
+    pub(super) budget: Arc<BodyBudget>,
     pub(super) channel: Channel,
     address: std::net::SocketAddr,
     pub(super) shutdown: CancellationToken,
@@ -46,13 +47,22 @@ pub(super) struct Plane {
 
 impl Plane {
     pub(super) async fn start() -> Self {
+        Self::start_with(stand_in::options(LIMIT)).await
+    }
+
+    /// A plane on which all bodies together may have `bytes`.
+    pub(super) async fn with_budget(bytes: usize) -> Self {
+        Self::start_with(DoorOptions { budget: BodyBudget::new(bytes), ..stand_in::options(LIMIT) }).await
+    }
+
+    async fn start_with(options: DoorOptions) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (gateway, shutdown) = (Arc::new(StandIn::default()), CancellationToken::new());
-        let options = stand_in::options(LIMIT);
+        let budget = Arc::clone(&options.budget);
         let served = tokio::spawn(super::serve(listener, Arc::clone(&gateway), options, shutdown.clone()));
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        Self { gateway, channel, address, shutdown, served }
+        Self { gateway, budget, channel, address, shutdown, served }
     }
 
     pub(super) fn client(&self) -> GrpcInferenceServiceClient<Channel> {
@@ -169,6 +179,54 @@ async fn message_over_the_limit_is_refused_by_its_length_and_by_what_it_inflates
         assert_eq!(status.message(), "the request is larger than the limit of 1048576 bytes");
     }
     assert_eq!(plane.gateway.refusals(), vec![(None, ErrorCode::TooLarge); 2]);
+    plane.stop().await;
+}
+
+/// A request whose tensor cannot be compressed.
+pub(super) fn noise(model: &str, bytes: usize) -> ModelInferRequest {
+    let mut state = 1_u64;
+    let mut byte = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    };
+    let noise = (0..bytes).map(|_| byte()).collect::<Vec<u8>>();
+    ModelInferRequest { raw_input_contents: vec![noise.into()], ..raw(model, bytes) }
+}
+
+#[tokio::test]
+async fn compressed_call_takes_room_for_what_it_inflates_to_until_it_is_answered() {
+    let plane = Plane::with_budget(50_000).await;
+    let compressing = || plane.client().send_compressed(CompressionEncoding::Gzip);
+    let mut client = compressing();
+    let call = tokio::spawn(async move { client.model_infer(raw("slow", 30_000)).await });
+    plane.gateway.begun.notified().await;
+    assert!((30_000..31_000).contains(&plane.budget.used()), "{}", plane.budget.used());
+    for mut client in [compressing(), plane.client()] {
+        let status = client.model_infer(raw("echo", 30_000)).await.unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+        assert_eq!(status.metadata().get("retry-after").unwrap(), "1");
+    }
+    assert_eq!(plane.gateway.begun_requests(), 1);
+    plane.gateway.let_go.notify_one();
+    call.await.unwrap().unwrap();
+    assert_eq!(plane.budget.used(), 0);
+    compressing().model_infer(raw("echo", 30_000)).await.unwrap();
+    // What could not even be read names no model.
+    let refusals = [(Some("echo".into()), ErrorCode::Overloaded), (None, ErrorCode::Overloaded)];
+    assert_eq!(plane.gateway.refusals(), refusals);
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn compressed_message_that_does_not_fit_is_refused_while_it_arrives() {
+    let plane = Plane::with_budget(50_000).await;
+    let mut client = plane.client().send_compressed(CompressionEncoding::Deflate);
+    let status = client.model_infer(noise("echo", 60_000)).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(status.message(), "too many bytes of requests are in flight: try again later");
+    assert_eq!(status.metadata().get("retry-after").unwrap(), "1");
+    assert_eq!((plane.budget.used(), plane.gateway.begun_requests()), (0, 0));
+    assert_eq!(plane.gateway.refusals(), [(None, ErrorCode::Overloaded)]);
     plane.stop().await;
 }
 
