@@ -27,6 +27,7 @@ use self::control::ControlPlanes;
 use crate::{
     config::{Config, ServerConfig},
     engine::{PoolOptions, Runtime, find_library},
+    events::Events,
     gateway::Gateway,
     lifecycle::{Readiness, stop_signal},
     monitor::{Clock, Monitor, MonitorCollector, MonitorHandle, MonitorSettings, Thresholds},
@@ -125,6 +126,7 @@ struct App {
     metrics: Arc<Metrics>,
     readiness: Readiness,
     runtime: Runtime,
+    events: Events,
     logs: LogControl,
 }
 
@@ -142,10 +144,11 @@ impl App {
         let runtime = load_runtime(config)?;
         let monitor = Monitor::start(Arc::clone(&clock)).context("cannot start the monitor's thread")?.handle();
         let (routes, publisher) = routes();
-        let registry = build_registry(config, &runtime, publisher, &monitor, &clock, &metrics)?;
+        let events = Events::default();
+        let registry = build_registry(config, &runtime, publisher, &monitor, &clock, &events, &metrics)?;
         register_monitor(&metrics, &registry, &monitor, &clock)?;
         let gateway = build_gateway(routes, &monitor, &metrics, &readiness);
-        Ok(Self { gateway, registry, metrics, readiness, runtime, logs })
+        Ok(Self { gateway, registry, metrics, readiness, runtime, events, logs })
     }
 
     async fn run(self, config: &Config, planes: Planes) -> Result<()> {
@@ -168,10 +171,12 @@ impl App {
         tracing::info!(signal, "stopping: finishing the requests in flight");
         self.readiness.stop();
         shutdown.cancel();
+        let registry = self.registry.clone();
         let drained = tokio::time::timeout(config.server.drain_timeout.0, doors.join_all()).await;
         tokio::task::spawn_blocking(move || {
             drop(watcher);
             control.stop();
+            registry.flush();
         })
         .await?;
         if drained.is_err() {
@@ -211,6 +216,7 @@ fn build_registry(
     publisher: RoutePublisher,
     monitor: &MonitorHandle,
     clock: &Clock,
+    events: &Events,
     metrics: &Arc<Metrics>,
 ) -> Result<Registry> {
     let store = Store::open(&config.state.directory)?;
@@ -225,7 +231,7 @@ fn build_registry(
         monitor: config.monitor.enabled.then(|| monitor_settings(config)),
     };
     let (monitor, clock) = (monitor.clone(), Arc::clone(clock));
-    Ok(Registry::new(options, runtime.clone(), store, publisher, monitor, clock, metrics)?)
+    Ok(Registry::new(options, runtime.clone(), store, publisher, monitor, clock, events.clone(), metrics)?)
 }
 
 fn monitor_settings(config: &Config) -> MonitorSettings {

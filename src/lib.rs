@@ -23,6 +23,7 @@ pub mod store;
 // The shelves: they import nothing above them.
 pub mod config;
 pub mod domain;
+pub mod events;
 pub mod fault;
 pub mod lifecycle;
 pub mod proto;

@@ -4,9 +4,14 @@ mod convert;
 
 use std::net::SocketAddr;
 
-use tonic::{Request, Response, Status, service::Routes};
+use tonic::{Request, Response, Status, metadata::MetadataValue, service::Routes};
 
-use super::{AdminError, AdminService, request::ACTOR_HEADER, value};
+use super::{
+    AdminError, AdminService,
+    request::{ACTOR_HEADER, KEY_HEADER},
+    rest::REPLAYED_HEADER,
+    value,
+};
 use crate::{
     fault::Fault,
     proto::{self, admin as wire, admin::admin_service_server},
@@ -50,8 +55,12 @@ impl GrpcDoor {
         options: ChangeOptions,
     ) -> Result<Response<wire::Release>, Status> {
         let model = value::model(model).map_err(status)?;
-        let release = self.service.change(model, change, options).await.map_err(status)?;
-        Ok(Response::new(wire::Release::from(&release)))
+        let changed = self.service.change(model, change, options).await.map_err(status)?;
+        let mut response = Response::new(wire::Release::from(&changed.release));
+        if changed.is_repeated {
+            response.metadata_mut().insert(REPLAYED_HEADER, MetadataValue::from_static("true"));
+        }
+        Ok(response)
     }
 }
 
@@ -147,8 +156,10 @@ impl admin_service_server::AdminService for GrpcDoor {
         let limit = Some(u64::from(request.limit)).filter(|limit| *limit > 0);
         let limit = value::history_limit(limit).map_err(status)?;
         let model = value::model(&request.model).map_err(status)?;
-        let entries = self.service.history(model, limit).await.map_err(status)?;
-        Ok(Response::new(wire::GetHistoryResponse { entries: entries.iter().map(wire::HistoryEntry::from).collect() }))
+        let (entries, verification) = self.service.history(model, limit, request.verify).await.map_err(status)?;
+        let entries = entries.iter().map(wire::HistoryEntry::from).collect();
+        let verification = verification.as_ref().map(wire::Verification::from);
+        Ok(Response::new(wire::GetHistoryResponse { entries, verification }))
     }
 
     async fn get_drift(&self, request: Request<wire::GetDriftRequest>) -> Result<Response<wire::DriftReport>, Status> {
@@ -170,16 +181,19 @@ fn split(request: &wire::SplitRequest) -> Result<Split, AdminError> {
 /// The options of a change. The actor is the message's, or else the metadata's, or else the peer.
 fn options<T>(request: &Request<T>, options: Option<&wire::ChangeOptions>) -> Result<ChangeOptions, AdminError> {
     let given = options.cloned().unwrap_or_default();
-    let metadata = request.metadata().get(ACTOR_HEADER).map(|actor| actor.to_str().unwrap_or_default());
-    let actor = match (given.actor.as_str(), metadata) {
+    let metadata = |name| request.metadata().get(name).map(|value| value.to_str().unwrap_or_default());
+    let actor = match (given.actor.as_str(), metadata(ACTOR_HEADER)) {
         ("", None) => peer(request),
         ("", Some(actor)) | (actor, _) => value::actor(actor)?,
     };
+    let key = Some(given.idempotency_key.as_str()).filter(|key| !key.is_empty()).or_else(|| metadata(KEY_HEADER));
     Ok(ChangeOptions {
         dry_run: given.dry_run,
         if_generation: given.if_generation,
         reason: value::reason(Some(given.reason))?,
         actor,
+        idempotency_key: key.map(value::idempotency_key).transpose()?,
+        evict_previous: given.evict_previous,
     })
 }
 
@@ -224,7 +238,7 @@ mod tests {
             dry_run: true,
             if_generation: Some(0),
             reason: "better".to_owned(),
-            actor: String::new(),
+            ..wire::ChangeOptions::default()
         };
         let options = options(&Request::new(()), Some(&given)).unwrap();
         assert!(options.dry_run);

@@ -17,6 +17,8 @@ use super::{
 };
 use crate::fault::Fault;
 
+/// Says that an answer is that of an earlier request with the same idempotency key.
+pub(super) const REPLAYED_HEADER: &str = "idempotency-replayed";
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// Answers REST requests through an [`AdminService`].
@@ -83,12 +85,16 @@ impl RestDoor {
                 json(StatusCode::OK, &wire::VersionStatus::from(&self.service.unload(model, version, options).await?))
             }
             AdminRequest::Change { model, change, options } => {
-                json(StatusCode::OK, &wire::Release::from(&self.service.change(model, change, options).await?))
+                let changed = self.service.change(model, change, options).await?;
+                let mut response = json(StatusCode::OK, &wire::Release::from(&changed.release));
+                if changed.is_repeated {
+                    response.headers_mut().insert(REPLAYED_HEADER, HeaderValue::from_static("true"));
+                }
+                response
             }
-            AdminRequest::History { model, limit } => {
-                let entries = self.service.history(model.clone(), limit).await?;
-                let entries = entries.iter().map(wire::HistoryEntry::from).collect();
-                json(StatusCode::OK, &wire::History { model: model.to_string(), entries })
+            AdminRequest::History { model, limit, verify } => {
+                let (entries, verification) = self.service.history(model.clone(), limit, verify).await?;
+                json(StatusCode::OK, &wire::History::new(&model, &entries, verification.as_ref()))
             }
             AdminRequest::Drift { model, version, window } => {
                 json(StatusCode::OK, &wire::DriftReport::from(&self.service.drift(model, version, window).await?))

@@ -10,8 +10,9 @@ use crate::{
     fault::{ErrorCode, Fault},
     monitor::DriftReport,
     protocol::LogSettings,
-    registry::{ChangeOptions, HistoryEntry, ModelStatus, Registry, RegistryError, VersionStatus},
-    release::{Change, Release},
+    registry::{ChangeOptions, Changed, HistoryEntry, ModelStatus, Registry, RegistryError, VersionStatus},
+    release::Change,
+    store::Verification,
     telemetry::LogControl,
 };
 
@@ -93,8 +94,8 @@ impl AdminService {
     }
 
     /// Makes a change and answers with the new release, or with what it would be.
-    pub async fn change(&self, name: ModelName, change: Change, options: ChangeOptions) -> Result<Release, AdminError> {
-        self.blocking(move |registry| registry.change(&name, &change, &options)).await
+    pub async fn change(&self, name: ModelName, change: Change, options: ChangeOptions) -> Result<Changed, AdminError> {
+        self.blocking(move |registry| registry.attempt(&name, &change, &options)).await
     }
 
     pub async fn load(
@@ -141,9 +142,25 @@ impl AdminService {
         .await
     }
 
-    /// The audit log, newest first.
-    pub async fn history(&self, name: ModelName, limit: usize) -> Result<Vec<HistoryEntry>, AdminError> {
-        self.blocking(move |registry| registry.history(&name, limit)).await
+    /// The audit log, newest first; when asked, with what a check of its hash chain found.
+    pub async fn history(
+        &self,
+        name: ModelName,
+        limit: usize,
+        verify: bool,
+    ) -> Result<(Vec<HistoryEntry>, Option<Verification>), AdminError> {
+        self.blocking(move |registry| {
+            let verification = verify.then(|| registry.verify_history()).transpose()?;
+            let entries = match registry.history(&name, limit) {
+                // What was tampered with may be unreadable, and that it was is what was asked.
+                Err(RegistryError::Store(_)) if verification.as_ref().is_some_and(|found| found.broken.is_some()) => {
+                    Vec::new()
+                }
+                entries => entries?,
+            };
+            Ok((entries, verification))
+        })
+        .await
     }
 
     pub async fn drift(

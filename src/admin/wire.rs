@@ -4,9 +4,11 @@
 
 mod body;
 mod drift;
+mod history;
 
 pub use body::{LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, SplitBody, VersionBody};
 pub use drift::{Bin, DriftReport, Feature, Measures};
+pub use history::{Broken, Head, History, HistoryEntry, Verification};
 
 use std::{
     collections::BTreeMap,
@@ -107,25 +109,6 @@ pub struct ModelList {
     pub models: Vec<ModelStatus>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct HistoryEntry {
-    pub sequence: u64,
-    /// RFC 3339, UTC.
-    pub at: String,
-    pub actor: String,
-    pub operation: String,
-    pub from: Release,
-    pub to: Release,
-    pub reason: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct History {
-    pub model: String,
-    /// Newest first.
-    pub entries: Vec<HistoryEntry>,
-}
-
 /// An error, on every plane.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ErrorBody {
@@ -203,20 +186,6 @@ impl From<&registry::ModelStatus> for ModelStatus {
             model: status.name.to_string(),
             release: Release::from(&status.release),
             versions: status.versions.iter().map(with_traffic).collect(),
-        }
-    }
-}
-
-impl From<&registry::HistoryEntry> for HistoryEntry {
-    fn from(entry: &registry::HistoryEntry) -> Self {
-        Self {
-            sequence: entry.sequence,
-            at: timestamp(entry.at),
-            actor: entry.actor.clone(),
-            operation: entry.operation.clone(),
-            from: Release::from(&entry.from),
-            to: Release::from(&entry.to),
-            reason: entry.reason.clone(),
         }
     }
 }

@@ -54,7 +54,8 @@ pub enum OperatorCommand {
     #[command(after_help = "Examples:
   tidegate promote fraud 4 --reason \"better recall on card fraud\"
   tidegate promote fraud 4 --dry-run
-  tidegate promote fraud 4 --if-generation 7")]
+  tidegate promote fraud 4 --if-generation 7
+  tidegate promote fraud 4 --idempotency-key release-2024-06-01")]
     Promote(VersionArgs),
 
     /// Go back to the previous stable version.
@@ -83,7 +84,8 @@ pub enum OperatorCommand {
     /// Show who changed the release of a model, when, what and why.
     #[command(after_help = "Examples:
   tidegate history fraud
-  tidegate history fraud --limit 100 --output json")]
+  tidegate history fraud --limit 100 --output json
+  tidegate history fraud --verify")]
     History(HistoryArgs),
 
     /// Show how far the live requests of a model are from its reference data.
@@ -149,8 +151,11 @@ fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError>
         OperatorCommand::Shadow(args) => split(args, "shadow", look),
         OperatorCommand::Label(args) => label(args, look),
         OperatorCommand::History(args) => {
-            let call = Call::get(format!("{}/history", model_path(&args.model))).query("limit", args.limit);
-            show(&args.gateway, &call, |history: &History| view::history(history, look))
+            let mut call = Call::get(format!("{}/history", model_path(&args.model))).query("limit", args.limit);
+            if args.verify {
+                call = call.query("verify", true);
+            }
+            history(args, &call, look)
         }
         OperatorCommand::Drift(args) => {
             let mut call = Call::get(format!("{}/drift", model_path(&args.model)));
@@ -202,8 +207,11 @@ fn change(
         return Ok(line(client.call(&call)?).into());
     }
     let before: ModelStatus = read(&client.call(&Call::get(model_path(model)))?)?;
-    let after: Release = read(&client.call(&call)?)?;
-    Ok(view::change(model.as_str(), &before.release, &after, options.dry_run, look).into())
+    let answered = client.ask(&call)?;
+    let after: Release = read(&answered.text)?;
+    // What was done by an earlier request is no difference from now.
+    let before = if answered.is_repeated { None } else { Some(&before.release) };
+    Ok(view::change(model.as_str(), before, &after, options.dry_run, look).into())
 }
 
 /// Loads or unloads a version. A version that failed to load is printed, and is a failure.
@@ -219,6 +227,19 @@ fn versioned(args: &VersionArgs, operation: &str, look: Look) -> Result<Answer, 
     let text = match args.gateway.output {
         Output::Json => line(text),
         Output::Table => view::version(args.model.as_str(), &version, args.change.dry_run, look),
+    };
+    Ok(Answer { text, failure })
+}
+
+/// Shows the audit log. One that was tampered with is printed, and is a failure.
+fn history(args: &HistoryArgs, call: &Call, look: Look) -> Result<Answer, ClientError> {
+    let text = Client::new(&args.gateway).call(call)?;
+    let history: History = read(&text)?;
+    let broken = history.verification.as_ref().and_then(|found| found.broken.as_ref());
+    let failure = broken.map(|broken| format!("entry {} of the audit log is not as written: {}", broken.sequence, broken.why));
+    let text = match args.gateway.output {
+        Output::Json => line(text),
+        Output::Table => view::history(&history, look),
     };
     Ok(Answer { text, failure })
 }

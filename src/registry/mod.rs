@@ -6,10 +6,11 @@
 //!
 //! - `disk` reads the repository, `external` and `admission` decide whether a version may serve,
 //! - `loader` runs admissions on their own threads and puts the outcome into the book (`state`),
-//! - `operations` are what operators ask for,
+//! - `operations` are what operators ask for, `audit` bounds what of it is written,
 //! - `watch` notices changes on disk, `collect` exports the state as metrics.
 
 mod admission;
+mod audit;
 mod collect;
 mod declared;
 mod disk;
@@ -34,12 +35,13 @@ use std::{
 
 pub use self::{
     admission::{Admitted, Refusal, admit, columns, open_version},
-    operations::{ChangeOptions, RegistryError},
+    operations::{ChangeOptions, Changed, RegistryError},
     settings::{ServingDefaults, cores},
     status::{HistoryEntry, ModelStatus, VersionState, VersionStatus},
     watch::Watcher,
 };
 use self::{
+    audit::Repeats,
     loader::LoadJob,
     state::{Entry, State, VersionEntry},
 };
@@ -47,6 +49,7 @@ use crate::{
     config::Policy,
     domain::{ModelName, Version},
     engine::Runtime,
+    events::Events,
     monitor::{Clock, MonitorHandle, MonitorSettings, VersionMonitor},
     release::{Change, Release},
     route::{RoutePublisher, RouteTable},
@@ -84,6 +87,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     monitor: MonitorHandle,
     clock: Clock,
+    events: Events,
     publisher: RoutePublisher,
     state: Mutex<State>,
     /// Told of every change of a version's state.
@@ -107,6 +111,7 @@ impl Registry {
         publisher: RoutePublisher,
         monitor: MonitorHandle,
         clock: Clock,
+        events: Events,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let stored = store.releases()?;
@@ -119,6 +124,7 @@ impl Registry {
             is_complete: false,
             is_scanned: false,
             started: Instant::now(),
+            repeats: Repeats::default(),
             warned: BTreeSet::new(),
         };
         let shared = Shared {
@@ -127,6 +133,7 @@ impl Registry {
             metrics: Arc::clone(metrics),
             monitor,
             clock,
+            events,
             publisher,
             state: Mutex::new(state),
             changed: Condvar::new(),
@@ -173,6 +180,8 @@ impl Registry {
             }
         };
         let mut state = self.lock();
+        let due = state.repeats.due(Instant::now());
+        state.write_attempts(due);
         for reason in found.ignored {
             warn_once(&mut state, format!("ignored {reason}"));
         }
@@ -303,13 +312,16 @@ impl Registry {
                 Err(error) => tracing::error!(model = %name, version = version.get(), %error, "cannot promote"),
             }
         }
-        let names: BTreeSet<_> = planned.iter().map(|planned| planned.model.clone()).collect();
+        let names: BTreeSet<_> = planned.iter().map(|planned| planned.attempt.model.clone()).collect();
+        let releases: Vec<Release> = planned.iter().map(|planned| planned.next.clone()).collect();
         if let Err(error) = state.commit(planned) {
             tracing::error!(models = names.len(), %error, "cannot promote");
             return BTreeSet::new();
         }
-        for (name, version, options) in due.iter().filter(|(name, ..)| names.contains(name)) {
+        let made = due.iter().filter(|(name, ..)| names.contains(name));
+        for ((name, version, options), release) in made.zip(&releases) {
             tracing::info!(model = %name, version = version.get(), reason = options.reason, "promoted");
+            self.tell_release(name, "promote", release, options);
         }
         names
     }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    audit::Repeats,
     disk::{ConfigPrint, Fingerprint},
     status::{ModelStatus, VersionState, VersionStatus},
 };
@@ -30,6 +31,8 @@ pub(super) struct State {
     pub(super) is_complete: bool,
     pub(super) is_scanned: bool,
     pub(super) started: Instant,
+    /// Attempts that changed nothing.
+    pub(super) repeats: Repeats,
     /// What was already warned of, so that it is said once.
     pub(super) warned: std::collections::BTreeSet<String>,
 }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use crate::{
     domain::{ModelName, Version},
-    release::Release,
+    release::{Outcome, Release},
     schedule::LaneStatus,
 };
 
@@ -66,7 +66,7 @@ pub struct ModelStatus {
     pub versions: Vec<VersionStatus>,
 }
 
-/// One entry of the audit log.
+/// One entry of the audit log: an attempt at a change, made or not.
 #[derive(Debug, Clone)]
 pub struct HistoryEntry {
     pub sequence: u64,
@@ -74,7 +74,16 @@ pub struct HistoryEntry {
     pub actor: String,
     /// Such as `promote`; see [`crate::release::Change::operation`].
     pub operation: String,
+    /// What it was asked with, such as `version 4`; may be empty.
+    pub asked: String,
+    pub outcome: Outcome,
     pub from: Release,
     pub to: Release,
+    /// Why it was refused, or what came of it beside the release.
+    pub detail: Option<String>,
     pub reason: Option<String>,
+    /// The attempts that the entry stands for.
+    pub attempts: u64,
+    /// The entry's place in the hash chain, in hex; see `store::chain`.
+    pub hash: String,
 }

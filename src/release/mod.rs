@@ -61,6 +61,20 @@ impl Change {
         }
     }
 
+    /// What is asked, in a few words, such as `version 4 at 10%`; empty for a change that takes nothing.
+    #[must_use]
+    pub fn asked(&self) -> String {
+        match self {
+            Self::Promote(version) => format!("version {version}"),
+            Self::SetCanary(split) | Self::SetShadow(split) => {
+                format!("version {} at {}%", split.version, split.percent.get())
+            }
+            Self::SetLabel(label, version) => format!("{label} = {version}"),
+            Self::ClearLabel(label) => label.to_string(),
+            Self::Rollback | Self::ClearCanary | Self::ClearShadow => String::new(),
+        }
+    }
+
     /// The version that the change sends requests to, which must be ready.
     #[must_use]
     pub fn version(&self) -> Option<Version> {
@@ -69,6 +83,39 @@ impl Change {
             Self::SetCanary(split) | Self::SetShadow(split) => Some(split.version),
             Self::Rollback | Self::ClearCanary | Self::ClearShadow | Self::ClearLabel(_) => None,
         }
+    }
+}
+
+/// What became of an attempt at a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    /// It was made.
+    Done,
+    /// All was so already.
+    Unchanged,
+    /// It may not be, or not now.
+    Refused,
+    /// It was tried, and could not be done.
+    Failed,
+}
+
+impl Outcome {
+    pub const ALL: [Self; 4] = [Self::Done, Self::Unchanged, Self::Refused, Self::Failed];
+
+    /// The value in the audit log, and of the metric label `outcome`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "ok",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == text)
     }
 }
 

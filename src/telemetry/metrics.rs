@@ -2,7 +2,7 @@
 //!
 //! The families of the monitor and of the registry are collected at scrape time by those rooms.
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, core::Collector};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, core::Collector};
 
 use crate::fault::ErrorCode;
 
@@ -38,6 +38,8 @@ pub struct Metrics {
     pub rejected: IntCounterVec,
     pub load_duration: HistogramVec,
     pub release_operations: IntCounterVec,
+    /// Of a change of a release, from its acceptance to the published table, less the durable write.
+    pub publish_duration: Histogram,
     build_info: IntGaugeVec,
 }
 
@@ -105,6 +107,14 @@ impl Metrics {
                 "Operations on releases: outcome is ok, refused or failed.",
                 &["model", "operation", "outcome"],
             ),
+            publish_duration: histogram(
+                &registry,
+                "release_publish_duration_seconds",
+                "Time of a release change until requests follow it, the durable write excluded.",
+                &[],
+                SECONDS,
+            )
+            .with_label_values(NO_LABELS),
             build_info: gauge(
                 &registry,
                 "build_info",
@@ -141,6 +151,7 @@ impl Default for Metrics {
     }
 }
 
+const NO_LABELS: &[&str] = &[];
 const VALID: &str = "the name and the labels are valid and used once";
 
 fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {

@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and has no public interface"
 )]
 
+mod audit;
 mod bad_input;
 mod concurrency;
 mod data_types;
@@ -20,6 +21,7 @@ mod onnx;
 mod releases;
 mod repository;
 mod start_and_stop;
+mod swap;
 mod tidy;
 mod tracing;
 mod triton;

@@ -3,9 +3,10 @@
 use crate::{
     admin::wire as json,
     domain, monitor,
-    proto::admin::{self as wire, drift_report},
+    proto::admin::{self as wire, drift_report, verification},
     registry, release,
     schedule::LaneStatus,
+    store,
 };
 
 impl From<release::Split> for wire::Split {
@@ -78,6 +79,23 @@ impl From<&registry::HistoryEntry> for wire::HistoryEntry {
             from: release_json(&entry.from),
             to: release_json(&entry.to),
             reason: entry.reason.clone().unwrap_or_default(),
+            asked: entry.asked.clone(),
+            outcome: entry.outcome.as_str().to_owned(),
+            detail: entry.detail.clone().unwrap_or_default(),
+            attempts: entry.attempts,
+            hash: entry.hash.clone(),
+        }
+    }
+}
+
+impl From<&store::Verification> for wire::Verification {
+    fn from(found: &store::Verification) -> Self {
+        let entry = |sequence, text: &str| verification::Entry { sequence, text: text.to_owned() };
+        Self {
+            intact: found.broken.is_none(),
+            entries: found.entries,
+            head: found.head.as_ref().map(|head| entry(head.sequence, &head.hash)),
+            broken: found.broken.as_ref().map(|broken| entry(broken.sequence, &broken.why)),
         }
     }
 }

@@ -110,17 +110,23 @@ fn history_entry_prints_both_releases() {
         at: SystemTime::UNIX_EPOCH,
         actor: "ada".to_owned(),
         operation: "promote".to_owned(),
+        asked: "version 1".to_owned(),
+        outcome: release::Outcome::Done,
+        detail: None,
+        attempts: 1,
+        hash: "abc".to_owned(),
         from: release::Release::default(),
         to: release::Release { generation: 1, stable: Some(v(1)), ..Default::default() },
         reason: None,
     };
-    let history = History { model: "fraud".to_owned(), entries: vec![HistoryEntry::from(&entry)] };
+    let history = History::new(&"fraud".parse().unwrap(), &[entry], None);
     let bare = json!({"generation": 0, "stable": null, "previous": null, "canary": null, "shadow": null, "labels": {}});
     let one = json!({"generation": 1, "stable": 1, "previous": null, "canary": null, "shadow": null, "labels": {}});
     assert_eq!(
         serde_json::to_value(&history).unwrap(),
         json!({"model": "fraud", "entries": [{
             "sequence": 9, "at": "1970-01-01T00:00:00.000Z", "actor": "ada", "operation": "promote",
+            "asked": "version 1", "outcome": "ok", "detail": null, "attempts": 1, "hash": "abc",
             "from": bare, "to": one, "reason": null,
         }]})
     );

@@ -46,6 +46,10 @@ pub struct ChangeArgs {
     /// Who, for the history.
     #[arg(long, env = "USER", hide_env_values = true, value_name = "NAME")]
     pub actor: Option<String>,
+
+    /// Make the change once: the same command with the same key does nothing again.
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -138,6 +142,10 @@ pub struct HistoryArgs {
     /// How many entries, the newest first.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub limit: u64,
+
+    /// Check that no entry of the audit log was changed or removed.
+    #[arg(long)]
+    pub verify: bool,
 
     #[command(flatten)]
     pub gateway: GatewayArgs,
