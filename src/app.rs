@@ -32,9 +32,10 @@ use crate::{
     lifecycle::{Readiness, stop_signal},
     monitor::{Clock, Monitor, MonitorCollector, MonitorHandle, MonitorSettings, Thresholds},
     protocol::{BodyBudget, DoorOptions, ServerSettings, serve_grpc, serve_http},
-    registry::{Registry, RegistryOptions, ServingDefaults, Watcher, cores},
+    registry::{Registry, RegistryOptions, ServingDefaults, Watcher, Watchers, cores},
     route::{RoutePublisher, Routes, routes},
     schedule::Pool,
+    shadow::{Shadow, ShadowOptions},
     store::Store,
     telemetry::{self, LogControl, Metrics},
 };
@@ -145,9 +146,10 @@ impl App {
         let monitor = Monitor::start(Arc::clone(&clock)).context("cannot start the monitor's thread")?.handle();
         let (routes, publisher) = routes();
         let events = Events::default();
-        let registry = build_registry(config, &runtime, publisher, &monitor, &clock, &events, &metrics)?;
+        let shadow = start_shadow(config, &monitor, &metrics)?;
+        let registry = build_registry(config, &runtime, publisher, &monitor, &clock, &events, &shadow, &metrics)?;
         register_monitor(&metrics, &registry, &monitor, &clock)?;
-        let gateway = build_gateway(routes, &monitor, &metrics, &readiness);
+        let gateway = build_gateway(routes, &monitor, &shadow, &metrics, &readiness);
         Ok(Self { gateway, registry, metrics, readiness, runtime, events, logs })
     }
 
@@ -217,6 +219,7 @@ fn build_registry(
     monitor: &MonitorHandle,
     clock: &Clock,
     events: &Events,
+    shadow: &Shadow,
     metrics: &Arc<Metrics>,
 ) -> Result<Registry> {
     let store = Store::open(&config.state.directory)?;
@@ -227,11 +230,26 @@ fn build_registry(
         settle: config.repository.settle.0,
         load_threads: config.repository.load_threads,
         policy: config.release.policy,
+        allow_pinning: config.release.allow_pinning,
+        evict_previous: config.release.evict_previous,
+        model_memory: Some(config.limits.model_memory.0).filter(|bytes| *bytes > 0),
         serving: ServingDefaults { scheduler: config.scheduler.clone(), batching: config.batching.clone() },
         monitor: config.monitor.enabled.then(|| monitor_settings(config)),
     };
-    let (monitor, clock) = (monitor.clone(), Arc::clone(clock));
-    Ok(Registry::new(options, runtime.clone(), store, publisher, monitor, clock, events.clone(), metrics)?)
+    let watchers = Watchers {
+        monitor: monitor.clone(),
+        clock: Arc::clone(clock),
+        events: events.clone(),
+        shadow: shadow.clone(),
+    };
+    Ok(Registry::new(options, runtime.clone(), store, publisher, watchers, metrics)?)
+}
+
+fn start_shadow(config: &Config, monitor: &MonitorHandle, metrics: &Arc<Metrics>) -> Result<Shadow> {
+    let shadow = &config.shadow;
+    let max_queue_bytes = usize::try_from(shadow.max_queue_size.0)?;
+    let options = ShadowOptions { threads: shadow.threads, max_queue: shadow.max_queue, max_queue_bytes };
+    Shadow::start(options, monitor, metrics).context("cannot start the threads of shadow runs")
 }
 
 fn monitor_settings(config: &Config) -> MonitorSettings {
@@ -257,8 +275,9 @@ fn register_monitor(
 fn build_gateway(
     routes: Routes,
     monitor: &MonitorHandle,
+    shadow: &Shadow,
     metrics: &Arc<Metrics>,
     readiness: &Readiness,
 ) -> Arc<Gateway> {
-    Arc::new(Gateway::new(routes, monitor.clone(), Arc::clone(metrics), readiness.clone()))
+    Arc::new(Gateway::new(routes, monitor.clone(), shadow.clone(), Arc::clone(metrics), readiness.clone()))
 }

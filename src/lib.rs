@@ -11,6 +11,7 @@ pub mod observe;
 pub mod protocol;
 pub mod route;
 pub mod schedule;
+pub mod shadow;
 
 // The lives of models and versions, and those who run them.
 pub mod admin;

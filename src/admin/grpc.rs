@@ -2,12 +2,13 @@
 
 mod convert;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, pin::Pin};
 
+use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, metadata::MetadataValue, service::Routes};
 
 use super::{
-    AdminError, AdminService,
+    AdminError, AdminService, EventFilter,
     request::{ACTOR_HEADER, KEY_HEADER},
     rest::REPLAYED_HEADER,
     value,
@@ -66,6 +67,21 @@ impl GrpcDoor {
 
 #[tonic::async_trait]
 impl admin_service_server::AdminService for GrpcDoor {
+    type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<wire::Event, Status>> + Send>>;
+
+    async fn watch_events(
+        &self,
+        request: Request<wire::WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let wire::WatchEventsRequest { model, topic } = request.get_ref();
+        let given = |text: &str| !text.is_empty();
+        let model = Some(model).filter(|text| given(text)).map(|text| value::model(text)).transpose().map_err(status)?;
+        let topic = Some(topic).filter(|text| given(text)).map(|text| value::topic(text)).transpose().map_err(status)?;
+        let told = self.service.follow(EventFilter { model, topic }).map_err(status)?;
+        // gRPC has its own word for a connection that is alive.
+        Ok(Response::new(Box::pin(told.filter_map(|told| wire::Event::of(&told).map(Ok)))))
+    }
+
     async fn list_models(
         &self,
         _request: Request<wire::ListModelsRequest>,

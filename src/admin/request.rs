@@ -2,15 +2,13 @@
 
 mod place;
 
-pub(super) use place::ENDPOINTS;
-
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use http::{Method, header::IF_MATCH, request::Parts};
 use serde::de::DeserializeOwned;
 
 use super::{
-    AdminError, value,
+    AdminError, EventFilter, value,
     wire::{LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, SplitBody, VersionBody},
 };
 use crate::{
@@ -30,6 +28,8 @@ pub(super) const KEY_HEADER: &str = "idempotency-key";
 pub enum AdminRequest {
     /// The list of what is here.
     Endpoints,
+    OpenApi,
+    Events(EventFilter),
     RepositoryIndex {
         only_ready: bool,
     },
@@ -106,6 +106,16 @@ impl Reader<'_> {
     fn read(&self, place: &Place<'_>) -> Result<AdminRequest, AdminError> {
         Ok(match *place {
             Place::Endpoints => AdminRequest::Endpoints,
+            Place::OpenApi => {
+                self.only(&[])?;
+                AdminRequest::OpenApi
+            }
+            Place::Events => {
+                self.only(&["model", "topic"])?;
+                let model = self.query.get("model").map(|text| value::model(text)).transpose()?;
+                let topic = self.query.get("topic").map(|text| value::topic(text)).transpose()?;
+                AdminRequest::Events(EventFilter { model, topic })
+            }
             Place::RepositoryIndex => {
                 let body: RepositoryIndexBody = self.body_or_default(r#"{"ready": true}"#)?;
                 AdminRequest::RepositoryIndex { only_ready: body.ready }

@@ -8,14 +8,14 @@ use http::{
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body::Body;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use serde::Serialize;
 
 use super::{
-    AdminError, AdminRequest, AdminService, request,
+    AdminError, AdminRequest, AdminService, events, openapi,
     wire::{self, ErrorBody},
 };
-use crate::fault::Fault;
+use crate::{fault::Fault, protocol::http::server::PlaneBody};
 
 /// Says that an answer is that of an earlier request with the same idempotency key.
 pub(super) const REPLAYED_HEADER: &str = "idempotency-replayed";
@@ -34,15 +34,15 @@ impl RestDoor {
     }
 
     /// Answers one request. The peer's `SocketAddr` is expected in its extensions.
-    pub async fn handle<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    pub(crate) async fn handle<B>(&self, request: Request<B>) -> Response<PlaneBody>
     where
         B: Body,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        self.answer(request).await.unwrap_or_else(|error| refusal(&error))
+        self.answer(request).await.unwrap_or_else(|error| refusal(&error).map(Either::Left))
     }
 
-    async fn answer<B>(&self, request: Request<B>) -> Result<Response<Full<Bytes>>, AdminError>
+    async fn answer<B>(&self, request: Request<B>) -> Result<Response<PlaneBody>, AdminError>
     where
         B: Body,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -53,9 +53,11 @@ impl RestDoor {
         self.execute(AdminRequest::parse(&head, &body)?).await
     }
 
-    async fn execute(&self, request: AdminRequest) -> Result<Response<Full<Bytes>>, AdminError> {
-        Ok(match request {
+    async fn execute(&self, request: AdminRequest) -> Result<Response<PlaneBody>, AdminError> {
+        let answer = match request {
             AdminRequest::Endpoints => json(StatusCode::OK, &Index::new()),
+            AdminRequest::OpenApi => json(StatusCode::OK, &openapi::document()),
+            AdminRequest::Events(filter) => return Ok(events::answer(self.service.follow(filter)?)),
             AdminRequest::RepositoryIndex { only_ready } => {
                 json(StatusCode::OK, &wire::repository_index(&self.service.models().await?, only_ready))
             }
@@ -99,7 +101,8 @@ impl RestDoor {
             AdminRequest::Drift { model, version, window } => {
                 json(StatusCode::OK, &wire::DriftReport::from(&self.service.drift(model, version, window).await?))
             }
-        })
+        };
+        Ok(answer.map(Either::Left))
     }
 }
 
@@ -112,12 +115,12 @@ struct Done {}
 struct Index {
     name: &'static str,
     version: &'static str,
-    endpoints: &'static [&'static str],
+    endpoints: Vec<String>,
 }
 
 impl Index {
     fn new() -> Self {
-        Self { name: "tidegate", version: env!("CARGO_PKG_VERSION"), endpoints: &request::ENDPOINTS }
+        Self { name: "tidegate", version: env!("CARGO_PKG_VERSION"), endpoints: openapi::endpoints() }
     }
 }
 

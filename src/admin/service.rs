@@ -3,10 +3,17 @@
 use std::time::Duration;
 
 use tokio::task::JoinError;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 
-use super::wire::LogChangeBody;
+use super::{
+    EventFilter,
+    events::{self, Told},
+    wire::LogChangeBody,
+};
 use crate::{
     domain::{ModelName, Version},
+    events::Events,
     fault::{ErrorCode, Fault},
     monitor::DriftReport,
     protocol::LogSettings,
@@ -28,6 +35,8 @@ pub enum AdminError {
     Method { method: String, allow: &'static str },
     #[error("the request body is larger than {0} bytes")]
     TooLarge(usize),
+    #[error("{0} readers follow the events already: try again later")]
+    TooManyReaders(usize),
     #[error(transparent)]
     Registry(#[from] RegistryError),
     #[error("the operation ended without an answer: {0}")]
@@ -41,6 +50,7 @@ impl Fault for AdminError {
             Self::UnknownPath(_) => ErrorCode::NotFound,
             Self::Method { .. } => ErrorCode::MethodNotAllowed,
             Self::TooLarge(_) => ErrorCode::TooLarge,
+            Self::TooManyReaders(_) => ErrorCode::Overloaded,
             Self::Registry(error) => error.code(),
             Self::Crashed(_) => ErrorCode::Internal,
         }
@@ -61,12 +71,20 @@ impl Fault for AdminError {
 pub struct AdminService {
     registry: Registry,
     logs: LogControl,
+    events: Events,
+    stopping: CancellationToken,
 }
 
 impl AdminService {
+    /// Streams of events end when `stopping` is cancelled.
     #[must_use]
-    pub fn new(registry: Registry, logs: LogControl) -> Self {
-        Self { registry, logs }
+    pub fn new(registry: Registry, logs: LogControl, events: Events, stopping: CancellationToken) -> Self {
+        Self { registry, logs, events, stopping }
+    }
+
+    /// What happens from now on.
+    pub(super) fn follow(&self, filter: EventFilter) -> Result<ReceiverStream<Told>, AdminError> {
+        events::follow(&self.events, filter, self.stopping.clone())
     }
 
     pub(super) fn log_settings(&self) -> LogSettings {

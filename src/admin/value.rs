@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::AdminError;
-use crate::domain::{IdError, Label, ModelName, Percent, Version};
+use crate::{
+    domain::{IdError, Label, ModelName, Percent, Version},
+    events::Topic,
+};
 
 /// How many entries of the audit log an answer has when nothing else is asked for.
 const DEFAULT_HISTORY: u64 = 100;
@@ -80,6 +83,13 @@ pub(super) fn idempotency_key(text: &str) -> Result<String, AdminError> {
         return Err(AdminError::BadRequest(format!("the Idempotency-Key '{}' is refused: {accepted}", shown(text))));
     }
     Ok(key.to_owned())
+}
+
+pub(super) fn topic(text: &str) -> Result<Topic, AdminError> {
+    Topic::parse(text).ok_or_else(|| {
+        let accepted = Topic::ALL.map(Topic::as_str).join(", ");
+        AdminError::BadRequest(format!("'topic' is '{}': use one of {accepted}", shown(text)))
+    })
 }
 
 /// A refused text as it may be shown: short, and without control characters.

@@ -86,6 +86,11 @@ impl Call {
         self
     }
 
+    /// Lets the rollback target make room.
+    pub(super) fn evict_previous(self, is_wanted: bool) -> Self {
+        if is_wanted { self.query("evict_previous", true) } else { self }
+    }
+
     fn url(&self, base: &str) -> String {
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.query).finish();
         let mark = if query.is_empty() { "" } else { "?" };

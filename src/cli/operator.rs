@@ -4,7 +4,7 @@ mod args;
 
 pub use args::{
     AdminUrl, ChangeArgs, DriftArgs, GatewayArgs, HistoryArgs, LabelArgs, ModelsArgs, RollbackArgs, SplitArgs,
-    StatusArgs, VersionArgs,
+    StatusArgs, UnloadArgs, VersionArgs,
 };
 
 use std::process::ExitCode;
@@ -23,7 +23,7 @@ use crate::{
     admin::wire::{
         DriftReport, History, ModelList, ModelStatus, Release, Share, SplitBody, VersionBody, VersionStatus,
     },
-    domain::ModelName,
+    domain::{ModelName, Version},
 };
 
 #[derive(Debug, Clone, Subcommand)]
@@ -42,13 +42,14 @@ pub enum OperatorCommand {
 
     /// Load a version that is on disk; wait until it is ready or has failed.
     #[command(after_help = "Examples:
-  tidegate load fraud 4")]
+  tidegate load fraud 4
+  tidegate load fraud 4 --evict-previous")]
     Load(VersionArgs),
 
     /// Drain and drop a version that the release does not use.
     #[command(after_help = "Examples:
   tidegate unload fraud 2")]
-    Unload(VersionArgs),
+    Unload(UnloadArgs),
 
     /// Make a version the stable one; the old stable becomes the rollback target.
     #[command(after_help = "Examples:
@@ -136,11 +137,18 @@ fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError>
             let call = Call::get(model_path(&args.model));
             show(&args.gateway, &call, |model: &ModelStatus| view::status(model, look))
         }
-        OperatorCommand::Load(args) => versioned(args, "load", look),
-        OperatorCommand::Unload(args) => versioned(args, "unload", look),
+        OperatorCommand::Load(args) => {
+            let call = version_call(&args.model, args.version, "load").evict_previous(args.evict_previous);
+            versioned(&args.model, args.version, call, &args.change, &args.gateway, look)
+        }
+        OperatorCommand::Unload(args) => {
+            let call = version_call(&args.model, args.version, "unload");
+            versioned(&args.model, args.version, call, &args.change, &args.gateway, look)
+        }
         OperatorCommand::Promote(args) => {
             let body = VersionBody { version: args.version.get(), reason: None };
             let call = Call::new(Method::POST, format!("{}/promote", model_path(&args.model))).json(&body);
+            let call = call.evict_previous(args.evict_previous);
             change(&args.model, call, &args.change, &args.gateway, look)
         }
         OperatorCommand::Rollback(args) => {
@@ -214,19 +222,28 @@ fn change(
     Ok(view::change(model.as_str(), before, &after, options.dry_run, look).into())
 }
 
+fn version_call(model: &ModelName, version: Version, operation: &str) -> Call {
+    Call::new(Method::POST, format!("{}/versions/{version}/{operation}", model_path(model)))
+}
+
 /// Loads or unloads a version. A version that failed to load is printed, and is a failure.
-fn versioned(args: &VersionArgs, operation: &str, look: Look) -> Result<Answer, ClientError> {
-    let path = format!("{}/versions/{}/{operation}", model_path(&args.model), args.version);
-    let call = Call::new(Method::POST, path).options(&args.change);
-    let text = Client::new(&args.gateway).call(&call)?;
-    let version: VersionStatus = read(&text)?;
-    let failure = (version.state == "failed" && operation == "load").then(|| {
-        let reason = version.reason.as_deref().unwrap_or("the gateway gave no reason");
-        format!("{} version {} failed: {reason}", args.model, args.version)
+fn versioned(
+    model: &ModelName,
+    version: Version,
+    call: Call,
+    options: &ChangeArgs,
+    gateway: &GatewayArgs,
+    look: Look,
+) -> Result<Answer, ClientError> {
+    let text = Client::new(gateway).call(&call.options(options))?;
+    let status: VersionStatus = read(&text)?;
+    let failure = (status.state == "failed").then(|| {
+        let reason = status.reason.as_deref().unwrap_or("the gateway gave no reason");
+        format!("{model} version {version} failed: {reason}")
     });
-    let text = match args.gateway.output {
+    let text = match gateway.output {
         Output::Json => line(text),
-        Output::Table => view::version(args.model.as_str(), &version, args.change.dry_run, look),
+        Output::Table => view::version(model.as_str(), &status, options.dry_run, look),
     };
     Ok(Answer { text, failure })
 }

@@ -2,6 +2,7 @@
 
 mod drift;
 mod history;
+mod shadow;
 mod table;
 
 pub(super) use drift::drift;
@@ -32,7 +33,10 @@ pub(super) fn models(list: &ModelList, look: Look) -> String {
 }
 
 pub(super) fn status(model: &ModelStatus, look: Look) -> String {
-    format!("{}\n\n{}", release_line(&model.model, &model.release), versions(&model.versions, look))
+    let compared = model.comparison.as_ref().map(|comparison| shadow::comparison(comparison, look));
+    let dropped = shadow::dropped(model);
+    let versions = versions(&model.versions, look);
+    format!("{}\n\n{versions}{}{dropped}", release_line(&model.model, &model.release), compared.unwrap_or_default())
 }
 
 /// What a load or an unload came to.

@@ -38,6 +38,11 @@ impl Topic {
             Self::Rollout => "rollout",
         }
     }
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|topic| topic.as_str() == text)
+    }
 }
 
 /// Something that happened.
@@ -87,6 +92,12 @@ impl Events {
     #[must_use]
     pub fn listen(&self) -> Listener {
         Listener(self.0.subscribe())
+    }
+
+    /// Listens from now on, unless `most` do already.
+    #[must_use]
+    pub fn listen_among(&self, most: usize) -> Option<Listener> {
+        (self.0.receiver_count() < most).then(|| self.listen())
     }
 }
 

@@ -7,6 +7,7 @@
 //! - `disk` reads the repository, `external` and `admission` decide whether a version may serve,
 //! - `loader` runs admissions on their own threads and puts the outcome into the book (`state`),
 //! - `operations` are what operators ask for, `audit` bounds what of it is written,
+//! - `memory` plans what stays loaded, `room` acts on it,
 //! - `watch` notices changes on disk, `collect` exports the state as metrics.
 
 mod admission;
@@ -17,7 +18,9 @@ mod disk;
 mod external;
 mod facts;
 mod loader;
+mod memory;
 mod operations;
+mod room;
 mod selection;
 mod settings;
 mod state;
@@ -43,6 +46,7 @@ pub use self::{
 use self::{
     audit::Repeats,
     loader::LoadJob,
+    room::Wanted,
     state::{Entry, State, VersionEntry},
 };
 use crate::{
@@ -54,6 +58,7 @@ use crate::{
     release::{Change, Release},
     route::{RoutePublisher, RouteTable},
     schedule::Pool,
+    shadow::Shadow,
     store::{Store, StoreError},
     telemetry::Metrics,
 };
@@ -67,11 +72,26 @@ pub struct RegistryOptions {
     pub settle: Duration,
     pub load_threads: usize,
     pub policy: Policy,
+    /// Requests may name a version or a label, where a model's configuration does not say otherwise.
+    pub allow_pinning: bool,
+    /// The rollback target may make room in memory, likewise.
+    pub evict_previous: bool,
+    /// Bytes of all loaded versions; `None`: no limit.
+    pub model_memory: Option<u64>,
     pub serving: ServingDefaults,
     /// The threads of costly runs.
     pub pool: Pool,
     /// `None`: live traffic is not compared with profiles.
     pub monitor: Option<MonitorSettings>,
+}
+
+/// Who watches, and whom the registry asks or tells.
+#[derive(Clone)]
+pub struct Watchers {
+    pub monitor: MonitorHandle,
+    pub clock: Clock,
+    pub events: Events,
+    pub shadow: Shadow,
 }
 
 /// The models and their releases. All methods block (disk, loads): never call them on an async
@@ -85,9 +105,7 @@ struct Shared {
     options: RegistryOptions,
     runtime: Runtime,
     metrics: Arc<Metrics>,
-    monitor: MonitorHandle,
-    clock: Clock,
-    events: Events,
+    watchers: Watchers,
     publisher: RoutePublisher,
     state: Mutex<State>,
     /// Told of every change of a version's state.
@@ -109,9 +127,7 @@ impl Registry {
         runtime: Runtime,
         store: Store,
         publisher: RoutePublisher,
-        monitor: MonitorHandle,
-        clock: Clock,
-        events: Events,
+        watchers: Watchers,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let stored = store.releases()?;
@@ -131,9 +147,7 @@ impl Registry {
             options,
             runtime,
             metrics: Arc::clone(metrics),
-            monitor,
-            clock,
-            events,
+            watchers,
             publisher,
             state: Mutex::new(state),
             changed: Condvar::new(),
@@ -186,14 +200,15 @@ impl Registry {
             warn_once(&mut state, format!("ignored {reason}"));
         }
         let mut changed = forget_gone(&mut state, &found.models);
-        let mut is_unsettled = false;
+        let (mut is_unsettled, mut wanted) = (false, Vec::new());
         for (name, model) in found.models {
             let known = state.models.get(&name).map_or(0, |entry| entry.versions.len());
-            is_unsettled |= self.look_at(&mut state, &name, model);
+            is_unsettled |= self.look_at(&mut state, &name, model, &mut wanted);
             if state.models.get(&name).is_some_and(|entry| entry.versions.len() != known) {
                 changed.insert(name);
             }
         }
+        self.request_all(&mut state, wanted);
         changed.extend(self.keep_released(&mut state));
         self.finish_scan(&mut state, changed);
         is_unsettled
@@ -219,8 +234,14 @@ impl Registry {
         names
     }
 
-    /// Enters what was found of one model, and asks for what can be loaded.
-    fn look_at(&self, state: &mut State, name: &ModelName, found: disk::FoundModel) -> bool {
+    /// Enters what was found of one model, and notes what is wanted of it.
+    fn look_at(
+        &self,
+        state: &mut State,
+        name: &ModelName,
+        found: disk::FoundModel,
+        wanted: &mut Vec<Wanted>,
+    ) -> bool {
         let stored = state.stored.remove(name);
         let entry = state.models.entry(name.clone()).or_insert_with(|| Entry {
             directory: found.directory.clone(),
@@ -240,8 +261,9 @@ impl Registry {
             }
         }
         let mut is_unsettled = false;
-        let policy = entry.config.as_ref().as_ref().ok().and_then(|config| Some(&config.triton.as_ref()?.versions));
-        let (policy, on_disk) = (policy.cloned().unwrap_or_default(), found.versions.keys().copied().collect());
+        let policy = entry.config.as_ref().as_ref().map(crate::config::ModelConfig::versions).unwrap_or_default();
+        let on_disk = found.versions.keys().copied().collect();
+        let named: BTreeSet<Version> = entry.release.versions().collect();
         for (version, print) in found.versions {
             let known = entry.versions.entry(version).or_insert_with(|| VersionEntry::discovered(print.clone()));
             known.seen = print;
@@ -260,7 +282,7 @@ impl Registry {
                 VersionState::Loading | VersionState::Draining | VersionState::Unloaded => false,
             };
             if should_load {
-                loader::request(&self.shared, name, version, known, &entry.directory, &entry.config);
+                wanted.push(Wanted { model: name.clone(), version, is_named: named.contains(&version) });
             }
         }
         is_unsettled
@@ -295,15 +317,13 @@ impl Registry {
                 "the highest version that was admitted at the first start"
             } else if entry.policy(self.shared.options.policy) == Policy::Latest
                 && entry.release.generation > 0
-                && entry.release.stable.is_none_or(|stable| highest > stable)
-                && entry.release.previous.is_none_or(|previous| previous < highest)
+                && entry.release.newest.is_none_or(|newest| highest > newest)
             {
                 "release.policy is latest"
             } else {
                 continue;
             };
-            let options = ChangeOptions { actor: SELF.into(), reason: Some(reason.into()), ..ChangeOptions::default() };
-            due.push((name.clone(), highest, options));
+            due.push((name.clone(), highest, ChangeOptions::of_the_gateway(reason)));
         }
         let mut planned = Vec::new();
         for (name, version, options) in &due {
@@ -331,7 +351,7 @@ impl Registry {
     fn publish<'a>(&self, state: &State, changed: impl IntoIterator<Item = &'a ModelName>) {
         let mut models = self.shared.publisher.current().models.clone();
         for name in changed {
-            match state.route(name) {
+            match state.route(name, self.shared.options.allow_pinning) {
                 Some(route) => drop(models.insert(name.clone(), Arc::new(route))),
                 None => drop(models.remove(name)),
             }

@@ -8,7 +8,7 @@ use std::{
 use super::{
     Registry,
     audit::Attempt,
-    loader,
+    memory::Shortage,
     state::{Entry, State},
     status::{HistoryEntry, ModelStatus, VersionState, VersionStatus},
 };
@@ -38,6 +38,13 @@ pub struct ChangeOptions {
     pub evict_previous: bool,
 }
 
+impl ChangeOptions {
+    /// Of what the gateway does by itself.
+    pub(super) fn of_the_gateway(reason: &str) -> Self {
+        Self { actor: super::SELF.into(), reason: Some(reason.into()), ..Self::default() }
+    }
+}
+
 /// What a change came to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Changed {
@@ -61,6 +68,8 @@ pub enum RegistryError {
         "version {version} of model '{model}' is in use by the release: promote another version or clear the role first"
     )]
     InUse { model: ModelName, version: Version },
+    #[error("there is no room for version {version} of model '{model}': {shortage}")]
+    NoMemory { model: ModelName, version: Version, shortage: Shortage },
     #[error("model '{0}' has no stable version")]
     NoStable(ModelName),
     #[error("version {version} of model '{model}' has no profile.json: its drift is not watched")]
@@ -83,7 +92,9 @@ impl Fault for RegistryError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::UnknownModel(_) | Self::UnknownVersion { .. } | Self::NotMonitored { .. } => ErrorCode::NotFound,
-            Self::NotReady { .. } | Self::InUse { .. } | Self::NoStable(_) => ErrorCode::Conflict,
+            Self::NotReady { .. } | Self::InUse { .. } | Self::NoMemory { .. } | Self::NoStable(_) => {
+                ErrorCode::Conflict
+            }
             Self::Stale { .. } => ErrorCode::Stale,
             Self::Window { .. } => ErrorCode::BadRequest,
             Self::Release(error) => error.code(),
@@ -105,11 +116,23 @@ impl Registry {
     /// All models, by name.
     #[must_use]
     pub fn models(&self) -> Vec<ModelStatus> {
-        self.lock().models.iter().map(|(name, entry)| entry.status(name)).collect()
+        let models = self.lock().models.iter().map(|(name, entry)| entry.status(name)).collect::<Vec<_>>();
+        models.into_iter().map(|status| self.with_comparison(status)).collect()
     }
 
     pub fn model(&self, name: &ModelName) -> Result<ModelStatus, RegistryError> {
-        Ok(self.lock().entry(name)?.status(name))
+        let status = self.lock().entry(name)?.status(name);
+        Ok(self.with_comparison(status))
+    }
+
+    /// Adds how the shadow compares with the version that answers most.
+    fn with_comparison(&self, mut status: ModelStatus) -> ModelStatus {
+        let Some(shadow) = status.release.shadow else { return status };
+        let reports = self.shared.watchers.shadow.reports(&status.name, shadow.version);
+        let stable = status.release.stable;
+        let of_stable = reports.iter().find(|report| Some(report.live) == stable).or_else(|| reports.first());
+        status.comparison = of_stable.cloned();
+        status
     }
 
     /// Makes a change durable, publishes it, and answers with the new release. Every request
@@ -127,6 +150,11 @@ impl Registry {
     ) -> Result<Changed, RegistryError> {
         let started = Instant::now();
         let attempt = Attempt::new(name, change.operation(), change.asked(), options);
+        if let (Change::Promote(version), true) = (change, options.evict_previous) {
+            // Who gives up the rollback target for a promotion need not load the version first. If that
+            // fails, the promotion says that the version is not ready.
+            let _ = self.load(name, *version, &ChangeOptions { idempotency_key: None, ..options.clone() });
+        }
         let mut state = self.lock();
         let outcome = self.apply(&mut state, attempt.clone(), change, options, started);
         if let Err(error) = &outcome {
@@ -180,7 +208,7 @@ impl Registry {
         tracing::info!(model = %name, operation, generation, actor, "release changed");
         let message = format!("{actor}: {operation}, generation {generation}");
         let event = Event::new(Topic::Release, name, operation, message);
-        self.shared.events.publish(match release.stable {
+        self.shared.watchers.events.publish(match release.stable {
             Some(stable) => event.of_version(stable),
             None => event,
         });
@@ -305,17 +333,20 @@ impl Registry {
         options: &ChangeOptions,
     ) -> Result<VersionState, RegistryError> {
         let mut state = self.lock();
-        state.entry(name)?.check_generation(name, options)?;
-        let entry = state.models.get_mut(name).ok_or_else(|| RegistryError::UnknownModel(name.clone()))?;
+        let entry = state.entry(name)?;
+        entry.check_generation(name, options)?;
         let unknown = || RegistryError::UnknownVersion { model: name.clone(), version };
-        let known = entry.versions.get_mut(&version).ok_or_else(unknown)?;
-        let before = known.state;
-        if options.dry_run || matches!(before, VersionState::Ready | VersionState::Draining) {
+        let before = entry.versions.get(&version).ok_or_else(unknown)?.state;
+        if matches!(before, VersionState::Ready | VersionState::Draining) {
             return Ok(before);
         }
         // Somebody else may have begun: two loads of one version never run at once.
         if before != VersionState::Loading {
-            loader::request(&self.shared, name, version, known, &entry.directory, &entry.config);
+            self.make_room(&mut state, name, version, Some(options))?;
+            if options.dry_run {
+                return Ok(before);
+            }
+            self.request(&mut state, name, version);
         }
         let is_loading = |state: &mut State| {
             let known = state.models.get(name).and_then(|entry| entry.versions.get(&version));
@@ -371,7 +402,7 @@ impl Registry {
     /// Tells a version's new state to who watches.
     pub(super) fn tell_version(&self, name: &ModelName, version: Version, state: VersionState, message: &str) {
         let event = Event::new(Topic::Version, name, state.as_str(), message);
-        self.shared.events.publish(event.of_version(version));
+        self.shared.watchers.events.publish(event.of_version(version));
     }
 
     /// The audit log of a model, newest first.
@@ -411,10 +442,10 @@ impl Registry {
         if window.is_zero() || window > longest {
             return Err(RegistryError::Window { longest });
         }
-        if !self.shared.monitor.settle(SETTLE_LIMIT) {
+        if !self.shared.watchers.monitor.settle(SETTLE_LIMIT) {
             tracing::warn!(model = %name, "the monitor is behind: the drift view misses the latest rows");
         }
-        Ok(monitor.report(name, version, window, (self.shared.clock)()))
+        Ok(monitor.report(name, version, window, (self.shared.watchers.clock)()))
     }
 }
 

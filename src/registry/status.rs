@@ -3,9 +3,10 @@
 use std::time::SystemTime;
 
 use crate::{
-    domain::{ModelName, Version},
+    domain::{ModelName, ShadowDrop, Version},
     release::{Outcome, Release},
     schedule::LaneStatus,
+    shadow::ShadowReport,
 };
 
 /// Where a version is in its life: `discovered → loading → ready → draining → unloaded`, or `failed`.
@@ -54,6 +55,8 @@ pub struct VersionStatus {
     pub requests: u64,
     /// A reference profile is loaded, so drift is watched.
     pub monitored: bool,
+    /// Copies that it did not run as shadow or that could not be compared, by reason; those that are not 0.
+    pub shadow_dropped: Vec<(ShadowDrop, u64)>,
     /// How its runs happen, as measured; `None` when it is not loaded.
     pub lane: Option<LaneStatus>,
 }
@@ -64,6 +67,8 @@ pub struct ModelStatus {
     pub release: Release,
     /// In ascending order.
     pub versions: Vec<VersionStatus>,
+    /// How the shadow version compares, once copies were run.
+    pub comparison: Option<ShadowReport>,
 }
 
 /// One entry of the audit log: an attempt at a change, made or not.

@@ -15,6 +15,8 @@
 //! or a listing of the pool. A claim is given up *after* the inbox was emptied, and the number of
 //! waiting jobs is looked at after that, so no job is left behind.
 
+mod aside;
+
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{

@@ -6,7 +6,7 @@
 //!
 //! | file | what it holds |
 //! | --- | --- |
-//! | `lane` | the three ways of a request: in place, gathered, on the pool |
+//! | `lane` | the three ways of a request: in place, gathered, on the pool; and a run aside of them |
 //! | `queue` | the order of what waits, and what runs together |
 //! | `batch` | requests joined for one run, outputs split again |
 //! | `cost` | what runs cost, measured |
@@ -185,6 +185,13 @@ impl Lane {
     /// At once when the queue is full; later when the deadline passed or the model failed.
     pub async fn execute(&self, work: Work) -> Result<Executed, LaneError> {
         self.core.execute(work).await
+    }
+
+    /// Runs `work` on this thread, past the queue: for work that nobody waits for, on a thread that is
+    /// not the requests'. `None` when that would take a run from a request.
+    #[must_use]
+    pub fn run_aside(&self, work: &Work) -> Option<Result<Executed, LaneError>> {
+        self.core.run_aside(work)
     }
 
     /// Whether a request of `bytes` would be queued now.

@@ -36,6 +36,11 @@ pub struct Metrics {
     pub inflight: IntGaugeVec,
     /// Requests refused before a model ran, by reason.
     pub rejected: IntCounterVec,
+    /// Copies that a shadow did not run or that could not be compared, by reason.
+    pub shadow_dropped: IntCounterVec,
+    /// Rows of the shadow's outputs that were compared, and those of the same class.
+    pub shadow_compared_rows: IntCounterVec,
+    pub shadow_agreed_rows: IntCounterVec,
     pub load_duration: HistogramVec,
     pub release_operations: IntCounterVec,
     /// Of a change of a release, from its acceptance to the published table, less the durable write.
@@ -94,6 +99,24 @@ impl Metrics {
             batch_size: histogram(&registry, "batch_size", "Rows per run of the model.", by_version, ROWS),
             inflight: gauge(&registry, "inflight_requests", "Requests being answered.", by_version),
             rejected,
+            shadow_dropped: counter(
+                &registry,
+                "shadow_dropped_total",
+                "Copies that a shadow version did not run, or that could not be compared.",
+                &["model", "version", "reason"],
+            ),
+            shadow_compared_rows: counter(
+                &registry,
+                "shadow_compared_rows_total",
+                "Rows whose class was compared between the shadow and the answer.",
+                &["model", "version", "output"],
+            ),
+            shadow_agreed_rows: counter(
+                &registry,
+                "shadow_agreed_rows_total",
+                "Rows for which the shadow and the answer have the same class.",
+                &["model", "version", "output"],
+            ),
             load_duration: histogram(
                 &registry,
                 "model_load_duration_seconds",

@@ -108,11 +108,9 @@ fn swaps_under_load_on_both_protocols_fail_no_request() {
     let swaps = rounds("TIDEGATE_SWAPS", 1000);
     let started = Instant::now();
     std::thread::scope(|scope| {
-        // A client that fails ends the load too.
-        let stop_at_end = || StopAtEnd(&stop);
         for _ in 0..CLIENTS {
             scope.spawn(|| {
-                let _end = stop_at_end();
+                let _end = StopAtEnd(&stop);
                 let agent = agent();
                 while !stop.load(SeqCst) {
                     let acknowledged = timeline.acknowledged.load(SeqCst);
@@ -121,7 +119,7 @@ fn swaps_under_load_on_both_protocols_fail_no_request() {
                 }
             });
             scope.spawn(|| {
-                let _end = stop_at_end();
+                let _end = StopAtEnd(&stop);
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
                     let address = format!("http://{}", gateway.addresses.grpc);
@@ -134,7 +132,7 @@ fn swaps_under_load_on_both_protocols_fail_no_request() {
                 });
             });
         }
-        let _end = stop_at_end();
+        let _end = StopAtEnd(&stop);
         let admin = agent();
         for swap in 0..swaps {
             let version = 1 + swap % 2;
@@ -157,6 +155,7 @@ fn swaps_under_load_on_both_protocols_fail_no_request() {
     report_flips(&gateway, swaps);
 }
 
+/// Ends the load, also when its thread fails.
 struct StopAtEnd<'a>(&'a AtomicBool);
 
 impl Drop for StopAtEnd<'_> {

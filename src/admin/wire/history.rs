@@ -1,12 +1,13 @@
 //! The audit log as JSON.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Release, timestamp};
 use crate::{domain::ModelName, registry, store};
 
 /// An attempt at a change, made or not.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HistoryEntry {
     pub sequence: u64,
     /// RFC 3339, UTC.
@@ -28,7 +29,7 @@ pub struct HistoryEntry {
     pub hash: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct History {
     pub model: String,
     /// Newest first.
@@ -39,7 +40,7 @@ pub struct History {
 }
 
 /// What a check of the hash chain over the whole audit log found, of all models.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verification {
     pub intact: bool,
     /// Entries that are as they were written, counted from the first.
@@ -50,13 +51,13 @@ pub struct Verification {
     pub broken: Option<Broken>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Head {
     pub sequence: u64,
     pub hash: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Broken {
     pub sequence: u64,
     pub why: String,

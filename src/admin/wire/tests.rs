@@ -23,6 +23,7 @@ fn release() -> release::Release {
         canary: Some(split(4, 10.0)),
         shadow: Some(split(5, 2.5)),
         labels: [("champion".parse().unwrap(), v(3))].into(),
+        newest: Some(v(3)),
     }
 }
 
@@ -36,6 +37,7 @@ fn version(number: u64, state: VersionState) -> registry::VersionStatus {
         loaded_at: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123)),
         requests: 12,
         monitored: true,
+        shadow_dropped: Vec::new(),
         lane: None,
     }
 }
@@ -75,6 +77,7 @@ fn model_prints_its_release_and_versions() {
         name: "fraud".parse().unwrap(),
         release: release::Release { shadow: None, labels: BTreeMap::new(), ..release() },
         versions: vec![version(3, VersionState::Ready), failed(6)],
+        comparison: None,
     };
     let expected = json!({
         "model": "fraud",
@@ -181,6 +184,7 @@ fn repository_index_speaks_tritons_words() {
         name: "fraud".parse().unwrap(),
         release: release(),
         versions: vec![version(3, VersionState::Ready), failed(6)],
+        comparison: None,
     };
     assert_eq!(
         serde_json::to_value(repository_index(std::slice::from_ref(&status), false)).unwrap(),

@@ -66,9 +66,24 @@ pub struct StatusArgs {
     pub gateway: GatewayArgs,
 }
 
-/// For load, unload and promote.
+/// For load and promote.
 #[derive(Debug, Clone, Args)]
 pub struct VersionArgs {
+    /// The name of the model.
+    pub model: ModelName,
+    /// The number of the version.
+    pub version: Version,
+    /// Unload the rollback target if there is no room otherwise.
+    #[arg(long)]
+    pub evict_previous: bool,
+    #[command(flatten)]
+    pub change: ChangeArgs,
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct UnloadArgs {
     /// The name of the model.
     pub model: ModelName,
     /// The number of the version.

@@ -23,6 +23,7 @@ fn version(number: u64, state: &str) -> VersionStatus {
         monitored: true,
         traffic_percent: None,
         runs: None,
+        shadow_dropped: [].into(),
     }
 }
 
@@ -45,6 +46,7 @@ fn model() -> ModelStatus {
             ..release(2, None)
         },
         versions: vec![version(1, "ready"), stable, broken],
+        comparison: None,
     }
 }
 
