@@ -147,7 +147,9 @@ impl App {
         let (routes, publisher) = routes();
         let events = Events::default();
         let shadow = start_shadow(config, &monitor, &metrics)?;
-        let registry = build_registry(config, &runtime, publisher, &monitor, &clock, &events, &shadow, &metrics)?;
+        let (told, copied) = (events.clone(), shadow.clone());
+        let watchers = Watchers { monitor: monitor.clone(), clock: Arc::clone(&clock), events: told, shadow: copied };
+        let registry = build_registry(config, &runtime, publisher, watchers, &metrics)?;
         register_monitor(&metrics, &registry, &monitor, &clock)?;
         let gateway = build_gateway(routes, &monitor, &shadow, &metrics, &readiness);
         Ok(Self { gateway, registry, metrics, readiness, runtime, events, logs })
@@ -216,10 +218,7 @@ fn build_registry(
     config: &Config,
     runtime: &Runtime,
     publisher: RoutePublisher,
-    monitor: &MonitorHandle,
-    clock: &Clock,
-    events: &Events,
-    shadow: &Shadow,
+    watchers: Watchers,
     metrics: &Arc<Metrics>,
 ) -> Result<Registry> {
     let store = Store::open(&config.state.directory)?;
@@ -235,12 +234,6 @@ fn build_registry(
         model_memory: Some(config.limits.model_memory.0).filter(|bytes| *bytes > 0),
         serving: ServingDefaults { scheduler: config.scheduler.clone(), batching: config.batching.clone() },
         monitor: config.monitor.enabled.then(|| monitor_settings(config)),
-    };
-    let watchers = Watchers {
-        monitor: monitor.clone(),
-        clock: Arc::clone(clock),
-        events: events.clone(),
-        shadow: shadow.clone(),
     };
     Ok(Registry::new(options, runtime.clone(), store, publisher, watchers, metrics)?)
 }

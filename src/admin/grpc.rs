@@ -75,8 +75,10 @@ impl admin_service_server::AdminService for GrpcDoor {
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
         let wire::WatchEventsRequest { model, topic } = request.get_ref();
         let given = |text: &str| !text.is_empty();
-        let model = Some(model).filter(|text| given(text)).map(|text| value::model(text)).transpose().map_err(status)?;
-        let topic = Some(topic).filter(|text| given(text)).map(|text| value::topic(text)).transpose().map_err(status)?;
+        let model =
+            Some(model).filter(|text| given(text)).map(|text| value::model(text)).transpose().map_err(status)?;
+        let topic =
+            Some(topic).filter(|text| given(text)).map(|text| value::topic(text)).transpose().map_err(status)?;
         let told = self.service.follow(EventFilter { model, topic }).map_err(status)?;
         // gRPC has its own word for a connection that is alive.
         Ok(Response::new(Box::pin(told.filter_map(|told| wire::Event::of(&told).map(Ok)))))

@@ -161,15 +161,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
     )
     .change(CHANGE)
     .body(of::<SplitBody>),
-    Operation::new(
-        Method::DELETE,
-        "/admin/v1/models/{model}/shadow",
-        "ClearShadow",
-        "End the shadow.",
-        of::<Release>,
-    )
-    .change(CHANGE)
-    .body(of::<ReasonBody>),
+    Operation::new(Method::DELETE, "/admin/v1/models/{model}/shadow", "ClearShadow", "End the shadow.", of::<Release>)
+        .change(CHANGE)
+        .body(of::<ReasonBody>),
     Operation::new(
         Method::PUT,
         "/admin/v1/models/{model}/labels/{label}",
@@ -239,8 +233,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
 
 /// What `GET /` lists.
 pub(super) fn endpoints() -> Vec<String> {
-    let services =
-        ["tidegate.admin.v1.AdminService", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
+    let services = [
+        "tidegate.admin.v1.AdminService",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+    ];
     let rest = OPERATIONS.iter().skip(1).map(|operation| {
         let query: Vec<_> = operation.query.iter().map(|(name, ..)| *name).collect();
         let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };

@@ -257,7 +257,9 @@ impl Reader<'_> {
         }
         if self.head.headers.contains_key(KEY_HEADER) {
             let words = "the header Idempotency-Key is not taken here, where one request is many operations: use";
-            return Err(AdminError::BadRequest(format!("{words} /admin/v1/models/{{model}}/versions/{{version}}/load")));
+            return Err(AdminError::BadRequest(format!(
+                "{words} /admin/v1/models/{{model}}/versions/{{version}}/load"
+            )));
         }
         self.options(None)
     }

@@ -168,7 +168,11 @@ impl From<&registry::VersionStatus> for VersionStatus {
             monitored: status.monitored,
             traffic_percent: None,
             runs: status.lane.as_ref().map(Runs::from),
-            shadow_dropped: status.shadow_dropped.iter().map(|(why, copies)| (why.as_str().to_owned(), *copies)).collect(),
+            shadow_dropped: status
+                .shadow_dropped
+                .iter()
+                .map(|(why, copies)| (why.as_str().to_owned(), *copies))
+                .collect(),
         }
     }
 }

@@ -114,12 +114,22 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(gateway: &GatewayArgs) -> Self {
+        // A load may take minutes; only the connection must not.
+        Self::with_limits(gateway, Duration::from_secs(5), None)
+    }
+
+    /// A client that gives up after `limit`.
+    pub(super) fn within(gateway: &GatewayArgs, limit: Duration) -> Self {
+        Self::with_limits(gateway, limit, Some(limit))
+    }
+
+    fn with_limits(gateway: &GatewayArgs, connect: Duration, whole: Option<Duration>) -> Self {
         let base = gateway.admin_url.as_str().to_owned();
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
-            // A load may take minutes; only the connection must not.
-            .timeout_connect(Some(Duration::from_secs(5)));
+            .timeout_connect(Some(connect))
+            .timeout_global(whole);
         if is_local(&base) {
             config = config.proxy(None);
         }

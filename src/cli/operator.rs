@@ -7,7 +7,11 @@ pub use args::{
     StatusArgs, UnloadArgs, VersionArgs,
 };
 
-use std::process::ExitCode;
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+    thread,
+};
 
 use clap::Subcommand;
 use http::Method;
@@ -18,6 +22,7 @@ use super::{
     client::{Call, Client, ClientError},
     output::{Look, complain, print},
     view,
+    watch::watch,
 };
 use crate::{
     admin::wire::{
@@ -37,6 +42,7 @@ pub enum OperatorCommand {
     /// Show the release and the versions of a model.
     #[command(after_help = "Examples:
   tidegate status fraud
+  tidegate status fraud --watch --interval 1s
   tidegate status fraud --output json | jq .release.generation")]
     Status(StatusArgs),
 
@@ -133,6 +139,7 @@ fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError>
             let call = Call::get("/admin/v1/models");
             show(&args.gateway, &call, |models: &ModelList| view::models(models, look))
         }
+        OperatorCommand::Status(args) if args.watch => watch_status(args, look),
         OperatorCommand::Status(args) => {
             let call = Call::get(model_path(&args.model));
             show(&args.gateway, &call, |model: &ModelStatus| view::status(model, look))
@@ -176,6 +183,16 @@ fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError>
             show(&args.gateway, &call, |report: &DriftReport| view::drift(report, look))
         }
     }
+}
+
+/// Shows a model until nobody looks any more.
+fn watch_status(args: &StatusArgs, look: Look) -> Result<Answer, ClientError> {
+    let call = Call::get(model_path(&args.model));
+    let ask = || show(&args.gateway, &call, |model: &ModelStatus| view::status(model, look)).map(|answer| answer.text);
+    // JSON is for programs, which want one answer a line.
+    let in_place = args.gateway.output == Output::Table && io::stdout().is_terminal();
+    watch(ask, || thread::sleep(args.interval), &mut io::stdout(), in_place)?;
+    Ok(String::new().into())
 }
 
 fn split(args: &SplitArgs, role: &str, look: Look) -> Result<Answer, ClientError> {
@@ -253,7 +270,8 @@ fn history(args: &HistoryArgs, call: &Call, look: Look) -> Result<Answer, Client
     let text = Client::new(&args.gateway).call(call)?;
     let history: History = read(&text)?;
     let broken = history.verification.as_ref().and_then(|found| found.broken.as_ref());
-    let failure = broken.map(|broken| format!("entry {} of the audit log is not as written: {}", broken.sequence, broken.why));
+    let failure =
+        broken.map(|broken| format!("entry {} of the audit log is not as written: {}", broken.sequence, broken.why));
     let text = match args.gateway.output {
         Output::Json => line(text),
         Output::Table => view::history(&history, look),

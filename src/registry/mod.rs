@@ -235,13 +235,7 @@ impl Registry {
     }
 
     /// Enters what was found of one model, and notes what is wanted of it.
-    fn look_at(
-        &self,
-        state: &mut State,
-        name: &ModelName,
-        found: disk::FoundModel,
-        wanted: &mut Vec<Wanted>,
-    ) -> bool {
+    fn look_at(&self, state: &mut State, name: &ModelName, found: disk::FoundModel, wanted: &mut Vec<Wanted>) -> bool {
         let stored = state.stored.remove(name);
         let entry = state.models.entry(name.clone()).or_insert_with(|| Entry {
             directory: found.directory.clone(),

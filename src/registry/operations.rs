@@ -315,7 +315,7 @@ impl Registry {
                 let outcome = if is_done { Outcome::Done } else { Outcome::Unchanged };
                 let detail = is_done.then(|| format!("{} → {}", before.as_str(), status.state.as_str()));
                 let releases = (release.clone(), release);
-                self.keep(&mut state, Attempt { outcome, detail, releases, ..attempt }, options)?;
+                self.keep(&mut state, Attempt { outcome, releases, detail, ..attempt }, options)?;
                 Ok(status)
             }
             Err(error) => {
@@ -485,11 +485,8 @@ impl State {
 
     /// Makes checked changes durable and enters them into the book: all or none.
     pub(super) fn commit(&mut self, planned: Vec<Planned>) -> Result<(), StoreError> {
-        let made = |Planned { before, next, attempt }| Attempt {
-            outcome: Outcome::Done,
-            releases: (before, next),
-            ..attempt
-        };
+        let made =
+            |Planned { before, next, attempt }| Attempt { outcome: Outcome::Done, releases: (before, next), ..attempt };
         let made: Vec<Attempt> = planned.into_iter().map(made).collect();
         self.store.commit(&made.iter().map(Attempt::entry).collect::<Vec<_>>())?;
         for attempt in made {

@@ -3,8 +3,7 @@
 use std::time::SystemTime;
 
 use super::{
-    Registry,
-    loader,
+    Registry, loader,
     memory::{Claim, Held, make_room},
     operations::{ChangeOptions, RegistryError},
     state::{Entry, State, VersionEntry},
@@ -68,24 +67,26 @@ impl Registry {
         let needed = state.models.get(model).and_then(|entry| entry.versions.get(&version)).map(VersionEntry::bytes);
         let may_evict = self.may_evict_previous(state, model) || options.is_some_and(|options| options.evict_previous);
         let held = state.held(model, version, may_evict);
-        let evicted = make_room(limit, needed.unwrap_or_default(), held).map_err(|shortage| RegistryError::NoMemory {
-            model: model.clone(),
-            version,
-            shortage,
-        })?;
+        let evicted = make_room(limit, needed.unwrap_or_default(), held)
+            .map_err(|shortage| RegistryError::NoMemory { model: model.clone(), version, shortage })?;
         if options.is_some_and(|options| options.dry_run) {
             return Ok(());
         }
-        let (asked_by_nobody, why) = (ChangeOptions::of_the_gateway("limits.model_memory"), format!("for version {version} of {model}"));
+        let (asked_by_nobody, why) =
+            (ChangeOptions::of_the_gateway("limits.model_memory"), format!("for version {version} of {model}"));
         for Held { model: owner, version: evicted, claim, .. } in evicted {
             if claim == Claim::SparePrevious {
                 let options = options.unwrap_or(&asked_by_nobody);
-                let planned = state.plan(&owner, &Change::ForgetPrevious, &ChangeOptions {
-                    // The generation that the caller saw is that of the load.
-                    if_generation: None,
-                    idempotency_key: None,
-                    ..options.clone()
-                })?;
+                let planned = state.plan(
+                    &owner,
+                    &Change::ForgetPrevious,
+                    &ChangeOptions {
+                        // The generation that the caller saw is that of the load.
+                        if_generation: None,
+                        idempotency_key: None,
+                        ..options.clone()
+                    },
+                )?;
                 let release = planned.next.clone();
                 state.commit(vec![planned])?;
                 self.tell_release(&owner, Change::ForgetPrevious.operation(), &release, options);

@@ -87,11 +87,7 @@ impl Change {
         match self {
             Self::Promote(version) | Self::SetLabel(_, version) => Some(*version),
             Self::SetCanary(split) | Self::SetShadow(split) => Some(split.version),
-            Self::Rollback
-            | Self::ClearCanary
-            | Self::ClearShadow
-            | Self::ClearLabel(_)
-            | Self::ForgetPrevious => None,
+            Self::Rollback | Self::ClearCanary | Self::ClearShadow | Self::ClearLabel(_) | Self::ForgetPrevious => None,
         }
     }
 }

@@ -46,7 +46,9 @@ pub(super) fn compare(live: &Tensor, shadow: &Tensor) -> Option<Difference> {
                 return None;
             }
             let mut sides = [numbers(*first, live), numbers(*second, shadow)];
-            sides.iter_mut().for_each(|side| side.truncate(rows * columns));
+            for side in &mut sides {
+                side.truncate(rows * columns);
+            }
             let [live, shadow] = sides;
             Some(plain(&live, &shadow, columns, is_float))
         }
@@ -82,7 +84,8 @@ fn plain(live: &[f64], shadow: &[f64], columns: usize, is_float: bool) -> Differ
 impl Difference {
     fn add_element(&mut self, live: f64, shadow: f64) {
         // Equal infinities are equal, and two that are no number have no difference either.
-        let difference = if live == shadow || (live.is_nan() && shadow.is_nan()) { 0.0 } else { (live - shadow).abs() };
+        let is_same = live.total_cmp(&shadow).is_eq() || (live.is_nan() && shadow.is_nan());
+        let difference = if is_same { 0.0 } else { (live - shadow).abs() };
         if !difference.is_finite() {
             self.incomparable += 1;
             return;
@@ -96,11 +99,12 @@ impl Difference {
 /// The place of the largest value; `None` where none is a number.
 fn largest(row: &[f64]) -> Option<usize> {
     let numbers = row.iter().enumerate().filter(|(_, value)| !value.is_nan());
-    numbers.fold(None, |best: Option<(usize, f64)>, (place, value)| match best {
-        Some((_, most)) if most >= *value => best,
-        _ => Some((place, *value)),
-    })
-    .map(|(place, _)| place)
+    numbers
+        .fold(None, |best: Option<(usize, f64)>, (place, value)| match best {
+            Some((_, most)) if most >= *value => best,
+            _ => Some((place, *value)),
+        })
+        .map(|(place, _)| place)
 }
 
 /// The score of a row: its value, of two columns the second (the positive class of a binary

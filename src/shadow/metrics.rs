@@ -26,9 +26,11 @@ const FAMILIES: [(&str, &str, Value); 3] = [
         "Largest absolute difference of the shadow's numbers from the answers'.",
         |output| output.max_difference,
     ),
-    ("tidegate_shadow_score_psi", "Population stability index of the shadow's scores against the answers'.", |output| {
-        output.psi
-    }),
+    (
+        "tidegate_shadow_score_psi",
+        "Population stability index of the shadow's scores against the answers'.",
+        |output| output.psi,
+    ),
 ];
 
 /// Holds the shadow weakly: metrics must not keep its threads alive.
@@ -59,7 +61,9 @@ impl Collector for ShadowCollector {
         let family = |(name, help, value): (&str, &str, Value)| {
             let samples: Vec<Sample> = newest
                 .iter()
-                .flat_map(|((model, version), report)| report.outputs.iter().map(move |output| (model, version, output)))
+                .flat_map(|((model, version), report)| {
+                    report.outputs.iter().map(move |output| (model, version, output))
+                })
                 .filter_map(|(model, version, output)| {
                     let labels = vec![
                         ("model", model.to_string()),

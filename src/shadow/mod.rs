@@ -26,8 +26,8 @@ use std::{
     time::Duration,
 };
 
-pub use self::report::{OutputReport, ShadowReport};
 use self::report::Comparisons;
+pub use self::report::{OutputReport, ShadowReport};
 use crate::{
     domain::{ModelName, OutputRequest, Protocol, ShadowDrop, Tensor, Version},
     fault::{ErrorCode, Fault},
@@ -96,7 +96,9 @@ impl Shadow {
         });
         for number in 0..options.threads {
             let (receiver, shared, monitor) = (Arc::clone(&receiver), Arc::clone(&shared), monitor.clone());
-            thread::Builder::new().name(format!("shadow {number}")).spawn(move || work(&receiver, &shared, &monitor))?;
+            thread::Builder::new()
+                .name(format!("shadow {number}"))
+                .spawn(move || work(&receiver, &shared, &monitor))?;
         }
         metrics.register(Box::new(metrics::ShadowCollector::new(&shared)));
         Ok(Self { sender, shared })
@@ -185,13 +187,8 @@ impl Shared {
             metrics.shadow_dropped(ShadowDrop::Incompatible);
             return metrics.shadowed(&self.metrics, *protocol, rows, Err(ErrorCode::BadRequest));
         };
-        let work = Work {
-            inputs: Arc::clone(inputs),
-            outputs: places,
-            priority: None,
-            deadline: None,
-            is_background: true,
-        };
+        let work =
+            Work { inputs: Arc::clone(inputs), outputs: places, priority: None, deadline: None, is_background: true };
         let Some(answer) = shadow.lane.run_aside(&work) else { return metrics.shadow_dropped(ShadowDrop::Busy) };
         metrics.shadowed(&self.metrics, *protocol, rows, answer.as_ref().map_err(Fault::code));
         let Ok(executed) = answer else { return metrics.shadow_dropped(ShadowDrop::Failed) };
@@ -216,3 +213,6 @@ fn common_outputs(shadow: &Servable, inputs: &[Tensor], outputs: &[Tensor]) -> O
     }
     signature.check(inputs, &common).ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,7 +58,10 @@ impl Comparisons {
 
     /// The reports on a version as shadow, the pair compared last first.
     pub(super) fn reports(&self, model: &ModelName, shadow: Version) -> Vec<ShadowReport> {
-        self.select(|pair| pair.model == *model && pair.shadow == shadow).into_iter().map(|(_, report)| report).collect()
+        self.select(|pair| pair.model == *model && pair.shadow == shadow)
+            .into_iter()
+            .map(|(_, report)| report)
+            .collect()
     }
 
     /// The newest report on every version that is or was a shadow.

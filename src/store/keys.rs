@@ -28,8 +28,8 @@ pub(super) struct Remembered {
 }
 
 pub(super) fn find(connection: &Connection, key: &str, now: SystemTime) -> rusqlite::Result<Option<Remembered>> {
-    let mut find = connection
-        .prepare_cached("SELECT content, answer FROM idempotency WHERE key = ?1 AND at_micros > ?2")?;
+    let mut find =
+        connection.prepare_cached("SELECT content, answer FROM idempotency WHERE key = ?1 AND at_micros > ?2")?;
     find.query_row(params![key, oldest(now)], |row| Ok(Remembered { content: row.get(0)?, answer: row.get(1)? }))
         .optional()
 }

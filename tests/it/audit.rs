@@ -190,7 +190,9 @@ async fn keys_and_the_chain_are_the_same_over_grpc() {
     assert_eq!(again.into_inner(), first.into_inner());
     let other = admin.promote(promote(2, "k-1")).await.unwrap_err();
     assert_eq!(other.code(), tonic::Code::InvalidArgument);
-    let rest = tokio::task::block_in_place(|| post(&gateway, "/promote", &[("Idempotency-Key", "k-1")], &json!({"version": 1})));
+    let rest = tokio::task::block_in_place(|| {
+        post(&gateway, "/promote", &[("Idempotency-Key", "k-1")], &json!({"version": 1}))
+    });
     assert!(rest.2, "one memory for both protocols");
 
     let request = GetHistoryRequest { model: "m".into(), limit: 1, verify: true };

@@ -14,8 +14,7 @@ use std::{
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tidegate::proto::inference::{
-    ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient,
-    model_infer_request::InferInputTensor,
+    ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient, model_infer_request::InferInputTensor,
 };
 
 use crate::{
@@ -55,8 +54,12 @@ fn ask_http(agent: &ureq::Agent, address: SocketAddr) -> u64 {
 }
 
 async fn ask_grpc(client: &mut GrpcInferenceServiceClient<tonic::transport::Channel>) -> u64 {
-    let input =
-        InferInputTensor { name: "x".into(), datatype: "FP32".into(), shape: vec![1, 1], ..InferInputTensor::default() };
+    let input = InferInputTensor {
+        name: "x".into(),
+        datatype: "FP32".into(),
+        shape: vec![1, 1],
+        ..InferInputTensor::default()
+    };
     let request = ModelInferRequest {
         model_name: "m".into(),
         inputs: vec![input],

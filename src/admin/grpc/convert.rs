@@ -40,7 +40,11 @@ impl From<&registry::VersionStatus> for wire::VersionStatus {
             requests: status.requests,
             monitored: status.monitored,
             runs: status.lane.as_ref().map(wire::Runs::from),
-            shadow_dropped: status.shadow_dropped.iter().map(|(why, copies)| (why.as_str().to_owned(), *copies)).collect(),
+            shadow_dropped: status
+                .shadow_dropped
+                .iter()
+                .map(|(why, copies)| (why.as_str().to_owned(), *copies))
+                .collect(),
             traffic_percent: None,
         }
     }

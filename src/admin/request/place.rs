@@ -78,12 +78,9 @@ impl<'a> Place<'a> {
     /// The methods, as the header `Allow` lists them.
     pub(super) fn methods(&self) -> &'static str {
         match self {
-            Self::Endpoints
-            | Self::OpenApi
-            | Self::Models
-            | Self::Model(_)
-            | Self::History(_)
-            | Self::Drift(_) => "GET, HEAD",
+            Self::Endpoints | Self::OpenApi | Self::Models | Self::Model(_) | Self::History(_) | Self::Drift(_) => {
+                "GET, HEAD"
+            }
             Self::Events => "GET",
             Self::Logging => "GET, HEAD, POST",
             Self::RepositoryIndex

@@ -3,10 +3,11 @@
 use std::{str::FromStr, time::Duration};
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 
 use crate::{
     admin::parse_window,
-    cli::Output,
+    cli::{Output, complete, watch::interval},
     domain::{Label, ModelName, Percent, Version},
 };
 
@@ -61,7 +62,17 @@ pub struct ModelsArgs {
 #[derive(Debug, Clone, Args)]
 pub struct StatusArgs {
     /// The name of the model.
+    #[arg(add = ArgValueCompleter::new(complete::models))]
     pub model: ModelName,
+
+    /// Show it again and again; refreshed in place on a terminal.
+    #[arg(long)]
+    pub watch: bool,
+
+    /// How long to wait in between.
+    #[arg(long, value_name = "DURATION", default_value = "2s", requires = "watch", value_parser = interval)]
+    pub interval: Duration,
+
     #[command(flatten)]
     pub gateway: GatewayArgs,
 }
@@ -70,8 +81,10 @@ pub struct StatusArgs {
 #[derive(Debug, Clone, Args)]
 pub struct VersionArgs {
     /// The name of the model.
+    #[arg(add = ArgValueCompleter::new(complete::models))]
     pub model: ModelName,
     /// The number of the version.
+    #[arg(add = ArgValueCompleter::new(complete::versions))]
     pub version: Version,
     /// Unload the rollback target if there is no room otherwise.
     #[arg(long)]
@@ -85,8 +98,10 @@ pub struct VersionArgs {
 #[derive(Debug, Clone, Args)]
 pub struct UnloadArgs {
     /// The name of the model.
+    #[arg(add = ArgValueCompleter::new(complete::models))]
     pub model: ModelName,
     /// The number of the version.
+    #[arg(add = ArgValueCompleter::new(complete::versions))]
     pub version: Version,
     #[command(flatten)]
     pub change: ChangeArgs,
@@ -97,6 +112,7 @@ pub struct UnloadArgs {
 #[derive(Debug, Clone, Args)]
 pub struct RollbackArgs {
     /// The name of the model.
+    #[arg(add = ArgValueCompleter::new(complete::models))]
     pub model: ModelName,
     #[command(flatten)]
     pub change: ChangeArgs,
@@ -108,10 +124,11 @@ pub struct RollbackArgs {
 #[derive(Debug, Clone, Args)]
 pub struct SplitArgs {
     /// The name of the model.
+    #[arg(add = ArgValueCompleter::new(complete::models))]
     pub model: ModelName,
 
     /// The version that gets a share of the requests.
-    #[arg(long, value_name = "VERSION", required_unless_present = "clear", requires = "percent")]
+    #[arg(long, value_name = "VERSION", add = ArgValueCompleter::new(complete::versions), required_unless_present = "clear", requires = "percent")]
     pub version: Option<Version>,
 
     /// Its share, from 0 to 100.
@@ -131,12 +148,13 @@ pub struct SplitArgs {
 #[derive(Debug, Clone, Args)]
 pub struct LabelArgs {
     /// The name of the model.
+    #[arg(add = ArgValueCompleter::new(complete::models))]
     pub model: ModelName,
     /// The name of the label.
     pub label: Label,
 
     /// The version that the label stands for.
-    #[arg(long, value_name = "VERSION", required_unless_present = "clear")]
+    #[arg(long, value_name = "VERSION", add = ArgValueCompleter::new(complete::versions), required_unless_present = "clear")]
     pub version: Option<Version>,
 
     /// Remove the label.
@@ -152,6 +170,7 @@ pub struct LabelArgs {
 #[derive(Debug, Clone, Args)]
 pub struct HistoryArgs {
     /// The name of the model.
+    #[arg(add = ArgValueCompleter::new(complete::models))]
     pub model: ModelName,
 
     /// How many entries, the newest first.
@@ -169,10 +188,11 @@ pub struct HistoryArgs {
 #[derive(Debug, Clone, Args)]
 pub struct DriftArgs {
     /// The name of the model.
+    #[arg(add = ArgValueCompleter::new(complete::models))]
     pub model: ModelName,
 
     /// The version to look at [default: the stable one].
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", add = ArgValueCompleter::new(complete::versions))]
     pub version: Option<Version>,
 
     /// How far to look back, such as 5m [default: the configured window].
