@@ -6,7 +6,7 @@
 //!
 //! - `disk` reads the repository, `external` and `admission` decide whether a version may serve,
 //! - `loader` runs admissions on their own threads and puts the outcome into the book (`state`),
-//! - `operations` are what operators ask for, `audit` bounds what of it is written,
+//! - `operations` and `versions` are what operators ask for, `audit` bounds what of it is written,
 //! - `memory` plans what stays loaded, `room` acts on it,
 //! - `watch` notices changes on disk, `collect` exports the state as metrics.
 
@@ -25,6 +25,7 @@ mod selection;
 mod settings;
 mod state;
 mod status;
+mod versions;
 mod warmup;
 mod watch;
 mod zipmap;

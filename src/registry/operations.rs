@@ -1,9 +1,6 @@
 //! What operators ask of the registry.
 
-use std::{
-    sync::PoisonError,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{
     Registry,
@@ -221,7 +218,7 @@ impl Registry {
     }
 
     /// Enters an attempt that was not made into the audit log, counts it, and says so.
-    fn note(
+    pub(super) fn note(
         &self,
         state: &mut State,
         attempt: Attempt,
@@ -249,7 +246,7 @@ impl Registry {
 
     /// Enters an attempt that succeeded and left the release as it was. With a key it is written
     /// before it is acknowledged.
-    fn keep(&self, state: &mut State, attempt: Attempt, options: &ChangeOptions) -> Result<(), StoreError> {
+    pub(super) fn keep(&self, state: &mut State, attempt: Attempt, options: &ChangeOptions) -> Result<(), StoreError> {
         if options.dry_run {
             return Ok(());
         }
@@ -267,142 +264,6 @@ impl Registry {
         let mut state = self.lock();
         let all = state.repeats.all();
         state.write_attempts(all);
-    }
-
-    /// Loads a version that is on disk; returns when it is ready, or says why it is not.
-    pub fn load(
-        &self,
-        name: &ModelName,
-        version: Version,
-        options: &ChangeOptions,
-    ) -> Result<VersionStatus, RegistryError> {
-        let _ = self.scan();
-        self.versioned("load", name, version, options, || self.try_load(name, version, options))
-    }
-
-    /// Drains and drops a version that the release does not use.
-    pub fn unload(
-        &self,
-        name: &ModelName,
-        version: Version,
-        options: &ChangeOptions,
-    ) -> Result<VersionStatus, RegistryError> {
-        self.versioned("unload", name, version, options, || self.try_unload(name, version, options))
-    }
-
-    /// Makes an operation on a version, and enters it into the audit log. With a key that was used
-    /// before it does nothing, and answers with the version as it is now.
-    fn versioned(
-        &self,
-        operation: &'static str,
-        name: &ModelName,
-        version: Version,
-        options: &ChangeOptions,
-        make: impl FnOnce() -> Result<VersionState, RegistryError>,
-    ) -> Result<VersionStatus, RegistryError> {
-        let attempt = Attempt::new(name, operation, format!("version {version}"), options);
-        let answered = self.lock().answered(&attempt, options);
-        let outcome = match answered {
-            Ok(Some(_)) => return version_status(&self.lock(), name, version),
-            Ok(None) => make(),
-            Err(error) => Err(error),
-        };
-        let mut state = self.lock();
-        match outcome.and_then(|before| Ok((before, version_status(&state, name, version)?))) {
-            Ok((before, status)) => {
-                let release = state.entry(name)?.release.clone();
-                let is_done = before != status.state;
-                let outcome = if is_done { Outcome::Done } else { Outcome::Unchanged };
-                let detail = is_done.then(|| format!("{} → {}", before.as_str(), status.state.as_str()));
-                let releases = (release.clone(), release);
-                self.keep(&mut state, Attempt { outcome, releases, detail, ..attempt }, options)?;
-                Ok(status)
-            }
-            Err(error) => {
-                self.note(&mut state, attempt, Outcome::of(&error), Some(error.to_string()), options);
-                Err(error)
-            }
-        }
-    }
-
-    /// The state before.
-    fn try_load(
-        &self,
-        name: &ModelName,
-        version: Version,
-        options: &ChangeOptions,
-    ) -> Result<VersionState, RegistryError> {
-        let mut state = self.lock();
-        let entry = state.entry(name)?;
-        entry.check_generation(name, options)?;
-        let unknown = || RegistryError::UnknownVersion { model: name.clone(), version };
-        let before = entry.versions.get(&version).ok_or_else(unknown)?.state;
-        if matches!(before, VersionState::Ready | VersionState::Draining) {
-            return Ok(before);
-        }
-        // Somebody else may have begun: two loads of one version never run at once.
-        if before != VersionState::Loading {
-            self.make_room(&mut state, name, version, Some(options))?;
-            if options.dry_run {
-                return Ok(before);
-            }
-            self.request(&mut state, name, version);
-        }
-        let is_loading = |state: &mut State| {
-            let known = state.models.get(name).and_then(|entry| entry.versions.get(&version));
-            known.is_some_and(|known| known.state == VersionState::Loading)
-        };
-        let state = self.shared.changed.wait_while(state, is_loading).unwrap_or_else(PoisonError::into_inner);
-        state.entry(name)?.check_ready(name, version)?;
-        Ok(before)
-    }
-
-    /// The state before.
-    fn try_unload(
-        &self,
-        name: &ModelName,
-        version: Version,
-        options: &ChangeOptions,
-    ) -> Result<VersionState, RegistryError> {
-        let mut state = self.lock();
-        let entry = state.entry(name)?;
-        entry.check_generation(name, options)?;
-        if entry.release.versions().any(|named| named == version) {
-            return Err(RegistryError::InUse { model: name.clone(), version });
-        }
-        let unknown = || RegistryError::UnknownVersion { model: name.clone(), version };
-        let before = entry.versions.get(&version).ok_or_else(unknown)?.state;
-        if before == VersionState::Loading {
-            return Err(RegistryError::NotReady { model: name.clone(), version, state: before, reason: None });
-        }
-        if !options.dry_run {
-            self.retire(&mut state, name, version, "an operator unloaded it");
-        }
-        Ok(before)
-    }
-
-    /// Takes a version out of service. Its worker drops the model once the last request has let go.
-    pub(super) fn retire(&self, state: &mut State, name: &ModelName, version: Version, why: &str) {
-        let known = state.models.get_mut(name).and_then(|entry| entry.versions.get_mut(&version));
-        let Some(known) = known else { return };
-        let Some(servable) = known.servable.take() else {
-            if known.state != VersionState::Draining {
-                known.state = VersionState::Unloaded;
-            }
-            return;
-        };
-        known.state = VersionState::Draining;
-        known.requests_before += servable.metrics.requests();
-        tracing::info!(model = %name, version = version.get(), why, "unloading");
-        self.publish(state, [name]);
-        self.tell_version(name, version, VersionState::Draining, why);
-        drop(servable);
-    }
-
-    /// Tells a version's new state to who watches.
-    pub(super) fn tell_version(&self, name: &ModelName, version: Version, state: VersionState, message: &str) {
-        let event = Event::new(Topic::Version, name, state.as_str(), message);
-        self.shared.watchers.events.publish(event.of_version(version));
     }
 
     /// The audit log of a model, newest first.
@@ -452,14 +313,8 @@ impl Registry {
 /// How long a drift view waits for the monitor to catch up, at most.
 const SETTLE_LIMIT: Duration = Duration::from_secs(2);
 
-fn version_status(state: &State, name: &ModelName, version: Version) -> Result<VersionStatus, RegistryError> {
-    let status = state.entry(name)?.status(name);
-    let unknown = || RegistryError::UnknownVersion { model: name.clone(), version };
-    status.versions.into_iter().find(|status| status.version == version).ok_or_else(unknown)
-}
-
 impl State {
-    fn entry(&self, name: &ModelName) -> Result<&Entry, RegistryError> {
+    pub(super) fn entry(&self, name: &ModelName) -> Result<&Entry, RegistryError> {
         self.models.get(name).ok_or_else(|| RegistryError::UnknownModel(name.clone()))
     }
 
@@ -498,7 +353,11 @@ impl State {
     }
 
     /// What an earlier attempt with the same key answered.
-    fn answered(&self, attempt: &Attempt, options: &ChangeOptions) -> Result<Option<Release>, RegistryError> {
+    pub(super) fn answered(
+        &self,
+        attempt: &Attempt,
+        options: &ChangeOptions,
+    ) -> Result<Option<Release>, RegistryError> {
         match attempt.key() {
             Some(key) if !options.dry_run => Ok(self.store.answered(key, attempt.at)?),
             _ => Ok(None),
@@ -527,7 +386,7 @@ pub(super) struct Planned {
 
 impl Outcome {
     /// What an attempt came to that ended in an error.
-    fn of(error: &RegistryError) -> Self {
+    pub(super) fn of(error: &RegistryError) -> Self {
         match error {
             RegistryError::Store(_) | RegistryError::NotReady { state: VersionState::Failed, .. } => Self::Failed,
             _ => Self::Refused,
@@ -536,7 +395,7 @@ impl Outcome {
 }
 
 impl Entry {
-    fn check_generation(&self, name: &ModelName, options: &ChangeOptions) -> Result<(), RegistryError> {
+    pub(super) fn check_generation(&self, name: &ModelName, options: &ChangeOptions) -> Result<(), RegistryError> {
         let found = self.release.generation;
         match options.if_generation {
             Some(expected) if expected != found => Err(RegistryError::Stale { model: name.clone(), expected, found }),
@@ -544,7 +403,7 @@ impl Entry {
         }
     }
 
-    fn check_ready(&self, name: &ModelName, version: Version) -> Result<(), RegistryError> {
+    pub(super) fn check_ready(&self, name: &ModelName, version: Version) -> Result<(), RegistryError> {
         let model = name.clone();
         let Some(known) = self.versions.get(&version) else {
             return Err(RegistryError::UnknownVersion { model, version });

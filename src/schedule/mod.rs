@@ -12,9 +12,12 @@
 //! | `cost` | what runs cost, measured |
 //! | `target` | batch size and delay chosen for a target latency |
 //! | `trial` | a model tried out before it serves |
+//! | `claims` | a model of who forms the next batch, checked in every order of steps (tests only) |
 //! | `pool` | the threads of costly runs, shared fairly; where models are dropped |
 
 mod batch;
+#[cfg(test)]
+mod claims;
 mod cost;
 mod lane;
 mod pool;
