@@ -27,13 +27,15 @@ use self::control::ControlPlanes;
 use crate::{
     config::{Config, ServerConfig},
     engine::{PoolOptions, Runtime, find_library},
+    events::Events,
     gateway::Gateway,
     lifecycle::{Readiness, stop_signal},
     monitor::{Clock, Monitor, MonitorCollector, MonitorHandle, MonitorSettings, Thresholds},
     protocol::{BodyBudget, DoorOptions, ServerSettings, serve_grpc, serve_http},
-    registry::{Registry, RegistryOptions, ServingDefaults, Watcher, cores},
+    registry::{Registry, RegistryOptions, ServingDefaults, Watcher, Watchers, cores},
     route::{RoutePublisher, Routes, routes},
     schedule::Pool,
+    shadow::{Shadow, ShadowOptions},
     store::Store,
     telemetry::{self, LogControl, Metrics},
 };
@@ -125,6 +127,7 @@ struct App {
     metrics: Arc<Metrics>,
     readiness: Readiness,
     runtime: Runtime,
+    events: Events,
     logs: LogControl,
 }
 
@@ -142,10 +145,14 @@ impl App {
         let runtime = load_runtime(config)?;
         let monitor = Monitor::start(Arc::clone(&clock)).context("cannot start the monitor's thread")?.handle();
         let (routes, publisher) = routes();
-        let registry = build_registry(config, &runtime, publisher, &monitor, &clock, &metrics)?;
+        let events = Events::default();
+        let shadow = start_shadow(config, &monitor, &metrics)?;
+        let (told, copied) = (events.clone(), shadow.clone());
+        let watchers = Watchers { monitor: monitor.clone(), clock: Arc::clone(&clock), events: told, shadow: copied };
+        let registry = build_registry(config, &runtime, publisher, watchers, &metrics)?;
         register_monitor(&metrics, &registry, &monitor, &clock)?;
-        let gateway = build_gateway(routes, &monitor, &metrics, &readiness);
-        Ok(Self { gateway, registry, metrics, readiness, runtime, logs })
+        let gateway = build_gateway(routes, &monitor, &shadow, &metrics, &readiness);
+        Ok(Self { gateway, registry, metrics, readiness, runtime, events, logs })
     }
 
     async fn run(self, config: &Config, planes: Planes) -> Result<()> {
@@ -168,10 +175,12 @@ impl App {
         tracing::info!(signal, "stopping: finishing the requests in flight");
         self.readiness.stop();
         shutdown.cancel();
+        let registry = self.registry.clone();
         let drained = tokio::time::timeout(config.server.drain_timeout.0, doors.join_all()).await;
         tokio::task::spawn_blocking(move || {
             drop(watcher);
             control.stop();
+            registry.flush();
         })
         .await?;
         if drained.is_err() {
@@ -209,8 +218,7 @@ fn build_registry(
     config: &Config,
     runtime: &Runtime,
     publisher: RoutePublisher,
-    monitor: &MonitorHandle,
-    clock: &Clock,
+    watchers: Watchers,
     metrics: &Arc<Metrics>,
 ) -> Result<Registry> {
     let store = Store::open(&config.state.directory)?;
@@ -221,11 +229,20 @@ fn build_registry(
         settle: config.repository.settle.0,
         load_threads: config.repository.load_threads,
         policy: config.release.policy,
+        allow_pinning: config.release.allow_pinning,
+        evict_previous: config.release.evict_previous,
+        model_memory: Some(config.limits.model_memory.0).filter(|bytes| *bytes > 0),
         serving: ServingDefaults { scheduler: config.scheduler.clone(), batching: config.batching.clone() },
         monitor: config.monitor.enabled.then(|| monitor_settings(config)),
     };
-    let (monitor, clock) = (monitor.clone(), Arc::clone(clock));
-    Ok(Registry::new(options, runtime.clone(), store, publisher, monitor, clock, metrics)?)
+    Ok(Registry::new(options, runtime.clone(), store, publisher, watchers, metrics)?)
+}
+
+fn start_shadow(config: &Config, monitor: &MonitorHandle, metrics: &Arc<Metrics>) -> Result<Shadow> {
+    let shadow = &config.shadow;
+    let max_queue_bytes = usize::try_from(shadow.max_queue_size.0)?;
+    let options = ShadowOptions { threads: shadow.threads, max_queue: shadow.max_queue, max_queue_bytes };
+    Shadow::start(options, monitor, metrics).context("cannot start the threads of shadow runs")
 }
 
 fn monitor_settings(config: &Config) -> MonitorSettings {
@@ -251,8 +268,9 @@ fn register_monitor(
 fn build_gateway(
     routes: Routes,
     monitor: &MonitorHandle,
+    shadow: &Shadow,
     metrics: &Arc<Metrics>,
     readiness: &Readiness,
 ) -> Arc<Gateway> {
-    Arc::new(Gateway::new(routes, monitor.clone(), Arc::clone(metrics), readiness.clone()))
+    Arc::new(Gateway::new(routes, monitor.clone(), shadow.clone(), Arc::clone(metrics), readiness.clone()))
 }

@@ -11,6 +11,7 @@ pub mod observe;
 pub mod protocol;
 pub mod route;
 pub mod schedule;
+pub mod shadow;
 
 // The lives of models and versions, and those who run them.
 pub mod admin;
@@ -23,6 +24,7 @@ pub mod store;
 // The shelves: they import nothing above them.
 pub mod config;
 pub mod domain;
+pub mod events;
 pub mod fault;
 pub mod lifecycle;
 pub mod proto;

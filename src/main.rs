@@ -9,6 +9,7 @@ use tidegate::{
 };
 
 fn main() -> ExitCode {
+    cli::complete_if_asked();
     match Cli::parse().command {
         Command::Serve(args) => serve(&args),
         Command::Check(args) => cli::check(&args),

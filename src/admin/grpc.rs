@@ -2,11 +2,17 @@
 
 mod convert;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, pin::Pin};
 
-use tonic::{Request, Response, Status, service::Routes};
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status, metadata::MetadataValue, service::Routes};
 
-use super::{AdminError, AdminService, request::ACTOR_HEADER, value};
+use super::{
+    AdminError, AdminService, EventFilter,
+    request::{ACTOR_HEADER, KEY_HEADER},
+    rest::REPLAYED_HEADER,
+    value,
+};
 use crate::{
     fault::Fault,
     proto::{self, admin as wire, admin::admin_service_server},
@@ -50,13 +56,34 @@ impl GrpcDoor {
         options: ChangeOptions,
     ) -> Result<Response<wire::Release>, Status> {
         let model = value::model(model).map_err(status)?;
-        let release = self.service.change(model, change, options).await.map_err(status)?;
-        Ok(Response::new(wire::Release::from(&release)))
+        let changed = self.service.change(model, change, options).await.map_err(status)?;
+        let mut response = Response::new(wire::Release::from(&changed.release));
+        if changed.is_repeated {
+            response.metadata_mut().insert(REPLAYED_HEADER, MetadataValue::from_static("true"));
+        }
+        Ok(response)
     }
 }
 
 #[tonic::async_trait]
 impl admin_service_server::AdminService for GrpcDoor {
+    type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<wire::Event, Status>> + Send>>;
+
+    async fn watch_events(
+        &self,
+        request: Request<wire::WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let wire::WatchEventsRequest { model, topic } = request.get_ref();
+        let given = |text: &str| !text.is_empty();
+        let model =
+            Some(model).filter(|text| given(text)).map(|text| value::model(text)).transpose().map_err(status)?;
+        let topic =
+            Some(topic).filter(|text| given(text)).map(|text| value::topic(text)).transpose().map_err(status)?;
+        let told = self.service.follow(EventFilter { model, topic }).map_err(status)?;
+        // gRPC has its own word for a connection that is alive.
+        Ok(Response::new(Box::pin(told.filter_map(|told| wire::Event::of(&told).map(Ok)))))
+    }
+
     async fn list_models(
         &self,
         _request: Request<wire::ListModelsRequest>,
@@ -147,8 +174,10 @@ impl admin_service_server::AdminService for GrpcDoor {
         let limit = Some(u64::from(request.limit)).filter(|limit| *limit > 0);
         let limit = value::history_limit(limit).map_err(status)?;
         let model = value::model(&request.model).map_err(status)?;
-        let entries = self.service.history(model, limit).await.map_err(status)?;
-        Ok(Response::new(wire::GetHistoryResponse { entries: entries.iter().map(wire::HistoryEntry::from).collect() }))
+        let (entries, verification) = self.service.history(model, limit, request.verify).await.map_err(status)?;
+        let entries = entries.iter().map(wire::HistoryEntry::from).collect();
+        let verification = verification.as_ref().map(wire::Verification::from);
+        Ok(Response::new(wire::GetHistoryResponse { entries, verification }))
     }
 
     async fn get_drift(&self, request: Request<wire::GetDriftRequest>) -> Result<Response<wire::DriftReport>, Status> {
@@ -170,16 +199,19 @@ fn split(request: &wire::SplitRequest) -> Result<Split, AdminError> {
 /// The options of a change. The actor is the message's, or else the metadata's, or else the peer.
 fn options<T>(request: &Request<T>, options: Option<&wire::ChangeOptions>) -> Result<ChangeOptions, AdminError> {
     let given = options.cloned().unwrap_or_default();
-    let metadata = request.metadata().get(ACTOR_HEADER).map(|actor| actor.to_str().unwrap_or_default());
-    let actor = match (given.actor.as_str(), metadata) {
+    let metadata = |name| request.metadata().get(name).map(|value| value.to_str().unwrap_or_default());
+    let actor = match (given.actor.as_str(), metadata(ACTOR_HEADER)) {
         ("", None) => peer(request),
         ("", Some(actor)) | (actor, _) => value::actor(actor)?,
     };
+    let key = Some(given.idempotency_key.as_str()).filter(|key| !key.is_empty()).or_else(|| metadata(KEY_HEADER));
     Ok(ChangeOptions {
         dry_run: given.dry_run,
         if_generation: given.if_generation,
         reason: value::reason(Some(given.reason))?,
         actor,
+        idempotency_key: key.map(value::idempotency_key).transpose()?,
+        evict_previous: given.evict_previous,
     })
 }
 
@@ -224,7 +256,7 @@ mod tests {
             dry_run: true,
             if_generation: Some(0),
             reason: "better".to_owned(),
-            actor: String::new(),
+            ..wire::ChangeOptions::default()
         };
         let options = options(&Request::new(()), Some(&given)).unwrap();
         assert!(options.dry_run);

@@ -3,7 +3,9 @@
 //! A door ([`RestDoor`], [`grpc`]) turns its wire into an [`AdminRequest`] or a call of the
 //! [`AdminService`], and the answer into its wire. Nothing is decided here: the registry is.
 
+mod events;
 pub mod grpc;
+mod openapi;
 mod plane;
 mod request;
 mod rest;
@@ -11,6 +13,7 @@ mod service;
 mod value;
 pub mod wire;
 
+pub use events::EventFilter;
 pub use plane::serve_admin;
 pub use request::AdminRequest;
 pub use rest::RestDoor;

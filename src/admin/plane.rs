@@ -39,7 +39,7 @@ async fn answer(rest: RestDoor, mut routes: Routes, request: Request<Incoming>) 
         return answer::error(ErrorCode::PermissionDenied, message);
     }
     if !is_grpc(request.headers()) {
-        return rest.handle(request).await.map(Either::Left);
+        return rest.handle(request).await;
     }
     match routes.call(request).await {
         Ok(response) => response.map(Either::Right),

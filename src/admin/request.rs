@@ -2,15 +2,13 @@
 
 mod place;
 
-pub(super) use place::ENDPOINTS;
-
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use http::{Method, header::IF_MATCH, request::Parts};
 use serde::de::DeserializeOwned;
 
 use super::{
-    AdminError, value,
+    AdminError, EventFilter, value,
     wire::{LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, SplitBody, VersionBody},
 };
 use crate::{
@@ -22,12 +20,16 @@ use place::{Part, Place};
 
 /// The header that names who asks.
 pub(super) const ACTOR_HEADER: &str = "tidegate-actor";
+/// The header under which a change is made once (draft-ietf-httpapi-idempotency-key-header).
+pub(super) const KEY_HEADER: &str = "idempotency-key";
 
 /// A REST request, understood and checked.
 #[derive(Debug, Clone)]
 pub enum AdminRequest {
     /// The list of what is here.
     Endpoints,
+    OpenApi,
+    Events(EventFilter),
     RepositoryIndex {
         only_ready: bool,
     },
@@ -65,6 +67,7 @@ pub enum AdminRequest {
     History {
         model: ModelName,
         limit: usize,
+        verify: bool,
     },
     Drift {
         model: ModelName,
@@ -87,6 +90,11 @@ impl AdminRequest {
     }
 }
 
+/// The query parameters of every change.
+const COMMON: &[&str] = &["dry_run", "reason"];
+/// Those of a change that may have to make room in memory.
+const WITH_EVICTION: &[&str] = &["dry_run", "reason", "evict_previous"];
+
 /// The parts of a request that go into an [`AdminRequest`] once its place is known.
 struct Reader<'a> {
     head: &'a Parts,
@@ -98,6 +106,16 @@ impl Reader<'_> {
     fn read(&self, place: &Place<'_>) -> Result<AdminRequest, AdminError> {
         Ok(match *place {
             Place::Endpoints => AdminRequest::Endpoints,
+            Place::OpenApi => {
+                self.only(&[])?;
+                AdminRequest::OpenApi
+            }
+            Place::Events => {
+                self.only(&["model", "topic"])?;
+                let model = self.query.get("model").map(|text| value::model(text)).transpose()?;
+                let topic = self.query.get("topic").map(|text| value::topic(text)).transpose()?;
+                AdminRequest::Events(EventFilter { model, topic })
+            }
             Place::RepositoryIndex => {
                 let body: RepositoryIndexBody = self.body_or_default(r#"{"ready": true}"#)?;
                 AdminRequest::RepositoryIndex { only_ready: body.ready }
@@ -131,7 +149,7 @@ impl Reader<'_> {
             Place::Load(model, version) => AdminRequest::Load {
                 model: value::model(model)?,
                 version: value::version_text(version)?,
-                options: self.options_alone()?,
+                options: self.options_of(self.reason_body()?, WITH_EVICTION)?,
             },
             Place::Unload(model, version) => AdminRequest::Unload {
                 model: value::model(model)?,
@@ -143,9 +161,9 @@ impl Reader<'_> {
                 AdminRequest::Change { model: value::model(model)?, change, options }
             }
             Place::History(model) => {
-                self.only(&["limit"])?;
-                let limit = self.number("limit")?;
-                AdminRequest::History { model: value::model(model)?, limit: value::history_limit(limit)? }
+                self.only(&["limit", "verify"])?;
+                let limit = value::history_limit(self.number("limit")?)?;
+                AdminRequest::History { model: value::model(model)?, limit, verify: self.flag("verify")? }
             }
             Place::Drift(model) => self.drift(model)?,
         })
@@ -162,7 +180,7 @@ impl Reader<'_> {
         let clear = self.head.method == Method::DELETE;
         Ok(match part {
             Part::Promote => {
-                let (version, options) = self.version_body()?;
+                let (version, options) = self.version_body(WITH_EVICTION)?;
                 (Change::Promote(version), options)
             }
             Part::Rollback => (Change::Rollback, self.options_alone()?),
@@ -178,15 +196,15 @@ impl Reader<'_> {
             }
             Part::Label(label) if clear => (Change::ClearLabel(value::label(label)?), self.options_alone()?),
             Part::Label(label) => {
-                let (version, options) = self.version_body()?;
+                let (version, options) = self.version_body(COMMON)?;
                 (Change::SetLabel(value::label(label)?, version), options)
             }
         })
     }
 
-    fn version_body(&self) -> Result<(Version, ChangeOptions), AdminError> {
+    fn version_body(&self, accepted: &[&str]) -> Result<(Version, ChangeOptions), AdminError> {
         let body: VersionBody = self.body(r#"{"version": 4}, with an optional "reason""#)?;
-        Ok((value::version(body.version)?, self.options(body.reason)?))
+        Ok((value::version(body.version)?, self.options_of(body.reason, accepted)?))
     }
 
     fn split_body(&self) -> Result<(Split, ChangeOptions), AdminError> {
@@ -197,18 +215,36 @@ impl Reader<'_> {
 
     /// The options of a change that needs no body.
     fn options_alone(&self) -> Result<ChangeOptions, AdminError> {
-        let body: ReasonBody = self.body_or_default(r#"no body, or {"reason": "why"}"#)?;
-        self.options(body.reason)
+        self.options(self.reason_body()?)
+    }
+
+    fn reason_body(&self) -> Result<Option<String>, AdminError> {
+        Ok(self.body_or_default::<ReasonBody>(r#"no body, or {"reason": "why"}"#)?.reason)
     }
 
     fn options(&self, reason: Option<String>) -> Result<ChangeOptions, AdminError> {
-        self.only(&["dry_run", "reason"])?;
+        self.options_of(reason, COMMON)
+    }
+
+    fn options_of(&self, reason: Option<String>, accepted: &[&str]) -> Result<ChangeOptions, AdminError> {
+        self.only(accepted)?;
         Ok(ChangeOptions {
-            dry_run: self.dry_run()?,
+            dry_run: self.flag("dry_run")?,
             if_generation: self.if_generation()?,
             reason: value::reason(reason.or_else(|| self.query.get("reason").cloned()))?,
             actor: self.actor()?,
+            idempotency_key: self.idempotency_key()?,
+            evict_previous: self.flag("evict_previous")?,
         })
+    }
+
+    fn idempotency_key(&self) -> Result<Option<String>, AdminError> {
+        let mut given = self.head.headers.get_all(KEY_HEADER).iter();
+        let key = given.next().map(|key| value::idempotency_key(key.to_str().unwrap_or_default())).transpose()?;
+        if given.next().is_some() {
+            return Err(AdminError::BadRequest("the header Idempotency-Key is given twice".to_owned()));
+        }
+        Ok(key)
     }
 
     /// The options of Triton's load and unload, whose body may have `accepted` parameters.
@@ -219,16 +255,22 @@ impl Reader<'_> {
             let words = "a model's configuration and files are those in the repository";
             return Err(AdminError::BadRequest(format!("the parameter '{shown}' is not taken: {words}")));
         }
+        if self.head.headers.contains_key(KEY_HEADER) {
+            let words = "the header Idempotency-Key is not taken here, where one request is many operations: use";
+            return Err(AdminError::BadRequest(format!(
+                "{words} /admin/v1/models/{{model}}/versions/{{version}}/load"
+            )));
+        }
         self.options(None)
     }
 
-    fn dry_run(&self) -> Result<bool, AdminError> {
-        match self.query.get("dry_run").map(String::as_str) {
+    fn flag(&self, name: &str) -> Result<bool, AdminError> {
+        match self.query.get(name).map(String::as_str) {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
             Some(other) => {
                 let shown = value::shown(other);
-                Err(AdminError::BadRequest(format!("'dry_run' is '{shown}': use true or false")))
+                Err(AdminError::BadRequest(format!("'{name}' is '{shown}': use true or false")))
             }
         }
     }

@@ -8,15 +8,17 @@ use http::{
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body::Body;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use serde::Serialize;
 
 use super::{
-    AdminError, AdminRequest, AdminService, request,
+    AdminError, AdminRequest, AdminService, events, openapi,
     wire::{self, ErrorBody},
 };
-use crate::fault::Fault;
+use crate::{fault::Fault, protocol::http::server::PlaneBody};
 
+/// Says that an answer is that of an earlier request with the same idempotency key.
+pub(super) const REPLAYED_HEADER: &str = "idempotency-replayed";
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// Answers REST requests through an [`AdminService`].
@@ -32,15 +34,15 @@ impl RestDoor {
     }
 
     /// Answers one request. The peer's `SocketAddr` is expected in its extensions.
-    pub async fn handle<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    pub(crate) async fn handle<B>(&self, request: Request<B>) -> Response<PlaneBody>
     where
         B: Body,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        self.answer(request).await.unwrap_or_else(|error| refusal(&error))
+        self.answer(request).await.unwrap_or_else(|error| refusal(&error).map(Either::Left))
     }
 
-    async fn answer<B>(&self, request: Request<B>) -> Result<Response<Full<Bytes>>, AdminError>
+    async fn answer<B>(&self, request: Request<B>) -> Result<Response<PlaneBody>, AdminError>
     where
         B: Body,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -51,9 +53,11 @@ impl RestDoor {
         self.execute(AdminRequest::parse(&head, &body)?).await
     }
 
-    async fn execute(&self, request: AdminRequest) -> Result<Response<Full<Bytes>>, AdminError> {
-        Ok(match request {
+    async fn execute(&self, request: AdminRequest) -> Result<Response<PlaneBody>, AdminError> {
+        let answer = match request {
             AdminRequest::Endpoints => json(StatusCode::OK, &Index::new()),
+            AdminRequest::OpenApi => json(StatusCode::OK, &openapi::document()),
+            AdminRequest::Events(filter) => return Ok(events::answer(self.service.follow(filter)?)),
             AdminRequest::RepositoryIndex { only_ready } => {
                 json(StatusCode::OK, &wire::repository_index(&self.service.models().await?, only_ready))
             }
@@ -83,17 +87,22 @@ impl RestDoor {
                 json(StatusCode::OK, &wire::VersionStatus::from(&self.service.unload(model, version, options).await?))
             }
             AdminRequest::Change { model, change, options } => {
-                json(StatusCode::OK, &wire::Release::from(&self.service.change(model, change, options).await?))
+                let changed = self.service.change(model, change, options).await?;
+                let mut response = json(StatusCode::OK, &wire::Release::from(&changed.release));
+                if changed.is_repeated {
+                    response.headers_mut().insert(REPLAYED_HEADER, HeaderValue::from_static("true"));
+                }
+                response
             }
-            AdminRequest::History { model, limit } => {
-                let entries = self.service.history(model.clone(), limit).await?;
-                let entries = entries.iter().map(wire::HistoryEntry::from).collect();
-                json(StatusCode::OK, &wire::History { model: model.to_string(), entries })
+            AdminRequest::History { model, limit, verify } => {
+                let (entries, verification) = self.service.history(model.clone(), limit, verify).await?;
+                json(StatusCode::OK, &wire::History::new(&model, &entries, verification.as_ref()))
             }
             AdminRequest::Drift { model, version, window } => {
                 json(StatusCode::OK, &wire::DriftReport::from(&self.service.drift(model, version, window).await?))
             }
-        })
+        };
+        Ok(answer.map(Either::Left))
     }
 }
 
@@ -106,12 +115,12 @@ struct Done {}
 struct Index {
     name: &'static str,
     version: &'static str,
-    endpoints: &'static [&'static str],
+    endpoints: Vec<String>,
 }
 
 impl Index {
     fn new() -> Self {
-        Self { name: "tidegate", version: env!("CARGO_PKG_VERSION"), endpoints: &request::ENDPOINTS }
+        Self { name: "tidegate", version: env!("CARGO_PKG_VERSION"), endpoints: openapi::endpoints() }
     }
 }
 

@@ -3,15 +3,23 @@
 use std::time::Duration;
 
 use tokio::task::JoinError;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 
-use super::wire::LogChangeBody;
+use super::{
+    EventFilter,
+    events::{self, Told},
+    wire::LogChangeBody,
+};
 use crate::{
     domain::{ModelName, Version},
+    events::Events,
     fault::{ErrorCode, Fault},
     monitor::DriftReport,
     protocol::LogSettings,
-    registry::{ChangeOptions, HistoryEntry, ModelStatus, Registry, RegistryError, VersionStatus},
-    release::{Change, Release},
+    registry::{ChangeOptions, Changed, HistoryEntry, ModelStatus, Registry, RegistryError, VersionStatus},
+    release::Change,
+    store::Verification,
     telemetry::LogControl,
 };
 
@@ -27,6 +35,8 @@ pub enum AdminError {
     Method { method: String, allow: &'static str },
     #[error("the request body is larger than {0} bytes")]
     TooLarge(usize),
+    #[error("{0} readers follow the events already: try again later")]
+    TooManyReaders(usize),
     #[error(transparent)]
     Registry(#[from] RegistryError),
     #[error("the operation ended without an answer: {0}")]
@@ -40,6 +50,7 @@ impl Fault for AdminError {
             Self::UnknownPath(_) => ErrorCode::NotFound,
             Self::Method { .. } => ErrorCode::MethodNotAllowed,
             Self::TooLarge(_) => ErrorCode::TooLarge,
+            Self::TooManyReaders(_) => ErrorCode::Overloaded,
             Self::Registry(error) => error.code(),
             Self::Crashed(_) => ErrorCode::Internal,
         }
@@ -60,12 +71,20 @@ impl Fault for AdminError {
 pub struct AdminService {
     registry: Registry,
     logs: LogControl,
+    events: Events,
+    stopping: CancellationToken,
 }
 
 impl AdminService {
+    /// Streams of events end when `stopping` is cancelled.
     #[must_use]
-    pub fn new(registry: Registry, logs: LogControl) -> Self {
-        Self { registry, logs }
+    pub fn new(registry: Registry, logs: LogControl, events: Events, stopping: CancellationToken) -> Self {
+        Self { registry, logs, events, stopping }
+    }
+
+    /// What happens from now on.
+    pub(super) fn follow(&self, filter: EventFilter) -> Result<ReceiverStream<Told>, AdminError> {
+        events::follow(&self.events, filter, self.stopping.clone())
     }
 
     pub(super) fn log_settings(&self) -> LogSettings {
@@ -93,8 +112,8 @@ impl AdminService {
     }
 
     /// Makes a change and answers with the new release, or with what it would be.
-    pub async fn change(&self, name: ModelName, change: Change, options: ChangeOptions) -> Result<Release, AdminError> {
-        self.blocking(move |registry| registry.change(&name, &change, &options)).await
+    pub async fn change(&self, name: ModelName, change: Change, options: ChangeOptions) -> Result<Changed, AdminError> {
+        self.blocking(move |registry| registry.attempt(&name, &change, &options)).await
     }
 
     pub async fn load(
@@ -141,9 +160,25 @@ impl AdminService {
         .await
     }
 
-    /// The audit log, newest first.
-    pub async fn history(&self, name: ModelName, limit: usize) -> Result<Vec<HistoryEntry>, AdminError> {
-        self.blocking(move |registry| registry.history(&name, limit)).await
+    /// The audit log, newest first; when asked, with what a check of its hash chain found.
+    pub async fn history(
+        &self,
+        name: ModelName,
+        limit: usize,
+        verify: bool,
+    ) -> Result<(Vec<HistoryEntry>, Option<Verification>), AdminError> {
+        self.blocking(move |registry| {
+            let verification = verify.then(|| registry.verify_history()).transpose()?;
+            let entries = match registry.history(&name, limit) {
+                // What was tampered with may be unreadable, and that it was is what was asked.
+                Err(RegistryError::Store(_)) if verification.as_ref().is_some_and(|found| found.broken.is_some()) => {
+                    Vec::new()
+                }
+                entries => entries?,
+            };
+            Ok((entries, verification))
+        })
+        .await
     }
 
     pub async fn drift(

@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use super::AdminError;
-use crate::domain::{IdError, Label, ModelName, Percent, Version};
+use crate::{
+    domain::{IdError, Label, ModelName, Percent, Version},
+    events::Topic,
+};
 
 /// How many entries of the audit log an answer has when nothing else is asked for.
 const DEFAULT_HISTORY: u64 = 100;
 const MAX_HISTORY: u64 = 10_000;
 const MAX_REASON_BYTES: usize = 4096;
 const MAX_ACTOR_BYTES: usize = 128;
+const MAX_KEY_BYTES: usize = 255;
 
 /// A window such as `5m`. The monitor says which windows it can answer for.
 ///
@@ -71,6 +75,23 @@ pub(super) fn actor(text: &str) -> Result<String, AdminError> {
     Ok(text.to_owned())
 }
 
+/// An idempotency key. The header's draft standard has it in quotes; most clients leave them out.
+pub(super) fn idempotency_key(text: &str) -> Result<String, AdminError> {
+    let key = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let accepted = format!("use 1 to {MAX_KEY_BYTES} visible ASCII characters, such as a UUID");
+        return Err(AdminError::BadRequest(format!("the Idempotency-Key '{}' is refused: {accepted}", shown(text))));
+    }
+    Ok(key.to_owned())
+}
+
+pub(super) fn topic(text: &str) -> Result<Topic, AdminError> {
+    Topic::parse(text).ok_or_else(|| {
+        let accepted = Topic::ALL.map(Topic::as_str).join(", ");
+        AdminError::BadRequest(format!("'topic' is '{}': use one of {accepted}", shown(text)))
+    })
+}
+
 /// A refused text as it may be shown: short, and without control characters.
 pub(super) fn shown(text: &str) -> String {
     text.chars().take(64).flat_map(char::escape_debug).collect()
@@ -84,6 +105,15 @@ fn refused(error: IdError) -> AdminError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn idempotency_key_is_taken_with_and_without_quotes() {
+        assert_eq!(idempotency_key("\"8e03978e\"").unwrap(), "8e03978e");
+        assert_eq!(idempotency_key("8e03978e").unwrap(), "8e03978e");
+        for bad in ["", "\"\"", "a b", "a\nb", "ü", &"k".repeat(256)] {
+            assert!(idempotency_key(bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn window_refuses_what_is_no_duration_above_zero() {

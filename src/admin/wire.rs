@@ -4,15 +4,22 @@
 
 mod body;
 mod drift;
+mod event;
+mod history;
+mod shadow;
 
 pub use body::{LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, SplitBody, VersionBody};
 pub use drift::{Bin, DriftReport, Feature, Measures};
+pub use event::{Event, Missed};
+pub use history::{Broken, Head, History, HistoryEntry, Verification};
+pub use shadow::{Comparison, OutputComparison};
 
 use std::{
     collections::BTreeMap,
     time::{Duration, SystemTime},
 };
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
@@ -23,7 +30,7 @@ use crate::{
 };
 
 /// A percentage, which prints as `10` and not `10.0` when it is whole.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Share(pub f64);
 
@@ -38,13 +45,13 @@ impl Serialize for Share {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Split {
     pub version: u64,
     pub percent: Share,
 }
 
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Release {
     pub generation: u64,
     pub stable: Option<u64>,
@@ -54,7 +61,7 @@ pub struct Release {
     pub labels: BTreeMap<String, u64>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct VersionStatus {
     pub version: u64,
     pub state: String,
@@ -72,10 +79,13 @@ pub struct VersionStatus {
     /// How its runs happen; absent for versions that are not loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<Runs>,
+    /// Copies that it did not run as shadow or that could not be compared, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shadow_dropped: BTreeMap<String, u64>,
 }
 
 /// How the runs of a version happen, as measured now.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Runs {
     /// `request`: cheap, on the thread of the request; `pool`: on the threads kept for runs.
     pub placement: String,
@@ -95,45 +105,29 @@ pub struct Runs {
     pub alone: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelStatus {
     pub model: String,
     pub release: Release,
     pub versions: Vec<VersionStatus>,
+    /// How the shadow version compares with the version that answers; absent until copies were run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelList {
     pub models: Vec<ModelStatus>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct HistoryEntry {
-    pub sequence: u64,
-    /// RFC 3339, UTC.
-    pub at: String,
-    pub actor: String,
-    pub operation: String,
-    pub from: Release,
-    pub to: Release,
-    pub reason: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct History {
-    pub model: String,
-    /// Newest first.
-    pub entries: Vec<HistoryEntry>,
-}
-
 /// An error, on every plane.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorBody {
     pub error: String,
 }
 
 /// An entry of Triton's repository index. Triton writes versions as text.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RepositoryEntry {
     pub name: String,
     pub version: String,
@@ -174,6 +168,11 @@ impl From<&registry::VersionStatus> for VersionStatus {
             monitored: status.monitored,
             traffic_percent: None,
             runs: status.lane.as_ref().map(Runs::from),
+            shadow_dropped: status
+                .shadow_dropped
+                .iter()
+                .map(|(why, copies)| (why.as_str().to_owned(), *copies))
+                .collect(),
         }
     }
 }
@@ -203,20 +202,7 @@ impl From<&registry::ModelStatus> for ModelStatus {
             model: status.name.to_string(),
             release: Release::from(&status.release),
             versions: status.versions.iter().map(with_traffic).collect(),
-        }
-    }
-}
-
-impl From<&registry::HistoryEntry> for HistoryEntry {
-    fn from(entry: &registry::HistoryEntry) -> Self {
-        Self {
-            sequence: entry.sequence,
-            at: timestamp(entry.at),
-            actor: entry.actor.clone(),
-            operation: entry.operation.clone(),
-            from: Release::from(&entry.from),
-            to: Release::from(&entry.to),
-            reason: entry.reason.clone(),
+            comparison: status.comparison.as_ref().map(Comparison::from),
         }
     }
 }
@@ -244,7 +230,7 @@ pub(crate) fn timestamp(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + since_epoch.min(LAST)).to_string()
 }
 
-fn traffic_percent(release: &release::Release, version: domain::Version) -> Option<Share> {
+pub(crate) fn traffic_percent(release: &release::Release, version: domain::Version) -> Option<Share> {
     let canary = release.canary.map_or(0.0, |split| split.percent.get());
     if release.stable == Some(version) {
         return Some(Share(100.0 - canary));

@@ -29,7 +29,8 @@ impl ControlPlanes {
     pub(super) fn start(app: &App, metrics: TcpListener, admin: TcpListener) -> Result<Self> {
         let shutdown = CancellationToken::new();
         let stopping = shutdown.clone();
-        let service = AdminService::new(app.registry.clone(), app.logs.clone());
+        let (logs, events) = (app.logs.clone(), app.events.clone());
+        let service = AdminService::new(app.registry.clone(), logs, events, shutdown.clone());
         let runtime = app.runtime.version();
         let door = MetricsDoor::new(Arc::clone(&app.gateway), Arc::clone(&app.metrics), runtime);
         // The listeners move to the other runtime through the system's own handles.

@@ -80,7 +80,15 @@ impl Call {
         if let Some(actor) = options.actor.as_ref().filter(carried) {
             self.headers.push(("tidegate-actor", actor.clone()));
         }
+        if let Some(key) = &options.idempotency_key {
+            self.headers.push(("idempotency-key", format!("\"{key}\"")));
+        }
         self
+    }
+
+    /// Lets the rollback target make room.
+    pub(super) fn evict_previous(self, is_wanted: bool) -> Self {
+        if is_wanted { self.query("evict_previous", true) } else { self }
     }
 
     fn url(&self, base: &str) -> String {
@@ -88,6 +96,13 @@ impl Call {
         let mark = if query.is_empty() { "" } else { "?" };
         format!("{base}{}{mark}{query}", self.path)
     }
+}
+
+/// A successful answer.
+pub(super) struct Answered {
+    pub(super) text: String,
+    /// It is that of an earlier request with the same idempotency key.
+    pub(super) is_repeated: bool,
 }
 
 /// Asks one gateway.
@@ -99,12 +114,22 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(gateway: &GatewayArgs) -> Self {
+        // A load may take minutes; only the connection must not.
+        Self::with_limits(gateway, Duration::from_secs(5), None)
+    }
+
+    /// A client that gives up after `limit`.
+    pub(super) fn within(gateway: &GatewayArgs, limit: Duration) -> Self {
+        Self::with_limits(gateway, limit, Some(limit))
+    }
+
+    fn with_limits(gateway: &GatewayArgs, connect: Duration, whole: Option<Duration>) -> Self {
         let base = gateway.admin_url.as_str().to_owned();
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
-            // A load may take minutes; only the connection must not.
-            .timeout_connect(Some(Duration::from_secs(5)));
+            .timeout_connect(Some(connect))
+            .timeout_global(whole);
         if is_local(&base) {
             config = config.proxy(None);
         }
@@ -113,6 +138,10 @@ impl Client {
 
     /// The text of a successful answer.
     pub(super) fn call(&self, call: &Call) -> Result<String, ClientError> {
+        self.ask(call).map(|answer| answer.text)
+    }
+
+    pub(super) fn ask(&self, call: &Call) -> Result<Answered, ClientError> {
         let failed = |cause| self.failure(cause);
         let mut request = Request::builder().method(&call.method).uri(call.url(&self.base));
         for (name, value) in &call.headers {
@@ -124,9 +153,10 @@ impl Client {
         let request = request.body(call.body.clone().unwrap_or_default()).map_err(|error| failed(error.into()))?;
         let mut response = self.agent.run(request).map_err(failed)?;
         let status = response.status();
+        let is_repeated = response.headers().contains_key("idempotency-replayed");
         let text = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_string().map_err(failed)?;
         if status.is_success() {
-            return Ok(text);
+            return Ok(Answered { text, is_repeated });
         }
         Err(match serde_json::from_str(&text) {
             Ok(ErrorBody { error }) => ClientError::Refused(error),
@@ -166,13 +196,15 @@ mod tests {
             if_generation: Some(7),
             reason: Some("p99 & more".to_owned()),
             actor: Some("ada".to_owned()),
+            idempotency_key: Some("k-1".to_owned()),
         };
         let call = Call::new(Method::POST, "/admin/v1/models/fraud/rollback").options(&options);
         assert_eq!(
             call.url("http://g:1"),
             "http://g:1/admin/v1/models/fraud/rollback?dry_run=true&reason=p99+%26+more"
         );
-        assert_eq!(call.headers, [("if-match", "\"7\"".to_owned()), ("tidegate-actor", "ada".to_owned())]);
+        let headers = [("if-match", "\"7\""), ("tidegate-actor", "ada"), ("idempotency-key", "\"k-1\"")];
+        assert_eq!(call.headers, headers.map(|(name, value)| (name, value.to_owned())));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod check;
 mod client;
+mod complete;
 mod configuration;
 mod local;
 pub mod operator;
@@ -12,17 +13,17 @@ mod output;
 mod profile;
 mod sparkline;
 mod view;
+mod watch;
 
 pub use check::check;
+pub use complete::{complete_if_asked, completions};
 pub use configuration::{load_config, print_schema, show_config};
 pub use local::{CheckArgs, ConfigCommand, ConfigFlags, ConfigFormat, ConfigShowArgs, ProfileArgs, ServeArgs};
 pub use operator::OperatorCommand;
 pub use output::{Output, print};
 pub use profile::profile;
 
-use std::process::ExitCode;
-
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 /// A model-serving gateway for ONNX models, with releases and drift monitoring built in.
@@ -79,9 +80,10 @@ pub enum Command {
     )]
     Config(ConfigCommand),
 
-    /// Print a completion script for a shell.
+    /// Print a completion script for a shell. It asks the gateway for models and versions.
     #[command(after_help = "Examples:
   tidegate completions bash > ~/.local/share/bash-completion/completions/tidegate
+  tidegate completions fish > ~/.config/fish/completions/tidegate.fish
   tidegate completions zsh > \"${fpath[1]}/_tidegate\"")]
     Completions(CompletionsArgs),
 }
@@ -90,14 +92,6 @@ pub enum Command {
 pub struct CompletionsArgs {
     /// The shell to complete for.
     pub shell: Shell,
-}
-
-/// Prints the completion script of a shell.
-#[must_use]
-pub fn completions(args: &CompletionsArgs) -> ExitCode {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "tidegate", &mut script);
-    print(&script)
 }
 
 #[cfg(test)]

@@ -4,10 +4,14 @@ mod args;
 
 pub use args::{
     AdminUrl, ChangeArgs, DriftArgs, GatewayArgs, HistoryArgs, LabelArgs, ModelsArgs, RollbackArgs, SplitArgs,
-    StatusArgs, VersionArgs,
+    StatusArgs, UnloadArgs, VersionArgs,
 };
 
-use std::process::ExitCode;
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+    thread,
+};
 
 use clap::Subcommand;
 use http::Method;
@@ -18,12 +22,13 @@ use super::{
     client::{Call, Client, ClientError},
     output::{Look, complain, print},
     view,
+    watch::watch,
 };
 use crate::{
     admin::wire::{
         DriftReport, History, ModelList, ModelStatus, Release, Share, SplitBody, VersionBody, VersionStatus,
     },
-    domain::ModelName,
+    domain::{ModelName, Version},
 };
 
 #[derive(Debug, Clone, Subcommand)]
@@ -37,24 +42,27 @@ pub enum OperatorCommand {
     /// Show the release and the versions of a model.
     #[command(after_help = "Examples:
   tidegate status fraud
+  tidegate status fraud --watch --interval 1s
   tidegate status fraud --output json | jq .release.generation")]
     Status(StatusArgs),
 
     /// Load a version that is on disk; wait until it is ready or has failed.
     #[command(after_help = "Examples:
-  tidegate load fraud 4")]
+  tidegate load fraud 4
+  tidegate load fraud 4 --evict-previous")]
     Load(VersionArgs),
 
     /// Drain and drop a version that the release does not use.
     #[command(after_help = "Examples:
   tidegate unload fraud 2")]
-    Unload(VersionArgs),
+    Unload(UnloadArgs),
 
     /// Make a version the stable one; the old stable becomes the rollback target.
     #[command(after_help = "Examples:
   tidegate promote fraud 4 --reason \"better recall on card fraud\"
   tidegate promote fraud 4 --dry-run
-  tidegate promote fraud 4 --if-generation 7")]
+  tidegate promote fraud 4 --if-generation 7
+  tidegate promote fraud 4 --idempotency-key release-2024-06-01")]
     Promote(VersionArgs),
 
     /// Go back to the previous stable version.
@@ -83,7 +91,8 @@ pub enum OperatorCommand {
     /// Show who changed the release of a model, when, what and why.
     #[command(after_help = "Examples:
   tidegate history fraud
-  tidegate history fraud --limit 100 --output json")]
+  tidegate history fraud --limit 100 --output json
+  tidegate history fraud --verify")]
     History(HistoryArgs),
 
     /// Show how far the live requests of a model are from its reference data.
@@ -130,15 +139,23 @@ fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError>
             let call = Call::get("/admin/v1/models");
             show(&args.gateway, &call, |models: &ModelList| view::models(models, look))
         }
+        OperatorCommand::Status(args) if args.watch => watch_status(args, look),
         OperatorCommand::Status(args) => {
             let call = Call::get(model_path(&args.model));
             show(&args.gateway, &call, |model: &ModelStatus| view::status(model, look))
         }
-        OperatorCommand::Load(args) => versioned(args, "load", look),
-        OperatorCommand::Unload(args) => versioned(args, "unload", look),
+        OperatorCommand::Load(args) => {
+            let call = version_call(&args.model, args.version, "load").evict_previous(args.evict_previous);
+            versioned(&args.model, args.version, call, &args.change, &args.gateway, look)
+        }
+        OperatorCommand::Unload(args) => {
+            let call = version_call(&args.model, args.version, "unload");
+            versioned(&args.model, args.version, call, &args.change, &args.gateway, look)
+        }
         OperatorCommand::Promote(args) => {
             let body = VersionBody { version: args.version.get(), reason: None };
             let call = Call::new(Method::POST, format!("{}/promote", model_path(&args.model))).json(&body);
+            let call = call.evict_previous(args.evict_previous);
             change(&args.model, call, &args.change, &args.gateway, look)
         }
         OperatorCommand::Rollback(args) => {
@@ -149,8 +166,11 @@ fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError>
         OperatorCommand::Shadow(args) => split(args, "shadow", look),
         OperatorCommand::Label(args) => label(args, look),
         OperatorCommand::History(args) => {
-            let call = Call::get(format!("{}/history", model_path(&args.model))).query("limit", args.limit);
-            show(&args.gateway, &call, |history: &History| view::history(history, look))
+            let mut call = Call::get(format!("{}/history", model_path(&args.model))).query("limit", args.limit);
+            if args.verify {
+                call = call.query("verify", true);
+            }
+            history(args, &call, look)
         }
         OperatorCommand::Drift(args) => {
             let mut call = Call::get(format!("{}/drift", model_path(&args.model)));
@@ -163,6 +183,16 @@ fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError>
             show(&args.gateway, &call, |report: &DriftReport| view::drift(report, look))
         }
     }
+}
+
+/// Shows a model until nobody looks any more.
+fn watch_status(args: &StatusArgs, look: Look) -> Result<Answer, ClientError> {
+    let call = Call::get(model_path(&args.model));
+    let ask = || show(&args.gateway, &call, |model: &ModelStatus| view::status(model, look)).map(|answer| answer.text);
+    // JSON is for programs, which want one answer a line.
+    let in_place = args.gateway.output == Output::Table && io::stdout().is_terminal();
+    watch(ask, || thread::sleep(args.interval), &mut io::stdout(), in_place)?;
+    Ok(String::new().into())
 }
 
 fn split(args: &SplitArgs, role: &str, look: Look) -> Result<Answer, ClientError> {
@@ -202,23 +232,49 @@ fn change(
         return Ok(line(client.call(&call)?).into());
     }
     let before: ModelStatus = read(&client.call(&Call::get(model_path(model)))?)?;
-    let after: Release = read(&client.call(&call)?)?;
-    Ok(view::change(model.as_str(), &before.release, &after, options.dry_run, look).into())
+    let answered = client.ask(&call)?;
+    let after: Release = read(&answered.text)?;
+    // What was done by an earlier request is no difference from now.
+    let before = if answered.is_repeated { None } else { Some(&before.release) };
+    Ok(view::change(model.as_str(), before, &after, options.dry_run, look).into())
+}
+
+fn version_call(model: &ModelName, version: Version, operation: &str) -> Call {
+    Call::new(Method::POST, format!("{}/versions/{version}/{operation}", model_path(model)))
 }
 
 /// Loads or unloads a version. A version that failed to load is printed, and is a failure.
-fn versioned(args: &VersionArgs, operation: &str, look: Look) -> Result<Answer, ClientError> {
-    let path = format!("{}/versions/{}/{operation}", model_path(&args.model), args.version);
-    let call = Call::new(Method::POST, path).options(&args.change);
-    let text = Client::new(&args.gateway).call(&call)?;
-    let version: VersionStatus = read(&text)?;
-    let failure = (version.state == "failed" && operation == "load").then(|| {
-        let reason = version.reason.as_deref().unwrap_or("the gateway gave no reason");
-        format!("{} version {} failed: {reason}", args.model, args.version)
+fn versioned(
+    model: &ModelName,
+    version: Version,
+    call: Call,
+    options: &ChangeArgs,
+    gateway: &GatewayArgs,
+    look: Look,
+) -> Result<Answer, ClientError> {
+    let text = Client::new(gateway).call(&call.options(options))?;
+    let status: VersionStatus = read(&text)?;
+    let failure = (status.state == "failed").then(|| {
+        let reason = status.reason.as_deref().unwrap_or("the gateway gave no reason");
+        format!("{model} version {version} failed: {reason}")
     });
+    let text = match gateway.output {
+        Output::Json => line(text),
+        Output::Table => view::version(model.as_str(), &status, options.dry_run, look),
+    };
+    Ok(Answer { text, failure })
+}
+
+/// Shows the audit log. One that was tampered with is printed, and is a failure.
+fn history(args: &HistoryArgs, call: &Call, look: Look) -> Result<Answer, ClientError> {
+    let text = Client::new(&args.gateway).call(call)?;
+    let history: History = read(&text)?;
+    let broken = history.verification.as_ref().and_then(|found| found.broken.as_ref());
+    let failure =
+        broken.map(|broken| format!("entry {} of the audit log is not as written: {}", broken.sequence, broken.why));
     let text = match args.gateway.output {
         Output::Json => line(text),
-        Output::Table => view::version(args.model.as_str(), &version, args.change.dry_run, look),
+        Output::Table => view::history(&history, look),
     };
     Ok(Answer { text, failure })
 }

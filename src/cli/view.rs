@@ -2,14 +2,17 @@
 
 mod drift;
 mod runs;
+mod history;
+mod shadow;
 mod table;
 
 pub(super) use drift::drift;
+pub(super) use history::history;
 
 use comfy_table::{Cell, Color};
 
 use super::output::{Look, printable};
-use crate::admin::wire::{History, ModelList, ModelStatus, Release, Split, VersionStatus};
+use crate::admin::wire::{ModelList, ModelStatus, Release, Split, VersionStatus};
 use table::Table;
 
 pub(super) fn models(list: &ModelList, look: Look) -> String {
@@ -31,8 +34,12 @@ pub(super) fn models(list: &ModelList, look: Look) -> String {
 }
 
 pub(super) fn status(model: &ModelStatus, look: Look) -> String {
+    let compared = model.comparison.as_ref().map(|comparison| shadow::comparison(comparison, look));
+    let dropped = shadow::dropped(model);
+    let versions_shown = versions(&model.versions, look);
     let runs = runs::runs(&model.versions, look).map_or_else(String::new, |runs| format!("\n{runs}"));
-    format!("{}\n\n{}{runs}", release_line(&model.model, &model.release), versions(&model.versions, look))
+    let release = release_line(&model.model, &model.release);
+    format!("{release}\n\n{versions_shown}{runs}{}{dropped}", compared.unwrap_or_default())
 }
 
 /// What a load or an unload came to.
@@ -42,12 +49,14 @@ pub(super) fn version(model: &str, version: &VersionStatus, dry_run: bool, look:
     format!("{head}\n\n{}", versions(std::slice::from_ref(version), look))
 }
 
-/// What a change came to: the difference in one line, and the release.
-pub(super) fn change(model: &str, before: &Release, after: &Release, dry_run: bool, look: Look) -> String {
-    let difference = match (difference(before, after), dry_run) {
-        (None, _) => "nothing to change".to_owned(),
-        (Some(difference), true) => format!("dry run, would change {difference}"),
-        (Some(difference), false) => format!("changed {difference}"),
+/// What a change came to: the difference in one line, and the release. There is no `before` when
+/// an earlier request with the same key did it.
+pub(super) fn change(model: &str, before: Option<&Release>, after: &Release, dry_run: bool, look: Look) -> String {
+    let difference = match (before.map(|before| difference(before, after)), dry_run) {
+        (None, _) => "done before with this key; the release was then".to_owned(),
+        (Some(None), _) => "nothing to change".to_owned(),
+        (Some(Some(difference)), true) => format!("dry run, would change {difference}"),
+        (Some(Some(difference)), false) => format!("changed {difference}"),
     };
     let mut table = Table::new(&["STABLE", "PREVIOUS", "CANARY", "SHADOW", "LABELS", "GENERATION"], look);
     table.row([
@@ -59,22 +68,6 @@ pub(super) fn change(model: &str, before: &Release, after: &Release, dry_run: bo
         Cell::new(after.generation),
     ]);
     format!("{model}: {difference}\n\n{}", table.text())
-}
-
-pub(super) fn history(history: &History, look: Look) -> String {
-    let mut table = Table::new(&["SEQUENCE", "AT", "ACTOR", "OPERATION", "CHANGE", "REASON"], look);
-    table.right(0);
-    for entry in &history.entries {
-        table.row([
-            Cell::new(entry.sequence),
-            Cell::new(seconds(&entry.at)),
-            Cell::new(printable(&entry.actor)),
-            Cell::new(printable(&entry.operation)),
-            Cell::new(difference(&entry.from, &entry.to).unwrap_or_else(|| NONE.to_owned())),
-            Cell::new(entry.reason.as_deref().map_or_else(|| NONE.to_owned(), printable)),
-        ]);
-    }
-    table.text()
 }
 
 /// How an absent thing is shown in a table.

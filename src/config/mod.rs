@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     load::{ConfigError, Overrides, faults_of_file, load},
-    model::{ModelConfig, ModelConfigError, Policy, WarmupData, WarmupInput, WarmupSample},
+    model::{ModelConfig, ModelConfigError, Policy, VersionPolicyConfig, WarmupData, WarmupInput, WarmupSample},
     triton::{DeclaredTensor, TritonModel},
     units::{ByteSize, Span},
 };
@@ -32,6 +32,8 @@ pub struct Config {
     pub scheduler: SchedulerConfig,
     pub batching: BatchingConfig,
     pub release: ReleaseConfig,
+    pub shadow: ShadowConfig,
+    pub limits: LimitsConfig,
     pub monitor: MonitorConfig,
     pub telemetry: TelemetryConfig,
 }
@@ -182,11 +184,53 @@ impl Default for BatchingConfig {
     }
 }
 
-/// `[release]`: what new versions become.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// `[release]`: what new versions become, and what is allowed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReleaseConfig {
     pub policy: Policy,
+    /// Let requests name a version or a label; `false`: such requests are answered with 403.
+    pub allow_pinning: bool,
+    /// The rollback target may be unloaded to make room for a version that is loaded.
+    pub evict_previous: bool,
+}
+
+impl Default for ReleaseConfig {
+    fn default() -> Self {
+        Self { policy: Policy::default(), allow_pinning: true, evict_previous: false }
+    }
+}
+
+/// `[shadow]`: the copies of requests that shadow versions run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ShadowConfig {
+    /// Copies that run at the same time, at the lowest priority.
+    pub threads: usize,
+    /// Copies that may wait; more are dropped and counted.
+    pub max_queue: usize,
+    /// Bytes of copies that may wait; more are dropped and counted.
+    pub max_queue_size: ByteSize,
+}
+
+impl Default for ShadowConfig {
+    fn default() -> Self {
+        Self { threads: 1, max_queue: 1024, max_queue_size: ByteSize(64 << 20) }
+    }
+}
+
+/// `[limits]`: what all models may use together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Memory of all loaded versions, by the size of their files; 0B: no limit.
+    pub model_memory: ByteSize,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self { model_memory: ByteSize(0) }
+    }
 }
 
 /// `[monitor]`: the drift monitor.
@@ -272,6 +316,9 @@ impl Config {
         check(self.batching.max_size > 0, "batching.max_size must be at least 1");
         let target = self.batching.target_p99;
         check(target.is_none_or(|target| !target.0.is_zero()), "batching.target_p99 must be more than 0s");
+        check(self.shadow.threads > 0, "shadow.threads must be at least 1");
+        check(self.shadow.max_queue > 0, "shadow.max_queue must be at least 1");
+        check(self.shadow.max_queue_size.0 > 0, "shadow.max_queue_size must be more than 0B");
         check(!self.monitor.window.0.is_zero(), "monitor.window must be more than 0s");
         check(self.monitor.warning > 0.0, "monitor.warning must be more than 0");
         let (warning, drift) = (self.monitor.warning, self.monitor.drift);

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    num::NonZeroUsize,
+    num::{NonZeroU64, NonZeroUsize},
     path::{Path, PathBuf},
 };
 
@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ByteSize, Span, TritonModel, labels, triton};
-use crate::domain::{Labels, ModelFacts};
+use crate::domain::{Labels, ModelFacts, VersionPolicy};
 
 /// What a new version becomes once it is ready.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +30,8 @@ pub enum Policy {
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
     pub release: ModelReleaseConfig,
+    /// Which versions are loaded by themselves; those that the release names always are. Absent: all.
+    pub version_policy: Option<VersionPolicyConfig>,
     pub scheduler: ModelSchedulerConfig,
     pub batching: ModelBatchingConfig,
     pub runtime: ModelRuntimeConfig,
@@ -49,6 +51,29 @@ pub struct ModelConfig {
     /// What an operator should know of the files that this was read from.
     #[serde(skip)]
     pub warnings: Vec<String>,
+}
+
+/// `"all"`, `{ latest = 2 }` or `{ specific = [3, 5] }`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum VersionPolicyConfig {
+    All,
+    /// This many of the highest.
+    Latest(NonZeroUsize),
+    /// These, where they exist.
+    Specific(Vec<NonZeroU64>),
+}
+
+impl From<&VersionPolicyConfig> for VersionPolicy {
+    fn from(config: &VersionPolicyConfig) -> Self {
+        match config {
+            VersionPolicyConfig::All => Self::All,
+            VersionPolicyConfig::Latest(count) => Self::Latest(count.get()),
+            VersionPolicyConfig::Specific(versions) => {
+                Self::Specific(versions.iter().map(|version| version.get()).collect())
+            }
+        }
+    }
 }
 
 /// `[[warmup]]`: one request, run before a version is ready.
@@ -89,6 +114,10 @@ pub enum WarmupData {
 pub struct ModelReleaseConfig {
     /// Absent: the gateway's `release.policy`.
     pub policy: Option<Policy>,
+    /// Absent: the gateway's `release.allow_pinning`.
+    pub allow_pinning: Option<bool>,
+    /// Absent: the gateway's `release.evict_previous`.
+    pub evict_previous: Option<bool>,
 }
 
 /// `[scheduler]` of one model; what is absent is as the gateway's `[scheduler]` says.
@@ -163,6 +192,12 @@ impl ModelConfig {
         Ok(config)
     }
 
+    /// Which versions are loaded by themselves.
+    #[must_use]
+    pub fn versions(&self) -> VersionPolicy {
+        self.version_policy.as_ref().map(VersionPolicy::from).unwrap_or_default()
+    }
+
     /// What clients are shown of it.
     #[must_use]
     pub fn facts(&self) -> ModelFacts {
@@ -170,7 +205,7 @@ impl ModelConfig {
         ModelFacts {
             max_batch_size: triton.map(|triton| triton.max_batch_size),
             preferred_batch_sizes: triton.map(|triton| triton.preferred_batch_sizes.clone()).unwrap_or_default(),
-            versions: triton.map(|triton| triton.versions.clone()).unwrap_or_default(),
+            versions: self.versions(),
             parameters: self.parameters.clone(),
             labels: self.labels.clone(),
         }
@@ -223,5 +258,17 @@ mod tests {
         let error = read("[release]\npolcy = \"latest\"\n").unwrap_err().to_string();
         assert!(error.contains("polcy") && error.contains("line 2"), "{error}");
         assert!(read("[release]\npolicy = \"newest\"\n").unwrap_err().to_string().contains("latest"));
+    }
+
+    #[test]
+    fn version_policy_is_read_in_its_three_forms() {
+        let policy = |text: &str| read(&format!("version_policy = {text}\n")).map(|config| config.versions());
+        assert_eq!(policy("\"all\"").unwrap(), VersionPolicy::All);
+        assert_eq!(policy("{ latest = 2 }").unwrap(), VersionPolicy::Latest(2));
+        assert_eq!(policy("{ specific = [3, 5] }").unwrap(), VersionPolicy::Specific(vec![3, 5]));
+        for bad in ["{ latest = 0 }", "{ specific = [0] }", "\"newest\"", "{ latest = 1, specific = [1] }"] {
+            assert!(policy(bad).is_err(), "{bad}");
+        }
+        assert_eq!(read("").unwrap().versions(), VersionPolicy::All);
     }
 }

@@ -6,14 +6,18 @@
 mod note;
 mod text;
 
-use std::{num::NonZeroU32, num::NonZeroUsize, path::Path, time::Duration};
+use std::{
+    num::{NonZeroU32, NonZeroU64, NonZeroUsize},
+    path::Path,
+    time::Duration,
+};
 
 use prost_reflect::DynamicMessage;
 
 use self::note::without_meaning;
-use super::{ModelConfig, Span, WarmupData, WarmupInput, WarmupSample};
+use super::{ModelConfig, Span, VersionPolicyConfig, WarmupData, WarmupInput, WarmupSample};
 use crate::{
-    domain::{DataType, VersionPolicy},
+    domain::DataType,
     proto::{
         DESCRIPTOR_POOL,
         inference::{
@@ -29,7 +33,6 @@ pub struct TritonModel {
     /// 0: the dims are those of the whole tensor; otherwise they lack the first, the rows.
     pub max_batch_size: u32,
     pub preferred_batch_sizes: Vec<i32>,
-    pub versions: VersionPolicy,
     /// The file in a version's directory that is the model, when not `model.onnx`.
     pub model_file: Option<String>,
     pub inputs: Vec<DeclaredTensor>,
@@ -90,10 +93,10 @@ fn translate(message: &wire::ModelConfig, model: &str) -> Result<ModelConfig, St
     config.warmup =
         message.model_warmup.iter().map(|sample| warmup(sample, max_batch_size)).collect::<Result<_, _>>()?;
     let preferred_batch_sizes = dynamic_batching(message).map(|it| it.preferred_batch_size.clone()).unwrap_or_default();
+    config.version_policy = versions(message)?;
     config.triton = Some(TritonModel {
         max_batch_size,
         preferred_batch_sizes,
-        versions: versions(message)?,
         model_file: model_file(&message.default_model_filename)?,
         inputs: declared(
             message.input.iter().map(|input| (&input.name, input.data_type, &input.dims, &input.reshape)),
@@ -167,21 +170,25 @@ fn instances(message: &wire::ModelConfig, config: &mut ModelConfig) {
     }
 }
 
-fn versions(message: &wire::ModelConfig) -> Result<VersionPolicy, String> {
-    match message.version_policy.as_ref().and_then(|policy| policy.policy_choice.as_ref()) {
+fn versions(message: &wire::ModelConfig) -> Result<Option<VersionPolicyConfig>, String> {
+    Ok(Some(match message.version_policy.as_ref().and_then(|policy| policy.policy_choice.as_ref()) {
         // Triton would load the highest only; here the others wait for their promotion.
-        None | Some(PolicyChoice::All(_)) => Ok(VersionPolicy::All),
-        Some(PolicyChoice::Latest(latest)) => Ok(VersionPolicy::Latest(latest.num_versions.max(1) as usize)),
+        None => return Ok(None),
+        Some(PolicyChoice::All(_)) => VersionPolicyConfig::All,
+        Some(PolicyChoice::Latest(latest)) => {
+            let count = NonZeroUsize::new(latest.num_versions as usize);
+            VersionPolicyConfig::Latest(count.unwrap_or(NonZeroUsize::MIN))
+        }
         Some(PolicyChoice::Specific(specific)) => {
             let version = |version: &i64| {
                 u64::try_from(*version)
                     .ok()
-                    .filter(|version| *version > 0)
+                    .and_then(NonZeroU64::new)
                     .ok_or_else(|| format!("version_policy names version {version}: versions are whole numbers from 1"))
             };
-            specific.versions.iter().map(version).collect::<Result<_, _>>().map(VersionPolicy::Specific)
+            VersionPolicyConfig::Specific(specific.versions.iter().map(version).collect::<Result<_, _>>()?)
         }
-    }
+    }))
 }
 
 fn model_file(name: &str) -> Result<Option<String>, String> {

@@ -13,7 +13,7 @@ mod tensor;
 
 pub use facts::{Labels, ModelFacts, VersionPolicy};
 pub use ids::{IdError, Label, ModelName, Percent, RequestId, Version};
-pub use request::{InferReply, InferRequest, OutputRequest, Priority, Protocol, Role, Target, Urgency};
+pub use request::{InferReply, InferRequest, OutputRequest, Priority, Protocol, Role, ShadowDrop, Target, Urgency};
 pub use settings::{BatchLimits, Batching, ServingSettings};
 pub use signature::{Dim, RequestFault, Signature, TensorSpec};
 pub use statistics::{BatchStatistics, IndexEntry, ModelStatistics, Tally};

@@ -54,6 +54,36 @@ impl Role {
     }
 }
 
+/// Why a copy of a request was not run by the shadow, or not compared; a metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShadowDrop {
+    /// Too many copies were waiting, or too many bytes of them.
+    QueueFull,
+    /// The request itself got no outputs, so there is nothing to compare with.
+    NotAnswered,
+    /// The shadow version takes other inputs, or gives none of the outputs.
+    Incompatible,
+    /// The shadow version runs one request at a time, and was running.
+    Busy,
+    /// The shadow version failed.
+    Failed,
+}
+
+impl ShadowDrop {
+    pub const ALL: [Self; 5] = [Self::QueueFull, Self::NotAnswered, Self::Incompatible, Self::Busy, Self::Failed];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::NotAnswered => "not_answered",
+            Self::Incompatible => "incompatible",
+            Self::Busy => "busy",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// Which version a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {

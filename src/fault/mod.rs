@@ -24,6 +24,8 @@ pub enum ErrorCode {
     Conflict,
     /// The caller's precondition (`If-Match`) no longer holds.
     Stale,
+    /// The request is well formed, and contradicts one that was made before.
+    Unprocessable,
     /// More is waiting than the gateway will hold; try again later.
     Overloaded,
     /// The deadline passed first.
@@ -37,7 +39,7 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::BadRequest,
         Self::Unauthenticated,
         Self::PermissionDenied,
@@ -46,6 +48,7 @@ impl ErrorCode {
         Self::TooLarge,
         Self::Conflict,
         Self::Stale,
+        Self::Unprocessable,
         Self::Overloaded,
         Self::DeadlineExceeded,
         Self::Unavailable,
@@ -64,6 +67,7 @@ impl ErrorCode {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Conflict => StatusCode::CONFLICT,
             Self::Stale => StatusCode::PRECONDITION_FAILED,
+            Self::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Overloaded => StatusCode::TOO_MANY_REQUESTS,
             Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -75,7 +79,7 @@ impl ErrorCode {
     #[must_use]
     pub fn grpc(self) -> tonic::Code {
         match self {
-            Self::BadRequest => tonic::Code::InvalidArgument,
+            Self::BadRequest | Self::Unprocessable => tonic::Code::InvalidArgument,
             Self::Unauthenticated => tonic::Code::Unauthenticated,
             Self::PermissionDenied => tonic::Code::PermissionDenied,
             Self::NotFound => tonic::Code::NotFound,
@@ -101,6 +105,7 @@ impl ErrorCode {
             Self::TooLarge => "too_large",
             Self::Conflict => "conflict",
             Self::Stale => "stale",
+            Self::Unprocessable => "unprocessable",
             Self::Overloaded => "overloaded",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::Unavailable => "unavailable",
@@ -162,6 +167,7 @@ mod tests {
             (ErrorCode::Unauthenticated, 401, tonic::Code::Unauthenticated),
             (ErrorCode::PermissionDenied, 403, tonic::Code::PermissionDenied),
             (ErrorCode::Stale, 412, tonic::Code::Aborted),
+            (ErrorCode::Unprocessable, 422, tonic::Code::InvalidArgument),
         ];
         for (code, http, grpc) in contract {
             assert_eq!(code.http().as_u16(), http);

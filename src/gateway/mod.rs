@@ -13,7 +13,7 @@ pub use self::classify::{ClassifyError, classify};
 use crate::{
     domain::{
         IndexEntry, InferReply, InferRequest, ModelFacts, ModelName, ModelStatistics, OutputRequest, Protocol,
-        RequestFault, RequestId, ServingSettings, Signature, Target, Tensor, Version,
+        RequestFault, RequestId, ServingSettings, ShadowDrop, Signature, Target, Tensor, Version,
     },
     fault::{ErrorCode, Fault},
     lifecycle::Readiness,
@@ -21,6 +21,7 @@ use crate::{
     observe::{self, AsVersionMetrics, Record, VersionMetrics},
     route::{Choice, RouteError, Routes, Servable},
     schedule::{LaneError, Work},
+    shadow::{Copied, Shadow},
     telemetry::Metrics,
 };
 
@@ -81,6 +82,7 @@ impl Fault for InferError {
 pub struct Gateway {
     routes: Routes,
     monitor: MonitorHandle,
+    shadow: Shadow,
     metrics: Arc<Metrics>,
     readiness: Readiness,
 }
@@ -93,8 +95,14 @@ impl AsVersionMetrics for Servable {
 
 impl Gateway {
     #[must_use]
-    pub fn new(routes: Routes, monitor: MonitorHandle, metrics: Arc<Metrics>, readiness: Readiness) -> Self {
-        Self { routes, monitor, metrics, readiness }
+    pub fn new(
+        routes: Routes,
+        monitor: MonitorHandle,
+        shadow: Shadow,
+        metrics: Arc<Metrics>,
+        readiness: Readiness,
+    ) -> Self {
+        Self { routes, monitor, shadow, metrics, readiness }
     }
 
     /// Runs a model.
@@ -115,6 +123,7 @@ impl Gateway {
     async fn walk(&self, request: InferRequest, record: &mut Record) -> Result<InferReply, InferError> {
         let InferRequest { model, target, id, routing_key, inputs, outputs, urgency, protocol } = request;
         let route = self.routes.model(model.as_str())?;
+        route.permits(&model, &target)?;
         let key = routing_key.as_deref().unwrap_or(id.as_str());
         let Choice { servable, role, shadow } = route.choose(&model, &target, key)?;
         drop(route);
@@ -123,9 +132,6 @@ impl Gateway {
         tracing::Span::current().record("version", version.get());
 
         let wanted = servable.signature.check(&inputs, &outputs)?;
-        if let Some(shadow) = shadow {
-            self.copy_to(shadow, &inputs, protocol);
-        }
         let work = Work {
             inputs: Arc::clone(&inputs),
             outputs: wanted,
@@ -134,34 +140,22 @@ impl Gateway {
             is_background: false,
         };
         let run = info_span!("run", model = %model, version = version.get(), role = role.as_str());
-        let mut executed = servable.lane.execute(work).instrument(run).await?;
+        let executed = servable.lane.execute(work).instrument(run).await;
+        if let (Err(_), Some(shadow)) = (&executed, &shadow) {
+            shadow.metrics.shadow_dropped(ShadowDrop::NotAnswered);
+        }
+        let mut executed = executed?;
 
         record.executed(&inputs, &executed);
         let produced: Arc<[Tensor]> = std::mem::take(&mut executed.outputs).into();
+        if let Some(shadow) = shadow {
+            let (model, inputs, outputs) = (model.clone(), Arc::clone(&inputs), Arc::clone(&produced));
+            let inference = executed.inference;
+            self.shadow.offer(Copied { model, shadow, live: version, protocol, inputs, outputs, inference });
+        }
         self.watch(&servable, inputs, Arc::clone(&produced));
         let outputs = answered(produced, &outputs, &servable.facts)?;
         Ok(InferReply { model, version, id, outputs })
-    }
-
-    /// Gives the shadow a copy of the request. Never waits, never fails the request.
-    fn copy_to(&self, shadow: Arc<Servable>, inputs: &Arc<[Tensor]>, protocol: Protocol) {
-        let metrics = Arc::clone(&self.metrics);
-        let Ok(outputs) = shadow.signature.check(inputs, &[]) else {
-            let rows = observe::rows(inputs);
-            return shadow.metrics.shadowed(&metrics, protocol, rows, Err(ErrorCode::BadRequest));
-        };
-        let (monitor, inputs) = (self.monitor.clone(), Arc::clone(inputs));
-        tokio::spawn(async move {
-            let work =
-                Work { inputs: Arc::clone(&inputs), outputs, priority: None, deadline: None, is_background: true };
-            let answer = shadow.lane.execute(work).await;
-            let rows = observe::rows(&inputs);
-            shadow.metrics.shadowed(&metrics, protocol, rows, answer.as_ref().map_err(Fault::code));
-            if let (Some(version), Ok(executed)) = (&shadow.monitor, answer) {
-                let outputs = executed.outputs.into();
-                monitor.offer(Observation { monitor: Arc::clone(version), inputs, outputs });
-            }
-        });
     }
 
     fn watch(&self, servable: &Servable, inputs: Arc<[Tensor]>, outputs: Arc<[Tensor]>) {
@@ -207,6 +201,7 @@ impl Gateway {
     /// When the model or the version is unknown or not ready, or its queue is full.
     pub fn accepts(&self, name: &ModelName, target: &Target) -> Result<(), InferError> {
         let route = self.routes.model(name.as_str())?;
+        route.permits(name, target)?;
         // The request's key is in its body: a canary may be meant, but stable takes most.
         let choice = route.choose(name, target, "")?;
         Ok(choice.servable.lane.accepts(0)?)

@@ -80,6 +80,14 @@ pub(super) fn each_number(datatype: DataType, bytes: &[u8], columns: usize, colu
     }
 }
 
+/// All elements as numbers, as [`each_number`] reads them.
+#[must_use]
+pub fn numbers(datatype: DataType, bytes: &[u8]) -> Vec<f64> {
+    let mut numbers = Vec::with_capacity(bytes.len() / datatype.size().unwrap_or(1));
+    each_number(datatype, bytes, 1, 0, |number| numbers.push(number));
+    numbers
+}
+
 /// Hands every element of a column of whole numbers or booleans (0, 1) to `each`, exactly.
 /// Floats and `BYTES` have none.
 pub(super) fn each_whole(datatype: DataType, bytes: &[u8], columns: usize, column: usize, mut each: impl FnMut(i128)) {

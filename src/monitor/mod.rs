@@ -23,9 +23,10 @@ mod version_monitor;
 mod window;
 
 pub use builder::{Built, ProfileBuilder, Skipped};
-pub use columns::{ColumnNames, MAX_COLUMNS, feature_names};
+pub use columns::{ColumnNames, MAX_COLUMNS, feature_names, numbers};
 pub use metrics::{MonitorCollector, Monitored, window_label};
 pub use profile::{Category, Distribution, FeatureProfile, FeatureRole, Profile, ProfileError};
+pub use quantile::inner_edges;
 pub use report::{BinCount, DriftReport, DriftState, FeatureKind, FeatureReport, Measures};
 pub use service::{Clock, Monitor, MonitorHandle, Observation};
 pub use table::{Batches, Table, TableError};

@@ -25,7 +25,7 @@ pub(super) fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
 /// nine tenths or more there is no such edge, and any change would go unseen: then the bins are
 /// the values below that value, the value itself, and those above.
 #[must_use]
-pub(super) fn inner_edges(sorted: &[f64]) -> Vec<f64> {
+pub fn inner_edges(sorted: &[f64]) -> Vec<f64> {
     let (Some(&min), Some(&max)) = (sorted.first(), sorted.last()) else { return Vec::new() };
     let deciles = (1..10).filter_map(|decile| quantile(sorted, f64::from(decile) * 0.1));
     let mut edges: Vec<f64> = deciles.filter(|edge| min < *edge && *edge < max).collect();

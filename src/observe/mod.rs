@@ -11,10 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use prometheus::{Histogram, IntCounter, IntGauge};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
 use crate::{
-    domain::{ModelName, ModelStatistics, Protocol, Role, Tensor, Version},
+    domain::{ModelName, ModelStatistics, Protocol, Role, ShadowDrop, Tensor, Version},
     fault::ErrorCode,
     schedule::Executed,
     telemetry::Metrics,
@@ -33,6 +33,10 @@ pub struct VersionMetrics {
     queue_duration: Histogram,
     batch_size: Histogram,
     inflight: IntGauge,
+    /// By [`ShadowDrop`], in the order of its `ALL`.
+    shadow_dropped: Vec<IntCounter>,
+    shadow_compared_rows: IntCounterVec,
+    shadow_agreed_rows: IntCounterVec,
     totals: totals::Totals,
 }
 
@@ -59,6 +63,11 @@ impl VersionMetrics {
             queue_duration: metrics.queue_duration.with_label_values(&labels),
             batch_size: metrics.batch_size.with_label_values(&labels),
             inflight: metrics.inflight.with_label_values(&labels),
+            shadow_dropped: ShadowDrop::ALL
+                .map(|reason| metrics.shadow_dropped.with_label_values(&[labels[0], labels[1], reason.as_str()]))
+                .to_vec(),
+            shadow_compared_rows: metrics.shadow_compared_rows.clone(),
+            shadow_agreed_rows: metrics.shadow_agreed_rows.clone(),
             totals: totals::Totals::new(),
         }
     }
@@ -90,6 +99,23 @@ impl VersionMetrics {
         if let Ok(executed) = outcome {
             self.executed(rows, executed);
         }
+    }
+
+    /// Counts a copy that this version did not run as shadow, or that could not be compared.
+    pub fn shadow_dropped(&self, reason: ShadowDrop) {
+        self.shadow_dropped[reason as usize].inc();
+    }
+
+    /// Counts rows of an output that were compared with those of the answer, and those of the same class.
+    pub fn shadow_compared(&self, output: &str, rows: u64, agreed: u64) {
+        let labels = [self.model.as_str(), &self.version.to_string(), output];
+        self.shadow_compared_rows.with_label_values(&labels).inc_by(rows);
+        self.shadow_agreed_rows.with_label_values(&labels).inc_by(agreed);
+    }
+
+    /// Copies that this version dropped as shadow, by reason.
+    pub fn shadow_drops(&self) -> impl Iterator<Item = (ShadowDrop, u64)> {
+        ShadowDrop::ALL.into_iter().zip(self.shadow_dropped.iter().map(IntCounter::get))
     }
 
     fn count(&self, metrics: &Metrics, role: Role, protocol: Protocol, outcome: Result<(), ErrorCode>) {

@@ -1,6 +1,7 @@
 //! The settings endpoints of both doors, after Triton's: how requests are traced, and what is
 //! logged. They show the truth, and change nothing: this plane is for clients.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::elsewhere;
@@ -30,7 +31,7 @@ pub(super) struct TraceSettings {
 }
 
 /// Triton's log settings.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct LogSettings {
     /// Empty: standard error.
     #[serde(rename = "log_file")]

@@ -61,6 +61,14 @@ impl Fingerprint {
         self.files.iter().any(|(path, ..)| is_model(path))
     }
 
+    /// Bytes of the files that a model is made of: all but golden requests, warm-up data and JSON.
+    pub(super) fn model_bytes(&self) -> u64 {
+        let is_beside = |path: &Path| {
+            path.starts_with("golden") || path.starts_with("warmup") || path.extension().is_some_and(|it| it == "json")
+        };
+        self.files.iter().filter(|(path, ..)| !is_beside(path)).map(|(_, size, ..)| size).sum()
+    }
+
     /// The same files, whatever the directory's own change time (a rename moves only that).
     pub(super) fn same_files(&self, other: &Self) -> bool {
         self.files == other.files

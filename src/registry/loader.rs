@@ -129,6 +129,11 @@ impl Registry {
         let mut changed = BTreeSet::new();
         for (job, outcome) in outcomes {
             enter(&mut state, &job, outcome);
+            let known = state.models.get(&job.model).and_then(|entry| entry.versions.get(&job.version));
+            if let Some(known) = known {
+                let message = known.reason.as_deref().unwrap_or("it can be promoted");
+                self.tell_version(&job.model, job.version, known.state, message);
+            }
             changed.insert(job.model);
         }
         self.settle_releases(&mut state, changed);
@@ -173,6 +178,7 @@ impl Registry {
             entry.memory_bytes = None;
             entry.loaded_at = None;
             tracing::info!(%model, version = version.get(), "version unloaded");
+            self.tell_version(model, version, VersionState::Unloaded, "its memory is free");
         }
         drop(state);
         self.shared.changed.notify_all();

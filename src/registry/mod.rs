@@ -6,21 +6,26 @@
 //!
 //! - `disk` reads the repository, `external` and `admission` decide whether a version may serve,
 //! - `loader` runs admissions on their own threads and puts the outcome into the book (`state`),
-//! - `operations` are what operators ask for,
+//! - `operations` and `versions` are what operators ask for, `audit` bounds what of it is written,
+//! - `memory` plans what stays loaded, `room` acts on it,
 //! - `watch` notices changes on disk, `collect` exports the state as metrics.
 
 mod admission;
+mod audit;
 mod collect;
 mod declared;
 mod disk;
 mod external;
 mod facts;
 mod loader;
+mod memory;
 mod operations;
+mod room;
 mod selection;
 mod settings;
 mod state;
 mod status;
+mod versions;
 mod warmup;
 mod watch;
 mod zipmap;
@@ -34,23 +39,27 @@ use std::{
 
 pub use self::{
     admission::{Admitted, Refusal, admit, columns, open_version},
-    operations::{ChangeOptions, RegistryError},
+    operations::{ChangeOptions, Changed, RegistryError},
     settings::{ServingDefaults, cores},
     status::{HistoryEntry, ModelStatus, VersionState, VersionStatus},
     watch::Watcher,
 };
 use self::{
+    audit::Repeats,
     loader::LoadJob,
+    room::Wanted,
     state::{Entry, State, VersionEntry},
 };
 use crate::{
     config::Policy,
     domain::{ModelName, Version},
     engine::Runtime,
+    events::Events,
     monitor::{Clock, MonitorHandle, MonitorSettings, VersionMonitor},
     release::{Change, Release},
     route::{RoutePublisher, RouteTable},
     schedule::Pool,
+    shadow::Shadow,
     store::{Store, StoreError},
     telemetry::Metrics,
 };
@@ -64,11 +73,26 @@ pub struct RegistryOptions {
     pub settle: Duration,
     pub load_threads: usize,
     pub policy: Policy,
+    /// Requests may name a version or a label, where a model's configuration does not say otherwise.
+    pub allow_pinning: bool,
+    /// The rollback target may make room in memory, likewise.
+    pub evict_previous: bool,
+    /// Bytes of all loaded versions; `None`: no limit.
+    pub model_memory: Option<u64>,
     pub serving: ServingDefaults,
     /// The threads of costly runs.
     pub pool: Pool,
     /// `None`: live traffic is not compared with profiles.
     pub monitor: Option<MonitorSettings>,
+}
+
+/// Who watches, and whom the registry asks or tells.
+#[derive(Clone)]
+pub struct Watchers {
+    pub monitor: MonitorHandle,
+    pub clock: Clock,
+    pub events: Events,
+    pub shadow: Shadow,
 }
 
 /// The models and their releases. All methods block (disk, loads): never call them on an async
@@ -82,8 +106,7 @@ struct Shared {
     options: RegistryOptions,
     runtime: Runtime,
     metrics: Arc<Metrics>,
-    monitor: MonitorHandle,
-    clock: Clock,
+    watchers: Watchers,
     publisher: RoutePublisher,
     state: Mutex<State>,
     /// Told of every change of a version's state.
@@ -105,8 +128,7 @@ impl Registry {
         runtime: Runtime,
         store: Store,
         publisher: RoutePublisher,
-        monitor: MonitorHandle,
-        clock: Clock,
+        watchers: Watchers,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let stored = store.releases()?;
@@ -119,14 +141,14 @@ impl Registry {
             is_complete: false,
             is_scanned: false,
             started: Instant::now(),
+            repeats: Repeats::default(),
             warned: BTreeSet::new(),
         };
         let shared = Shared {
             options,
             runtime,
             metrics: Arc::clone(metrics),
-            monitor,
-            clock,
+            watchers,
             publisher,
             state: Mutex::new(state),
             changed: Condvar::new(),
@@ -173,18 +195,21 @@ impl Registry {
             }
         };
         let mut state = self.lock();
+        let due = state.repeats.due(Instant::now());
+        state.write_attempts(due);
         for reason in found.ignored {
             warn_once(&mut state, format!("ignored {reason}"));
         }
         let mut changed = forget_gone(&mut state, &found.models);
-        let mut is_unsettled = false;
+        let (mut is_unsettled, mut wanted) = (false, Vec::new());
         for (name, model) in found.models {
             let known = state.models.get(&name).map_or(0, |entry| entry.versions.len());
-            is_unsettled |= self.look_at(&mut state, &name, model);
+            is_unsettled |= self.look_at(&mut state, &name, model, &mut wanted);
             if state.models.get(&name).is_some_and(|entry| entry.versions.len() != known) {
                 changed.insert(name);
             }
         }
+        self.request_all(&mut state, wanted);
         changed.extend(self.keep_released(&mut state));
         self.finish_scan(&mut state, changed);
         is_unsettled
@@ -210,8 +235,8 @@ impl Registry {
         names
     }
 
-    /// Enters what was found of one model, and asks for what can be loaded.
-    fn look_at(&self, state: &mut State, name: &ModelName, found: disk::FoundModel) -> bool {
+    /// Enters what was found of one model, and notes what is wanted of it.
+    fn look_at(&self, state: &mut State, name: &ModelName, found: disk::FoundModel, wanted: &mut Vec<Wanted>) -> bool {
         let stored = state.stored.remove(name);
         let entry = state.models.entry(name.clone()).or_insert_with(|| Entry {
             directory: found.directory.clone(),
@@ -231,8 +256,9 @@ impl Registry {
             }
         }
         let mut is_unsettled = false;
-        let policy = entry.config.as_ref().as_ref().ok().and_then(|config| Some(&config.triton.as_ref()?.versions));
-        let (policy, on_disk) = (policy.cloned().unwrap_or_default(), found.versions.keys().copied().collect());
+        let policy = entry.config.as_ref().as_ref().map(crate::config::ModelConfig::versions).unwrap_or_default();
+        let on_disk = found.versions.keys().copied().collect();
+        let named: BTreeSet<Version> = entry.release.versions().collect();
         for (version, print) in found.versions {
             let known = entry.versions.entry(version).or_insert_with(|| VersionEntry::discovered(print.clone()));
             known.seen = print;
@@ -251,7 +277,7 @@ impl Registry {
                 VersionState::Loading | VersionState::Draining | VersionState::Unloaded => false,
             };
             if should_load {
-                loader::request(&self.shared, name, version, known, &entry.directory, &entry.config);
+                wanted.push(Wanted { model: name.clone(), version, is_named: named.contains(&version) });
             }
         }
         is_unsettled
@@ -286,15 +312,13 @@ impl Registry {
                 "the highest version that was admitted at the first start"
             } else if entry.policy(self.shared.options.policy) == Policy::Latest
                 && entry.release.generation > 0
-                && entry.release.stable.is_none_or(|stable| highest > stable)
-                && entry.release.previous.is_none_or(|previous| previous < highest)
+                && entry.release.newest.is_none_or(|newest| highest > newest)
             {
                 "release.policy is latest"
             } else {
                 continue;
             };
-            let options = ChangeOptions { actor: SELF.into(), reason: Some(reason.into()), ..ChangeOptions::default() };
-            due.push((name.clone(), highest, options));
+            due.push((name.clone(), highest, ChangeOptions::of_the_gateway(reason)));
         }
         let mut planned = Vec::new();
         for (name, version, options) in &due {
@@ -303,13 +327,16 @@ impl Registry {
                 Err(error) => tracing::error!(model = %name, version = version.get(), %error, "cannot promote"),
             }
         }
-        let names: BTreeSet<_> = planned.iter().map(|planned| planned.model.clone()).collect();
+        let names: BTreeSet<_> = planned.iter().map(|planned| planned.attempt.model.clone()).collect();
+        let releases: Vec<Release> = planned.iter().map(|planned| planned.next.clone()).collect();
         if let Err(error) = state.commit(planned) {
             tracing::error!(models = names.len(), %error, "cannot promote");
             return BTreeSet::new();
         }
-        for (name, version, options) in due.iter().filter(|(name, ..)| names.contains(name)) {
+        let made = due.iter().filter(|(name, ..)| names.contains(name));
+        for ((name, version, options), release) in made.zip(&releases) {
             tracing::info!(model = %name, version = version.get(), reason = options.reason, "promoted");
+            self.tell_release(name, "promote", release, options);
         }
         names
     }
@@ -319,7 +346,7 @@ impl Registry {
     fn publish<'a>(&self, state: &State, changed: impl IntoIterator<Item = &'a ModelName>) {
         let mut models = self.shared.publisher.current().models.clone();
         for name in changed {
-            match state.route(name) {
+            match state.route(name, self.shared.options.allow_pinning) {
                 Some(route) => drop(models.insert(name.clone(), Arc::new(route))),
                 None => drop(models.remove(name)),
             }

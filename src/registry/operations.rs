@@ -1,18 +1,21 @@
 //! What operators ask of the registry.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::{
-    Registry, loader,
+    Registry,
+    audit::Attempt,
+    memory::Shortage,
     state::{Entry, State},
-    status::{HistoryEntry, ModelStatus, VersionState, VersionStatus},
+    status::{HistoryEntry, ModelStatus, VersionState},
 };
 use crate::{
     domain::{ModelName, Version},
+    events::{Event, Topic},
     fault::{ErrorCode, Fault},
     monitor::DriftReport,
-    release::{Change, Release, ReleaseError},
-    store::{Entry as AuditEntry, StoreError},
+    release::{Change, Outcome, Release, ReleaseError},
+    store::{KeyError, StoreError, Verification},
 };
 
 /// How a change is to be made.
@@ -26,6 +29,25 @@ pub struct ChangeOptions {
     pub reason: Option<String>,
     /// Who asks; kept in the audit log.
     pub actor: String,
+    /// Asked once more with the same key, the change answers as it did and does nothing again.
+    pub idempotency_key: Option<String>,
+    /// The rollback target may be unloaded to make room.
+    pub evict_previous: bool,
+}
+
+impl ChangeOptions {
+    /// Of what the gateway does by itself.
+    pub(super) fn of_the_gateway(reason: &str) -> Self {
+        Self { actor: super::SELF.into(), reason: Some(reason.into()), ..Self::default() }
+    }
+}
+
+/// What a change came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Changed {
+    pub release: Release,
+    /// True when this was the answer to an earlier request with the same key.
+    pub is_repeated: bool,
 }
 
 /// Why an operation was refused. Nothing has changed then.
@@ -43,6 +65,8 @@ pub enum RegistryError {
         "version {version} of model '{model}' is in use by the release: promote another version or clear the role first"
     )]
     InUse { model: ModelName, version: Version },
+    #[error("there is no room for version {version} of model '{model}': {shortage}")]
+    NoMemory { model: ModelName, version: Version, shortage: Shortage },
     #[error("model '{0}' has no stable version")]
     NoStable(ModelName),
     #[error("version {version} of model '{model}' has no profile.json: its drift is not watched")]
@@ -51,6 +75,8 @@ pub enum RegistryError {
     Window { longest: Duration },
     #[error(transparent)]
     Release(#[from] ReleaseError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -63,16 +89,20 @@ impl Fault for RegistryError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::UnknownModel(_) | Self::UnknownVersion { .. } | Self::NotMonitored { .. } => ErrorCode::NotFound,
-            Self::NotReady { .. } | Self::InUse { .. } | Self::NoStable(_) => ErrorCode::Conflict,
+            Self::NotReady { .. } | Self::InUse { .. } | Self::NoMemory { .. } | Self::NoStable(_) => {
+                ErrorCode::Conflict
+            }
             Self::Stale { .. } => ErrorCode::Stale,
             Self::Window { .. } => ErrorCode::BadRequest,
             Self::Release(error) => error.code(),
+            Self::Key(error) => error.code(),
             Self::Store(error) => error.code(),
         }
     }
 
     fn message(&self) -> String {
         match self {
+            Self::Key(error) => error.message(),
             Self::Store(error) => error.message(),
             other => other.to_string(),
         }
@@ -83,38 +113,49 @@ impl Registry {
     /// All models, by name.
     #[must_use]
     pub fn models(&self) -> Vec<ModelStatus> {
-        self.lock().models.iter().map(|(name, entry)| entry.status(name)).collect()
+        let models = self.lock().models.iter().map(|(name, entry)| entry.status(name)).collect::<Vec<_>>();
+        models.into_iter().map(|status| self.with_comparison(status)).collect()
     }
 
     pub fn model(&self, name: &ModelName) -> Result<ModelStatus, RegistryError> {
-        Ok(self.lock().entry(name)?.status(name))
+        let status = self.lock().entry(name)?.status(name);
+        Ok(self.with_comparison(status))
+    }
+
+    /// Adds how the shadow compares with the version that answers most.
+    fn with_comparison(&self, mut status: ModelStatus) -> ModelStatus {
+        let Some(shadow) = status.release.shadow else { return status };
+        let reports = self.shared.watchers.shadow.reports(&status.name, shadow.version);
+        let stable = status.release.stable;
+        let of_stable = reports.iter().find(|report| Some(report.live) == stable).or_else(|| reports.first());
+        status.comparison = of_stable.cloned();
+        status
     }
 
     /// Makes a change durable, publishes it, and answers with the new release. Every request
     /// that starts after the return follows it.
     pub fn change(&self, name: &ModelName, change: &Change, options: &ChangeOptions) -> Result<Release, RegistryError> {
-        let mut state = self.lock();
-        let outcome = self.apply(&mut state, name, change, options);
-        let is_known = state.models.contains_key(name);
-        drop(state);
-        if is_known && !options.dry_run {
-            let label = match &outcome {
-                Ok(_) => "ok",
-                Err(RegistryError::Store(_)) => "failed",
-                Err(_) => "refused",
-            };
-            let labels = [name.as_str(), change.operation(), label];
-            self.shared.metrics.release_operations.with_label_values(&labels).inc();
+        self.attempt(name, change, options).map(|changed| changed.release)
+    }
+
+    /// As [`Registry::change`], and says whether it was done by an earlier request with the same key.
+    pub fn attempt(
+        &self,
+        name: &ModelName,
+        change: &Change,
+        options: &ChangeOptions,
+    ) -> Result<Changed, RegistryError> {
+        let started = Instant::now();
+        let attempt = Attempt::new(name, change.operation(), change.asked(), options);
+        if let (Change::Promote(version), true) = (change, options.evict_previous) {
+            // Who gives up the rollback target for a promotion need not load the version first. If that
+            // fails, the promotion says that the version is not ready.
+            let _ = self.load(name, *version, &ChangeOptions { idempotency_key: None, ..options.clone() });
         }
-        match &outcome {
-            Ok(release) if !options.dry_run => {
-                let (operation, generation) = (change.operation(), release.generation);
-                tracing::info!(model = %name, operation, generation, actor = options.actor, "release changed");
-            }
-            Err(error) => {
-                tracing::warn!(model = %name, operation = change.operation(), %error, "release change refused");
-            }
-            Ok(_) => {}
+        let mut state = self.lock();
+        let outcome = self.apply(&mut state, attempt.clone(), change, options, started);
+        if let Err(error) = &outcome {
+            self.note(&mut state, attempt, Outcome::of(error), Some(error.to_string()), options);
         }
         outcome
     }
@@ -122,80 +163,107 @@ impl Registry {
     fn apply(
         &self,
         state: &mut State,
-        name: &ModelName,
+        attempt: Attempt,
         change: &Change,
         options: &ChangeOptions,
-    ) -> Result<Release, RegistryError> {
-        let planned = state.plan(name, change, options)?;
-        let next = planned.next.clone();
-        if !options.dry_run && planned.next != planned.before {
-            state.commit(vec![planned])?;
-            self.publish(state, [name]);
+        started: Instant,
+    ) -> Result<Changed, RegistryError> {
+        if let Some(release) = state.answered(&attempt, options)? {
+            return Ok(Changed { release, is_repeated: true });
         }
-        Ok(next)
+        let planned = state.plan(&attempt.model, change, options)?;
+        let release = planned.next.clone();
+        let changed = Changed { release: release.clone(), is_repeated: false };
+        if options.dry_run {
+            return Ok(changed);
+        }
+        let name = attempt.model.clone();
+        if planned.next == planned.before {
+            self.keep(state, Attempt { releases: (release.clone(), release), ..attempt }, options)?;
+            return Ok(changed);
+        }
+        let write = Instant::now();
+        let is_published_before = write.saturating_duration_since(started);
+        state.commit(vec![planned])?;
+        let published = Instant::now();
+        self.publish(state, [&name]);
+        self.shared.metrics.publish_duration.observe((is_published_before + published.elapsed()).as_secs_f64());
+        self.tell_release(&name, change.operation(), &changed.release, options);
+        Ok(changed)
     }
 
-    /// Loads a version that is on disk; returns when it is ready, or says why it is not.
-    pub fn load(
+    /// Counts and tells a change that was made.
+    pub(super) fn tell_release(
         &self,
         name: &ModelName,
-        version: Version,
+        operation: &'static str,
+        release: &Release,
         options: &ChangeOptions,
-    ) -> Result<VersionStatus, RegistryError> {
-        let _ = self.scan();
-        let mut state = self.lock();
-        state.entry(name)?.check_generation(name, options)?;
-        let entry = state.models.get_mut(name).ok_or_else(|| RegistryError::UnknownModel(name.clone()))?;
-        let unknown = || RegistryError::UnknownVersion { model: name.clone(), version };
-        let known = entry.versions.get_mut(&version).ok_or_else(unknown)?;
-        let is_idle = matches!(known.state, VersionState::Unloaded | VersionState::Failed | VersionState::Discovered);
-        if is_idle && !options.dry_run {
-            loader::request(&self.shared, name, version, known, &entry.directory, &entry.config);
-            let is_loading = |state: &mut State| {
-                let known = state.models.get(name).and_then(|entry| entry.versions.get(&version));
-                known.is_some_and(|known| known.state == VersionState::Loading)
-            };
-            state =
-                self.shared.changed.wait_while(state, is_loading).unwrap_or_else(std::sync::PoisonError::into_inner);
-            state.entry(name)?.check_ready(name, version)?;
-        }
-        version_status(&state, name, version)
+    ) {
+        self.count(name, operation, Outcome::Done);
+        let (generation, actor) = (release.generation, options.actor.as_str());
+        tracing::info!(model = %name, operation, generation, actor, "release changed");
+        let message = format!("{actor}: {operation}, generation {generation}");
+        let event = Event::new(Topic::Release, name, operation, message);
+        self.shared.watchers.events.publish(match release.stable {
+            Some(stable) => event.of_version(stable),
+            None => event,
+        });
     }
 
-    /// Drains and drops a version that the release does not use.
-    pub fn unload(
+    fn count(&self, name: &ModelName, operation: &str, outcome: Outcome) {
+        // That all was so already is as good as a change to who asked for it.
+        let label = if outcome == Outcome::Unchanged { Outcome::Done } else { outcome }.as_str();
+        self.shared.metrics.release_operations.with_label_values(&[name.as_str(), operation, label]).inc();
+    }
+
+    /// Enters an attempt that was not made into the audit log, counts it, and says so.
+    pub(super) fn note(
         &self,
-        name: &ModelName,
-        version: Version,
+        state: &mut State,
+        attempt: Attempt,
+        outcome: Outcome,
+        detail: Option<String>,
         options: &ChangeOptions,
-    ) -> Result<VersionStatus, RegistryError> {
+    ) {
+        let (name, operation) = (attempt.model.clone(), attempt.operation);
+        tracing::warn!(
+            model = %name, operation, asked = attempt.asked, actor = attempt.actor, error = detail,
+            "change {}", outcome.as_str()
+        );
+        if options.dry_run {
+            return;
+        }
+        let release = state.models.get(&name).map(|entry| entry.release.clone());
+        if release.is_some() {
+            self.count(&name, operation, outcome);
+        }
+        let release = release.unwrap_or_default();
+        let attempt = Attempt { outcome, detail, releases: (release.clone(), release), ..attempt };
+        let due = state.repeats.note(attempt, Instant::now());
+        state.write_attempts(due);
+    }
+
+    /// Enters an attempt that succeeded and left the release as it was. With a key it is written
+    /// before it is acknowledged.
+    pub(super) fn keep(&self, state: &mut State, attempt: Attempt, options: &ChangeOptions) -> Result<(), StoreError> {
+        if options.dry_run {
+            return Ok(());
+        }
+        self.count(&attempt.model, attempt.operation, attempt.outcome);
+        if attempt.outcome == Outcome::Done || attempt.key.is_some() {
+            return state.store.commit(&[attempt.entry()]);
+        }
+        let due = state.repeats.note(attempt, Instant::now());
+        state.write_attempts(due);
+        Ok(())
+    }
+
+    /// Writes what was counted and not written: the gateway stops.
+    pub fn flush(&self) {
         let mut state = self.lock();
-        let entry = state.entry(name)?;
-        entry.check_generation(name, options)?;
-        if entry.release.versions().any(|named| named == version) {
-            return Err(RegistryError::InUse { model: name.clone(), version });
-        }
-        let unknown = || RegistryError::UnknownVersion { model: name.clone(), version };
-        let entry = state.models.get_mut(name).ok_or_else(unknown)?;
-        let known = entry.versions.get_mut(&version).ok_or_else(unknown)?;
-        if !options.dry_run {
-            match known.servable.take() {
-                Some(servable) => {
-                    known.state = VersionState::Draining;
-                    known.requests_before += servable.metrics.requests();
-                    tracing::info!(model = %name, version = version.get(), actor = options.actor, "unloading");
-                    self.publish(&state, [name]);
-                    // The worker drops the model once the last request has let go of it.
-                    drop(servable);
-                }
-                None if known.state == VersionState::Loading => {
-                    let (state, reason) = (known.state, None);
-                    return Err(RegistryError::NotReady { model: name.clone(), version, state, reason });
-                }
-                None => known.state = VersionState::Unloaded,
-            }
-        }
-        version_status(&state, name, version)
+        let all = state.repeats.all();
+        state.write_attempts(all);
     }
 
     /// The audit log of a model, newest first.
@@ -205,6 +273,11 @@ impl Registry {
             return Err(RegistryError::UnknownModel(name.clone()));
         }
         Ok(state.store.history(name, limit)?)
+    }
+
+    /// Checks the hash chain over the audit log, which is one for all models.
+    pub fn verify_history(&self) -> Result<Verification, RegistryError> {
+        Ok(self.lock().store.verify()?)
     }
 
     /// The drift of a version (`None`: the stable one) over a window (`None`: the configured
@@ -230,34 +303,28 @@ impl Registry {
         if window.is_zero() || window > longest {
             return Err(RegistryError::Window { longest });
         }
-        if !self.shared.monitor.settle(SETTLE_LIMIT) {
+        if !self.shared.watchers.monitor.settle(SETTLE_LIMIT) {
             tracing::warn!(model = %name, "the monitor is behind: the drift view misses the latest rows");
         }
-        Ok(monitor.report(name, version, window, (self.shared.clock)()))
+        Ok(monitor.report(name, version, window, (self.shared.watchers.clock)()))
     }
 }
 
 /// How long a drift view waits for the monitor to catch up, at most.
 const SETTLE_LIMIT: Duration = Duration::from_secs(2);
 
-fn version_status(state: &State, name: &ModelName, version: Version) -> Result<VersionStatus, RegistryError> {
-    let status = state.entry(name)?.status(name);
-    let unknown = || RegistryError::UnknownVersion { model: name.clone(), version };
-    status.versions.into_iter().find(|status| status.version == version).ok_or_else(unknown)
-}
-
 impl State {
-    fn entry(&self, name: &ModelName) -> Result<&Entry, RegistryError> {
+    pub(super) fn entry(&self, name: &ModelName) -> Result<&Entry, RegistryError> {
         self.models.get(name).ok_or_else(|| RegistryError::UnknownModel(name.clone()))
     }
 
     /// Checks a change. Nothing is changed yet.
-    pub(super) fn plan<'a>(
+    pub(super) fn plan(
         &self,
         name: &ModelName,
         change: &Change,
-        options: &'a ChangeOptions,
-    ) -> Result<Planned<'a>, RegistryError> {
+        options: &ChangeOptions,
+    ) -> Result<Planned, RegistryError> {
         let entry = self.entry(name)?;
         entry.check_generation(name, options)?;
         let next = entry.release.apply(change)?;
@@ -267,47 +334,68 @@ impl State {
             entry.check_ready(name, version)?;
         }
         let before = entry.release.clone();
-        Ok(Planned { model: name.clone(), operation: change.operation(), before, next, options })
+        let attempt = Attempt::new(name, change.operation(), change.asked(), options);
+        Ok(Planned { before, next, attempt })
     }
 
     /// Makes checked changes durable and enters them into the book: all or none.
-    pub(super) fn commit(&mut self, planned: Vec<Planned<'_>>) -> Result<(), StoreError> {
-        let entries: Vec<_> = planned.iter().map(Planned::audit_entry).collect();
-        self.store.commit(&entries)?;
-        for change in planned {
-            if let Some(entry) = self.models.get_mut(&change.model) {
-                entry.release = change.next;
+    pub(super) fn commit(&mut self, planned: Vec<Planned>) -> Result<(), StoreError> {
+        let made =
+            |Planned { before, next, attempt }| Attempt { outcome: Outcome::Done, releases: (before, next), ..attempt };
+        let made: Vec<Attempt> = planned.into_iter().map(made).collect();
+        self.store.commit(&made.iter().map(Attempt::entry).collect::<Vec<_>>())?;
+        for attempt in made {
+            if let Some(entry) = self.models.get_mut(&attempt.model) {
+                entry.release = attempt.releases.1;
             }
         }
         Ok(())
     }
+
+    /// What an earlier attempt with the same key answered.
+    pub(super) fn answered(
+        &self,
+        attempt: &Attempt,
+        options: &ChangeOptions,
+    ) -> Result<Option<Release>, RegistryError> {
+        match attempt.key() {
+            Some(key) if !options.dry_run => Ok(self.store.answered(key, attempt.at)?),
+            _ => Ok(None),
+        }
+    }
+
+    /// Enters attempts that changed nothing. That this fails costs the entries, and no more.
+    pub(super) fn write_attempts(&mut self, attempts: impl IntoIterator<Item = Attempt>) {
+        let attempts: Vec<Attempt> = attempts.into_iter().collect();
+        let entries: Vec<_> = attempts.iter().map(Attempt::entry).collect();
+        if entries.is_empty() {
+            return;
+        }
+        if let Err(error) = self.store.commit(&entries) {
+            tracing::error!(%error, "refused attempts could not be entered into the audit log");
+        }
+    }
 }
 
 /// A change of a release that has passed every check.
-pub(super) struct Planned<'a> {
-    pub(super) model: ModelName,
-    operation: &'static str,
+pub(super) struct Planned {
     before: Release,
-    next: Release,
-    options: &'a ChangeOptions,
+    pub(super) next: Release,
+    pub(super) attempt: Attempt,
 }
 
-impl Planned<'_> {
-    fn audit_entry(&self) -> AuditEntry<'_> {
-        AuditEntry {
-            model: &self.model,
-            at: SystemTime::now(),
-            actor: &self.options.actor,
-            operation: self.operation,
-            from: &self.before,
-            to: &self.next,
-            reason: self.options.reason.as_deref(),
+impl Outcome {
+    /// What an attempt came to that ended in an error.
+    pub(super) fn of(error: &RegistryError) -> Self {
+        match error {
+            RegistryError::Store(_) | RegistryError::NotReady { state: VersionState::Failed, .. } => Self::Failed,
+            _ => Self::Refused,
         }
     }
 }
 
 impl Entry {
-    fn check_generation(&self, name: &ModelName, options: &ChangeOptions) -> Result<(), RegistryError> {
+    pub(super) fn check_generation(&self, name: &ModelName, options: &ChangeOptions) -> Result<(), RegistryError> {
         let found = self.release.generation;
         match options.if_generation {
             Some(expected) if expected != found => Err(RegistryError::Stale { model: name.clone(), expected, found }),
@@ -315,7 +403,7 @@ impl Entry {
         }
     }
 
-    fn check_ready(&self, name: &ModelName, version: Version) -> Result<(), RegistryError> {
+    pub(super) fn check_ready(&self, name: &ModelName, version: Version) -> Result<(), RegistryError> {
         let model = name.clone();
         let Some(known) = self.versions.get(&version) else {
             return Err(RegistryError::UnknownVersion { model, version });

@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    audit::Repeats,
     disk::{ConfigPrint, Fingerprint},
     status::{ModelStatus, VersionState, VersionStatus},
 };
@@ -30,6 +31,8 @@ pub(super) struct State {
     pub(super) is_complete: bool,
     pub(super) is_scanned: bool,
     pub(super) started: Instant,
+    /// Attempts that changed nothing.
+    pub(super) repeats: Repeats,
     /// What was already warned of, so that it is said once.
     pub(super) warned: std::collections::BTreeSet<String>,
 }
@@ -63,7 +66,7 @@ pub(super) struct VersionEntry {
 }
 
 /// Why a version that nobody unloaded is not loaded.
-const LEFT_OUT: &str = "the version_policy of config.pbtxt leaves it out";
+const LEFT_OUT: &str = "the model's version_policy leaves it out";
 
 impl VersionEntry {
     pub(super) fn discovered(seen: Fingerprint) -> Self {
@@ -106,6 +109,9 @@ impl VersionEntry {
             loaded_at: self.loaded_at,
             requests: self.requests_before + servable.map_or(0, |servable| servable.metrics.requests()),
             monitored: servable.is_some_and(|servable| servable.monitor.is_some()),
+            shadow_dropped: servable
+                .map(|servable| servable.metrics.shadow_drops().filter(|(_, copies)| *copies > 0).collect())
+                .unwrap_or_default(),
             lane: servable.map(|servable| servable.lane.status()),
         }
     }
@@ -127,7 +133,7 @@ impl Entry {
 
     pub(super) fn status(&self, name: &ModelName) -> ModelStatus {
         let versions = self.versions.iter().map(|(version, entry)| entry.status(*version)).collect();
-        ModelStatus { name: name.clone(), release: self.release.clone(), versions }
+        ModelStatus { name: name.clone(), release: self.release.clone(), versions, comparison: None }
     }
 
     pub(super) fn highest_ready(&self) -> Option<Version> {
@@ -150,8 +156,10 @@ impl State {
     }
 
     /// The route of a model as it follows from the book; `None` when the book has no such model.
-    pub(super) fn route(&self, name: &ModelName) -> Option<ModelRoute> {
+    /// `allow_pinning` holds where the model's configuration says nothing of it.
+    pub(super) fn route(&self, name: &ModelName, allow_pinning: bool) -> Option<ModelRoute> {
         let entry = self.models.get(name)?;
+        let own = entry.config.as_ref().as_ref().ok().and_then(|config| config.release.allow_pinning);
         let ready = entry.versions.iter().filter_map(|(version, entry)| {
             // Draining versions get nothing new.
             let servable = entry.servable.as_ref().filter(|_| entry.state != VersionState::Draining)?;
@@ -160,6 +168,7 @@ impl State {
         let versions: BTreeMap<_, _> = ready.collect();
         let not_ready = entry.versions.keys().filter(|version| !versions.contains_key(version));
         let not_ready = not_ready.copied().collect();
-        Some(ModelRoute { release: entry.release.clone(), versions, not_ready })
+        let release = entry.release.clone();
+        Some(ModelRoute { release, versions, not_ready, allow_pinning: own.unwrap_or(allow_pinning) })
     }
 }

@@ -3,9 +3,10 @@
 use std::time::SystemTime;
 
 use crate::{
-    domain::{ModelName, Version},
-    release::Release,
+    domain::{ModelName, ShadowDrop, Version},
+    release::{Outcome, Release},
     schedule::LaneStatus,
+    shadow::ShadowReport,
 };
 
 /// Where a version is in its life: `discovered → loading → ready → draining → unloaded`, or `failed`.
@@ -54,6 +55,8 @@ pub struct VersionStatus {
     pub requests: u64,
     /// A reference profile is loaded, so drift is watched.
     pub monitored: bool,
+    /// Copies that it did not run as shadow or that could not be compared, by reason; those that are not 0.
+    pub shadow_dropped: Vec<(ShadowDrop, u64)>,
     /// How its runs happen, as measured; `None` when it is not loaded.
     pub lane: Option<LaneStatus>,
 }
@@ -64,9 +67,11 @@ pub struct ModelStatus {
     pub release: Release,
     /// In ascending order.
     pub versions: Vec<VersionStatus>,
+    /// How the shadow version compares, once copies were run.
+    pub comparison: Option<ShadowReport>,
 }
 
-/// One entry of the audit log.
+/// One entry of the audit log: an attempt at a change, made or not.
 #[derive(Debug, Clone)]
 pub struct HistoryEntry {
     pub sequence: u64,
@@ -74,7 +79,16 @@ pub struct HistoryEntry {
     pub actor: String,
     /// Such as `promote`; see [`crate::release::Change::operation`].
     pub operation: String,
+    /// What it was asked with, such as `version 4`; may be empty.
+    pub asked: String,
+    pub outcome: Outcome,
     pub from: Release,
     pub to: Release,
+    /// Why it was refused, or what came of it beside the release.
+    pub detail: Option<String>,
     pub reason: Option<String>,
+    /// The attempts that the entry stands for.
+    pub attempts: u64,
+    /// The entry's place in the hash chain, in hex; see `store::chain`.
+    pub hash: String,
 }

@@ -30,6 +30,9 @@ pub struct Release {
     /// Gets copies of requests; its answers are only counted.
     pub shadow: Option<Split>,
     pub labels: BTreeMap<Label, Version>,
+    /// The highest version that ever was stable: the policy `latest` looks for a higher one, and leaves
+    /// alone those that an operator has gone back from.
+    pub newest: Option<Version>,
 }
 
 /// A change that an operator asks for.
@@ -43,6 +46,8 @@ pub enum Change {
     ClearShadow,
     SetLabel(Label, Version),
     ClearLabel(Label),
+    /// Gives up the rollback target, so that it can be unloaded.
+    ForgetPrevious,
 }
 
 impl Change {
@@ -58,6 +63,21 @@ impl Change {
             Self::ClearShadow => "shadow_clear",
             Self::SetLabel(..) => "label",
             Self::ClearLabel(_) => "label_clear",
+            Self::ForgetPrevious => "forget_previous",
+        }
+    }
+
+    /// What is asked, in a few words, such as `version 4 at 10%`; empty for a change that takes nothing.
+    #[must_use]
+    pub fn asked(&self) -> String {
+        match self {
+            Self::Promote(version) => format!("version {version}"),
+            Self::SetCanary(split) | Self::SetShadow(split) => {
+                format!("version {} at {}%", split.version, split.percent.get())
+            }
+            Self::SetLabel(label, version) => format!("{label} = {version}"),
+            Self::ClearLabel(label) => label.to_string(),
+            Self::Rollback | Self::ClearCanary | Self::ClearShadow | Self::ForgetPrevious => String::new(),
         }
     }
 
@@ -67,8 +87,41 @@ impl Change {
         match self {
             Self::Promote(version) | Self::SetLabel(_, version) => Some(*version),
             Self::SetCanary(split) | Self::SetShadow(split) => Some(split.version),
-            Self::Rollback | Self::ClearCanary | Self::ClearShadow | Self::ClearLabel(_) => None,
+            Self::Rollback | Self::ClearCanary | Self::ClearShadow | Self::ClearLabel(_) | Self::ForgetPrevious => None,
         }
+    }
+}
+
+/// What became of an attempt at a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    /// It was made.
+    Done,
+    /// All was so already.
+    Unchanged,
+    /// It may not be, or not now.
+    Refused,
+    /// It was tried, and could not be done.
+    Failed,
+}
+
+impl Outcome {
+    pub const ALL: [Self; 4] = [Self::Done, Self::Unchanged, Self::Refused, Self::Failed];
+
+    /// The value in the audit log, and of the metric label `outcome`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "ok",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == text)
     }
 }
 
@@ -104,6 +157,7 @@ impl Release {
             Change::ClearCanary => next.canary = None,
             Change::SetShadow(split) => next.shadow = Some(self.beside_stable(*split, "shadow")?),
             Change::ClearShadow => next.shadow = None,
+            Change::ForgetPrevious => next.previous = None,
             Change::SetLabel(label, version) => {
                 next.labels.insert(label.clone(), *version);
             }
@@ -128,6 +182,7 @@ impl Release {
             return;
         }
         self.previous = self.stable.replace(version);
+        self.newest = self.newest.max(Some(version));
         // A version cannot be compared with itself: as stable it ends its own canary and shadow.
         self.canary = self.canary.filter(|split| split.version != version);
         self.shadow = self.shadow.filter(|split| split.version != version);
@@ -194,6 +249,21 @@ mod tests {
     fn stable_version_cannot_be_its_own_canary_or_shadow() {
         assert!(stable(1).apply(&Change::SetCanary(split(1, 10.0))).is_err());
         assert!(stable(1).apply(&Change::SetShadow(split(1, 10.0))).is_err());
+    }
+
+    #[test]
+    fn newest_stable_version_is_remembered_when_operators_go_back() {
+        let back = stable(1).apply(&Change::Promote(v(3))).unwrap().apply(&Change::Promote(v(2))).unwrap();
+        let further = back.apply(&Change::Promote(v(1))).unwrap();
+        assert_eq!((further.stable, further.previous, further.newest), (Some(v(1)), Some(v(2)), Some(v(3))));
+    }
+
+    #[test]
+    fn rollback_target_can_be_given_up() {
+        let two = stable(1).apply(&Change::Promote(v(2))).unwrap();
+        let without = two.apply(&Change::ForgetPrevious).unwrap();
+        assert_eq!((without.previous, without.generation), (None, 3));
+        assert_eq!(without.apply(&Change::Rollback), Err(ReleaseError::NothingToRollBackTo));
     }
 
     #[test]

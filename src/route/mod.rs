@@ -50,6 +50,8 @@ pub struct ModelRoute {
     pub versions: BTreeMap<Version, Arc<Servable>>,
     /// The versions that are known but not ready: loading, failed or unloaded.
     pub not_ready: BTreeSet<Version>,
+    /// Requests may name a version or a label.
+    pub allow_pinning: bool,
 }
 
 /// All models at one moment.
@@ -120,6 +122,8 @@ pub enum RouteError {
     NothingReady(ModelName),
     #[error("version {version} of model '{model}' is not ready")]
     NotReady { model: ModelName, version: Version },
+    #[error("model '{0}' lets its release choose the version: a request may name no version or label")]
+    Pinned(ModelName),
 }
 
 impl Fault for RouteError {
@@ -127,6 +131,7 @@ impl Fault for RouteError {
         match self {
             Self::UnknownModel(_) | Self::UnknownVersion { .. } | Self::UnknownLabel { .. } => ErrorCode::NotFound,
             Self::NothingReady(_) | Self::NotReady { .. } => ErrorCode::Unavailable,
+            Self::Pinned(_) => ErrorCode::PermissionDenied,
         }
     }
 }
@@ -141,6 +146,11 @@ pub struct Choice {
 }
 
 impl ModelRoute {
+    /// Whether a request may ask for `target`.
+    pub fn permits(&self, model: &ModelName, target: &Target) -> Result<(), RouteError> {
+        if self.allow_pinning || *target == Target::Release { Ok(()) } else { Err(RouteError::Pinned(model.clone())) }
+    }
+
     /// Chooses the version for a request: the one that it names, otherwise the canary for its
     /// share, otherwise stable. `key` is the routing key, or the request id where there is none.
     pub fn choose(&self, model: &ModelName, target: &Target, key: &str) -> Result<Choice, RouteError> {
@@ -269,7 +279,19 @@ mod tests {
     }
 
     fn empty_route(release: Release) -> ModelRoute {
-        ModelRoute { release, versions: BTreeMap::new(), not_ready: BTreeSet::new() }
+        ModelRoute { release, versions: BTreeMap::new(), not_ready: BTreeSet::new(), allow_pinning: true }
+    }
+
+    #[test]
+    fn pinning_can_be_forbidden() {
+        let targets = [Target::Version(Version::new(1).unwrap()), Target::Label("x".parse().unwrap())];
+        let open = empty_route(Release::default());
+        let closed = ModelRoute { allow_pinning: false, ..empty_route(Release::default()) };
+        for target in &targets {
+            assert_eq!(open.permits(&model(), target), Ok(()));
+            assert_eq!(closed.permits(&model(), target).unwrap_err().code(), ErrorCode::PermissionDenied);
+        }
+        assert_eq!(closed.permits(&model(), &Target::Release), Ok(()));
     }
 
     #[test]

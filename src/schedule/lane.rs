@@ -4,16 +4,17 @@
 //!
 //! 1. **In place.** Its run is expected to be cheap, nothing waits and an instance is free: the
 //!    model runs on the thread of the request, with no hand-over at all.
-//! 2. **Gathered.** Runs are cheap, but requests come so close together that it pays to join them:
-//!    it waits, and a small task (the *collector*) runs all that came meanwhile as one batch, once
-//!    the runtime has polled everything that was ready. No time is added: the collector's turn
-//!    comes when nobody else on that thread has anything to do before it.
+//! 2. **Gathered.** Runs are cheap, but requests come so close together that it pays to join them: it waits,
+//!    and a small task (the *collector*) runs all that came meanwhile as one batch, once the runtime has polled all
+//!    that was ready. No time is added: its turn comes when nobody else on that thread has anything to do before it.
 //! 3. **On the pool.** Runs are costly: a thread of the pool takes the next batch when it is free.
 //!
 //! Jobs go through a queue without locks (`inbox`); whoever forms the next batch moves them to the
 //! ordered backlog. Exactly one party at a time is responsible for that (`is_claimed`): a collector
 //! or a listing of the pool. A claim is given up *after* the inbox was emptied, and the number of
 //! waiting jobs is looked at after that, so no job is left behind.
+
+mod aside;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

@@ -6,17 +6,20 @@
 //!
 //! | file | what it holds |
 //! | --- | --- |
-//! | `lane` | the three ways of a request: in place, gathered, on the pool |
+//! | `lane` | the three ways of a request: in place, gathered, on the pool; and a run aside of them |
 //! | `queue` | the order of what waits, and what runs together |
 //! | `batch` | requests joined for one run, outputs split again |
 //! | `cost` | what runs cost, measured |
 //! | `target` | batch size and delay chosen for a target latency |
 //! | `trial` | a model tried out before it serves |
+//! | `claims` | a model of who forms the next batch, checked in every order of steps (tests only) |
 //! | `pool` | the threads of costly runs, shared fairly; where models are dropped |
 
 mod batch;
 #[doc(hidden)]
 pub mod bench_support;
+#[cfg(test)]
+mod claims;
 mod cost;
 mod lane;
 mod pool;
@@ -187,6 +190,13 @@ impl Lane {
     /// At once when the queue is full; later when the deadline passed or the model failed.
     pub async fn execute(&self, work: Work) -> Result<Executed, LaneError> {
         self.core.execute(work).await
+    }
+
+    /// Runs `work` on this thread, past the queue: for work that nobody waits for, on a thread that is
+    /// not the requests'. `None` when that would take a run from a request.
+    #[must_use]
+    pub fn run_aside(&self, work: &Work) -> Option<Result<Executed, LaneError>> {
+        self.core.run_aside(work)
     }
 
     /// Whether a request of `bytes` would be queued now.

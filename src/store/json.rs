@@ -19,6 +19,9 @@ struct Stored {
     shadow: Option<StoredSplit>,
     #[serde(default)]
     labels: BTreeMap<String, u64>,
+    /// Absent in what the first format's program wrote.
+    #[serde(default)]
+    newest: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -36,6 +39,7 @@ pub(super) fn encode(release: &Release) -> String {
         canary: release.canary.map(split),
         shadow: release.shadow.map(split),
         labels: release.labels.iter().map(|(label, version)| (label.to_string(), version.get())).collect(),
+        newest: release.newest.map(Version::get),
     };
     serde_json::to_string(&stored).expect("numbers and text always have a JSON form")
 }
@@ -54,6 +58,7 @@ pub(super) fn decode(body: &str) -> Result<Release, String> {
         let label = label.parse().map_err(|error: crate::domain::IdError| error.to_string())?;
         labels.insert(label, version(number)?);
     }
+    let newest = stored.newest.max(stored.stable).max(stored.previous);
     Ok(Release {
         generation: stored.generation,
         stable: stored.stable.map(version).transpose()?,
@@ -61,6 +66,7 @@ pub(super) fn decode(body: &str) -> Result<Release, String> {
         canary: stored.canary.map(split).transpose()?,
         shadow: stored.shadow.map(split).transpose()?,
         labels,
+        newest: newest.map(version).transpose()?,
     })
 }
 

@@ -3,8 +3,18 @@
 //! A change is acknowledged only after [`Store::commit`] has returned: the file is in WAL mode
 //! with `synchronous = FULL`, so a committed change survives `kill -9` and a power cut. One
 //! process owns the file; a second one is refused at the start.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `migrate` | the tables, and the way from older formats |
+//! | `json` | the stored form of a release |
+//! | `chain` | the hash chain over the audit log |
+//! | `keys` | idempotency keys |
 
+mod chain;
 mod json;
+mod keys;
+mod migrate;
 
 use std::{
     collections::BTreeMap,
@@ -12,13 +22,17 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 
+pub use self::{
+    chain::{Broken, Head, Verification},
+    keys::{KeyEntry, LIFETIME as KEY_LIFETIME},
+};
 use crate::{
     domain::ModelName,
     fault::{ErrorCode, Fault},
     registry::HistoryEntry,
-    release::Release,
+    release::{Outcome, Release},
 };
 
 /// Why the state could not be read or written.
@@ -46,43 +60,32 @@ impl Fault for StoreError {
     }
 }
 
-/// The file format; raised with each change of the tables.
-const FORMAT: i64 = 1;
-
-const TABLES: &str = "
-    CREATE TABLE release (
-        model TEXT PRIMARY KEY,
-        body  TEXT NOT NULL
-    ) STRICT;
-    CREATE TABLE history (
-        sequence  INTEGER PRIMARY KEY AUTOINCREMENT,
-        model     TEXT NOT NULL,
-        at_micros INTEGER NOT NULL,
-        actor     TEXT NOT NULL,
-        operation TEXT NOT NULL,
-        before    TEXT NOT NULL,
-        after     TEXT NOT NULL,
-        reason    TEXT
-    ) STRICT;
-    CREATE INDEX history_by_model ON history (model, sequence);
-";
-
 /// The open state file.
 #[derive(Debug)]
 pub struct Store {
     connection: Connection,
 }
 
-/// A change of a release, as it goes into the audit log.
-#[derive(Debug)]
+/// An attempt at a change, as it goes into the audit log.
+#[derive(Debug, Clone)]
 pub struct Entry<'a> {
     pub model: &'a ModelName,
     pub at: SystemTime,
     pub actor: &'a str,
     pub operation: &'a str,
+    /// What the operation was asked with, such as `version 4 at 10%`; may be empty.
+    pub asked: &'a str,
+    pub outcome: Outcome,
     pub from: &'a Release,
+    /// What the release became; as `from` unless the outcome is [`Outcome::Done`].
     pub to: &'a Release,
+    /// Why it was refused, or what came of it beside the release.
+    pub detail: Option<&'a str>,
     pub reason: Option<&'a str>,
+    /// The attempts that the entry stands for: itself, and those like it that were not written.
+    pub attempts: u64,
+    /// Remembered with the change.
+    pub key: Option<KeyEntry<'a>>,
 }
 
 impl Store {
@@ -106,13 +109,7 @@ impl Store {
         connection.pragma_update(None, "synchronous", "full")?;
         // The exclusive lock is taken by the first write, and kept.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(in_use)?;
-        let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        match found {
-            FORMAT => {}
-            0 => transaction.execute_batch(TABLES)?,
-            _ => return Err(StoreError::Format { found, expected: FORMAT }),
-        }
-        transaction.pragma_update(None, "user_version", FORMAT)?;
+        migrate::migrate(&transaction)?;
         transaction.commit()?;
         Ok(Self { connection })
     }
@@ -144,116 +141,144 @@ impl Store {
 
     /// The audit log of a model, newest first.
     pub fn history(&self, model: &ModelName, limit: usize) -> Result<Vec<HistoryEntry>, StoreError> {
-        let mut statement = self.connection.prepare(
-            "SELECT sequence, at_micros, actor, operation, before, after, reason FROM history
-             WHERE model = ?1 ORDER BY sequence DESC LIMIT ?2",
-        )?;
+        let columns = chain::COLUMNS;
+        let mut statement = self
+            .connection
+            .prepare(&format!("SELECT {columns} FROM history WHERE model = ?1 ORDER BY sequence DESC LIMIT ?2"))?;
         let mut rows = statement.query(params![model.as_str(), i64::try_from(limit).unwrap_or(i64::MAX)])?;
         let mut entries = Vec::new();
         while let Some(row) = rows.next()? {
-            let release = |body: String| {
-                json::decode(&body).map_err(|reason| StoreError::Corrupt { model: model.to_string(), reason })
-            };
-            entries.push(HistoryEntry {
-                sequence: row.get::<_, i64>(0)?.unsigned_abs(),
-                at: UNIX_EPOCH + Duration::from_micros(row.get::<_, i64>(1)?.unsigned_abs()),
-                actor: row.get(2)?,
-                operation: row.get(3)?,
-                from: release(row.get(4)?)?,
-                to: release(row.get(5)?)?,
-                reason: row.get(6)?,
-            });
+            entries.push(history_entry(model, row)?);
         }
         Ok(entries)
     }
 
-    /// True when the model has a stored release.
-    pub fn knows(&self, model: &ModelName) -> Result<bool, StoreError> {
-        let found: Option<i64> = self
-            .connection
-            .query_row("SELECT 1 FROM release WHERE model = ?1", [model.as_str()], |row| row.get(0))
-            .optional()?;
-        Ok(found.is_some())
+    /// Checks the hash chain over the whole audit log. The chain is one for all models, so that
+    /// the removal of a model's last entries shows too.
+    pub fn verify(&self) -> Result<Verification, StoreError> {
+        chain::verify(&self.connection)
     }
+
+    /// What a change with this key answered, while the key is remembered.
+    ///
+    /// # Errors
+    /// [`KeyError::OtherContent`] when something else was asked with it.
+    pub fn answered(&self, key: KeyEntry<'_>, now: SystemTime) -> Result<Option<Release>, KeyError> {
+        let Some(found) = keys::find(&self.connection, key.key, now).map_err(StoreError::from)? else {
+            return Ok(None);
+        };
+        if found.content != key.content {
+            return Err(KeyError::OtherContent);
+        }
+        let corrupt = |reason| StoreError::Corrupt { model: "(an idempotency key)".into(), reason };
+        Ok(Some(json::decode(&found.answer).map_err(corrupt)?))
+    }
+
+    /// True when the model has a stored release or an audit log.
+    pub fn knows(&self, model: &ModelName) -> Result<bool, StoreError> {
+        let is_known = "SELECT EXISTS (SELECT 1 FROM release WHERE model = ?1)
+                        OR EXISTS (SELECT 1 FROM history WHERE model = ?1)";
+        Ok(self.connection.query_row(is_known, [model.as_str()], |row| row.get(0))?)
+    }
+}
+
+/// Why a key does not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    #[error("this Idempotency-Key was used for another request: use a new key for a new change")]
+    OtherContent,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Fault for KeyError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::OtherContent => ErrorCode::Unprocessable,
+            Self::Store(error) => error.code(),
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::OtherContent => self.to_string(),
+            Self::Store(error) => error.message(),
+        }
+    }
+}
+
+fn history_entry(model: &ModelName, row: &Row<'_>) -> Result<HistoryEntry, StoreError> {
+    let corrupt = |reason: String| StoreError::Corrupt { model: model.to_string(), reason };
+    let release = |body: String| json::decode(&body).map_err(corrupt);
+    let outcome: String = row.get(6)?;
+    Ok(HistoryEntry {
+        sequence: row.get::<_, i64>(0)?.unsigned_abs(),
+        at: UNIX_EPOCH + Duration::from_micros(row.get::<_, i64>(2)?.unsigned_abs()),
+        actor: row.get(3)?,
+        operation: row.get(4)?,
+        asked: row.get(5)?,
+        outcome: Outcome::parse(&outcome).ok_or_else(|| corrupt(format!("the outcome '{outcome}'")))?,
+        from: release(row.get(7)?)?,
+        to: release(row.get(8)?)?,
+        detail: row.get(9)?,
+        reason: row.get(10)?,
+        attempts: row.get::<_, i64>(11)?.unsigned_abs(),
+        hash: row.get(12)?,
+    })
+}
+
+fn micros(at: SystemTime) -> i64 {
+    let micros = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+    i64::try_from(micros).unwrap_or(i64::MAX)
 }
 
 fn write(transaction: &Transaction<'_>, entry: &Entry<'_>) -> rusqlite::Result<()> {
     let (before, after) = (json::encode(entry.from), json::encode(entry.to));
-    let micros = entry.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-    let mut release = transaction.prepare_cached(
-        "INSERT INTO release (model, body) VALUES (?1, ?2) ON CONFLICT (model) DO UPDATE SET body = ?2",
-    )?;
-    release.execute(params![entry.model.as_str(), after])?;
-    let mut history = transaction.prepare_cached(
-        "INSERT INTO history (model, at_micros, actor, operation, before, after, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-    )?;
+    if entry.from != entry.to {
+        let mut release = transaction.prepare_cached(
+            "INSERT INTO release (model, body) VALUES (?1, ?2) ON CONFLICT (model) DO UPDATE SET body = ?2",
+        )?;
+        release.execute(params![entry.model.as_str(), after])?;
+    }
+    if let Some(key) = entry.key {
+        keys::remember(transaction, key, &after, entry.at)?;
+    }
+    let (last, previous) = chain::head(transaction)?;
+    let row = chain::Row {
+        sequence: last + 1,
+        model: entry.model.as_str(),
+        at_micros: micros(entry.at),
+        actor: entry.actor,
+        operation: entry.operation,
+        asked: entry.asked,
+        outcome: entry.outcome.as_str(),
+        before: &before,
+        after: &after,
+        detail: entry.detail,
+        reason: entry.reason,
+        attempts: i64::try_from(entry.attempts).unwrap_or(i64::MAX),
+    };
+    let mut history = transaction.prepare_cached(&format!(
+        "INSERT INTO history ({}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        chain::COLUMNS
+    ))?;
     history.execute(params![
-        entry.model.as_str(),
-        i64::try_from(micros).unwrap_or(i64::MAX),
-        entry.actor,
-        entry.operation,
-        before,
-        after,
-        entry.reason,
+        row.sequence,
+        row.model,
+        row.at_micros,
+        row.actor,
+        row.operation,
+        row.asked,
+        row.outcome,
+        row.before,
+        row.after,
+        row.detail,
+        row.reason,
+        row.attempts,
+        row.hash(&previous),
     ])?;
     Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{domain::Version, release::Change};
-
-    fn entry<'a>(model: &'a ModelName, from: &'a Release, to: &'a Release) -> Entry<'a> {
-        let at = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        Entry { model, at, actor: "ann", operation: "promote", from, to, reason: Some("better") }
-    }
-
-    #[test]
-    fn committed_release_is_there_after_reopening() {
-        let directory = tempfile::tempdir().unwrap();
-        let model: ModelName = "fraud".parse().unwrap();
-        let before = Release::default();
-        let after = before.apply(&Change::Promote(Version::new(3).unwrap())).unwrap();
-        Store::open(directory.path()).unwrap().commit(&[entry(&model, &before, &after)]).unwrap();
-
-        let store = Store::open(directory.path()).unwrap();
-        assert_eq!(store.releases().unwrap(), BTreeMap::from([(model.clone(), after.clone())]));
-        let history = store.history(&model, 10).unwrap();
-        assert_eq!((history.len(), history[0].actor.as_str(), &history[0].to), (1, "ann", &after));
-    }
-
-    #[test]
-    fn changes_committed_together_are_there_all_or_none() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut store = Store::open(directory.path()).unwrap();
-        let models: [ModelName; 2] = ["fraud".parse().unwrap(), "churn".parse().unwrap()];
-        let before = Release::default();
-        let after = before.apply(&Change::Promote(Version::new(1).unwrap())).unwrap();
-        let entries = models.each_ref().map(|model| entry(model, &before, &after));
-        store.commit(&entries).unwrap();
-        assert_eq!(store.releases().unwrap().len(), 2);
-
-        store.connection.execute_batch("DELETE FROM release; DROP TABLE history").unwrap();
-        store.commit(&entries).unwrap_err();
-        assert_eq!(store.releases().unwrap().len(), 0);
-    }
-
-    #[test]
-    fn second_process_is_refused_with_a_clear_reason() {
-        let directory = tempfile::tempdir().unwrap();
-        let _first = Store::open(directory.path()).unwrap();
-        let error = Store::open(directory.path()).unwrap_err();
-        assert!(error.to_string().contains("in use"), "{error}");
-    }
-
-    #[test]
-    fn newer_format_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        drop(Store::open(directory.path()).unwrap());
-        let connection = Connection::open(directory.path().join("tidegate.db")).unwrap();
-        connection.pragma_update(None, "user_version", 99).unwrap();
-        drop(connection);
-        assert!(matches!(Store::open(directory.path()), Err(StoreError::Format { found: 99, .. })));
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! The families of the monitor and of the registry are collected at scrape time by those rooms.
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, core::Collector};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, core::Collector};
 
 use crate::fault::ErrorCode;
 
@@ -36,8 +36,15 @@ pub struct Metrics {
     pub inflight: IntGaugeVec,
     /// Requests refused before a model ran, by reason.
     pub rejected: IntCounterVec,
+    /// Copies that a shadow did not run or that could not be compared, by reason.
+    pub shadow_dropped: IntCounterVec,
+    /// Rows of the shadow's outputs that were compared, and those of the same class.
+    pub shadow_compared_rows: IntCounterVec,
+    pub shadow_agreed_rows: IntCounterVec,
     pub load_duration: HistogramVec,
     pub release_operations: IntCounterVec,
+    /// Of a change of a release, from its acceptance to the published table, less the durable write.
+    pub publish_duration: Histogram,
     build_info: IntGaugeVec,
 }
 
@@ -92,6 +99,24 @@ impl Metrics {
             batch_size: histogram(&registry, "batch_size", "Rows per run of the model.", by_version, ROWS),
             inflight: gauge(&registry, "inflight_requests", "Requests being answered.", by_version),
             rejected,
+            shadow_dropped: counter(
+                &registry,
+                "shadow_dropped_total",
+                "Copies that a shadow version did not run, or that could not be compared.",
+                &["model", "version", "reason"],
+            ),
+            shadow_compared_rows: counter(
+                &registry,
+                "shadow_compared_rows_total",
+                "Rows whose class was compared between the shadow and the answer.",
+                &["model", "version", "output"],
+            ),
+            shadow_agreed_rows: counter(
+                &registry,
+                "shadow_agreed_rows_total",
+                "Rows for which the shadow and the answer have the same class.",
+                &["model", "version", "output"],
+            ),
             load_duration: histogram(
                 &registry,
                 "model_load_duration_seconds",
@@ -105,6 +130,14 @@ impl Metrics {
                 "Operations on releases: outcome is ok, refused or failed.",
                 &["model", "operation", "outcome"],
             ),
+            publish_duration: histogram(
+                &registry,
+                "release_publish_duration_seconds",
+                "Time of a release change until requests follow it, the durable write excluded.",
+                &[],
+                SECONDS,
+            )
+            .with_label_values(NO_LABELS),
             build_info: gauge(
                 &registry,
                 "build_info",
@@ -141,6 +174,7 @@ impl Default for Metrics {
     }
 }
 
+const NO_LABELS: &[&str] = &[];
 const VALID: &str = "the name and the labels are valid and used once";
 
 fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {

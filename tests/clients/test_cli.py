@@ -1,6 +1,7 @@
 """The work of an operator, through the command line alone."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ import tomllib
 
 import pytest
 
-from conftest import ROOT, run_binary
+from conftest import BINARY, ROOT, environment, run_binary
 
 NUMERIC = ["car_value", "debt_to_income_ratio", "loan_length", "driver_tenure"]
 CATEGORICAL = ["salary_range", "repaid_loan_on_prev_car", "size_of_downpayment"]
@@ -331,17 +332,64 @@ def test_config_schema_is_json():
     assert "server" in schema["properties"]
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "elvish", "powershell"])
 def test_completions(shell):
     text = printed(run_binary("completions", shell))
-    assert "tidegate" in text and "rollback" in text
+    assert "tidegate" in text and "TIDEGATE_COMPLETE" in text
+
+
+COMPLETE = """
+source "$1"; shift
+COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_TYPE=9
+_clap_complete_tidegate tidegate "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
-def test_bash_accepts_its_completions(tmp_path):
+def test_bash_completes_commands_models_and_versions(gateway, tmp_path):
     script = tmp_path / "completions"
     script.write_text(printed(run_binary("completions", "bash")))
-    subprocess.run(["bash", "-eu", script], check=True, timeout=20)
+
+    def completed(*words, admin=gateway.admin):
+        path = f"{BINARY.parent}:{os.environ['PATH']}"
+        result = subprocess.run(
+            ["bash", "-c", COMPLETE, "bash", script, *words],
+            env=environment(PATH=path, TIDEGATE_ADMIN_URL=f"http://{admin}"),
+            check=True,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=20,
+        )
+        return result.stdout.split()
+
+    assert completed("tidegate", "roll") == ["rollback"]
+    assert completed("tidegate", "promote", "")[:2] == ["car_loan", "magika"]
+    assert completed("tidegate", "status", "mag") == ["magika"]
+    assert completed("tidegate", "promote", "car_loan", "")[:2] == ["1", "2"]
+    assert completed("tidegate", "canary", "car_loan", "--version", "") == ["1", "2"]
+    # Without a gateway there is nothing to offer, and no noise.
+    assert completed("tidegate", "status", "mag", admin="127.0.0.1:1") == []
+    url = f"http://{gateway.admin}"
+    assert completed("tidegate", "status", "--admin-url", url, "mag", admin="127.0.0.1:1") == ["magika"]
+
+
+def test_watch_repeats_the_status_until_nobody_reads(gateway):
+    command = [BINARY, "status", "car_loan", "--watch", "--interval", "100ms"]
+    variables = environment(TIDEGATE_ADMIN_URL=f"http://{gateway.admin}")
+    with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, encoding="utf-8") as process:
+        heads = [line for line in read_lines(process.stdout, 15) if line.startswith("car_loan: stable 2")]
+        process.stdout.close()
+        assert process.wait(20) == 0
+    assert len(heads) >= 2
+
+
+def read_lines(stream, count):
+    return [stream.readline() for _ in range(count)]
+
+
+def test_watch_of_no_model_fails(gateway):
+    assert "none" in one_line(gateway.cli("status", "none", "--watch"))
 
 
 def test_every_command_has_help_with_an_example():

@@ -1,4 +1,5 @@
-"""The commands of README.md, run as a reader would run them, and their output compared with what README.md shows.
+"""The commands of README.md and docs/RELEASES.md, run as a reader would run them, and their output compared with what
+the page shows.
 
 A fenced block marked `console` holds lines `$ command`, each followed by the output to expect. In the expected output
 
@@ -11,7 +12,7 @@ its own, in the repository's root, with `tidegate` and our Python on the path. I
 must succeed, unless the expected output has a line that begins with `error:`.
 
 Right before each block stands `<!-- test: run -->`, or `<!-- test: no (reason) -->` where it cannot be run here.
-The blocks run in order against one gateway, which starts with an empty state on the default ports.
+The blocks of a page run in order against one gateway, which starts with an empty state on the default ports.
 """
 
 import math
@@ -28,7 +29,7 @@ import pytest
 
 from conftest import BINARY, ROOT, environment, running
 
-README = ROOT / "README.md"
+PAGES = [ROOT / "README.md", ROOT / "docs/RELEASES.md"]
 COMMAND_LIMIT = 120  # seconds that one command may take
 PLANES = {"http": 8000, "grpc": 8001, "metrics": 8002, "admin": 8003}
 
@@ -155,20 +156,21 @@ def close(expected, printed):
     return math.isclose(float(expected), float(printed), rel_tol=1e-4)
 
 
-# === README.md
+# === The pages
 
 
-@pytest.fixture(scope="module")
-def readme():
-    if not README.exists():
-        pytest.fail(f"{README} is missing")
-    return blocks(README.read_text(encoding="utf-8"))
+@pytest.fixture(scope="module", params=PAGES, ids=lambda page: page.name)
+def page(request):
+    if not request.param.exists():
+        pytest.fail(f"{request.param} is missing")
+    return request.param.name, blocks(request.param.read_text(encoding="utf-8"))
 
 
-def test_every_console_block_of_the_readme_says_whether_it_is_run(readme):
-    unclear = [block.line for block in readme if not is_clear(block.marker)]
+def test_every_console_block_says_whether_it_is_run(page):
+    name, found = page
+    unclear = [block.line for block in found if not is_clear(block.marker)]
     assert not unclear, (
-        f"README.md: before the console blocks at the lines {unclear} there is neither "
+        f"{name}: before the console blocks at the lines {unclear} there is neither "
         "`<!-- test: run -->` nor `<!-- test: no (reason) -->`"
     )
 
@@ -177,13 +179,14 @@ def is_clear(marker):
     return marker == "run" or (marker is not None and re.fullmatch(r"no \(.+\)", marker) is not None)
 
 
-def test_commands_of_the_readme_print_what_it_says(readme, tmp_path):
-    to_run = [step for block in readme if block.marker == "run" for step in steps(block)]
-    assert to_run, "README.md has no console block that is run: put `<!-- test: run -->` before one"
+def test_commands_print_what_the_page_says(page, tmp_path):
+    name, found = page
+    to_run = [step for block in found if block.marker == "run" for step in steps(block)]
+    assert to_run, f"{name} has no console block that is run: put `<!-- test: run -->` before one"
     refuse_taken_ports()
     addresses = [word for plane, port in PLANES.items() for word in (f"--{plane}", f"127.0.0.1:{port}")]
     with running(tmp_path, *addresses):
-        faults = [fault for step in to_run if (fault := run(step))]
+        faults = [fault for step in to_run if (fault := run(step, name))]
     assert not faults, "\n\n".join(faults)
 
 
@@ -194,11 +197,11 @@ def refuse_taken_ports():
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
-                pytest.fail(f"port {port} ({plane}) is taken: the README's commands need the default ports 8000-8003")
+                pytest.fail(f"port {port} ({plane}) is taken: the pages' commands need the default ports 8000-8003")
 
 
-def run(step):
-    """Runs a command of README.md; answers with what is wrong, or nothing."""
+def run(step, page="README.md"):
+    """Runs a command of a page; answers with what is wrong, or nothing."""
     path = os.pathsep.join([str(BINARY.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
     try:
         result = subprocess.run(
@@ -211,13 +214,13 @@ def run(step):
             timeout=COMMAND_LIMIT,
         )
     except subprocess.TimeoutExpired:
-        return f"README.md line {step.line}: still running after {COMMAND_LIMIT} s: {step.command}"
+        return f"{page} line {step.line}: still running after {COMMAND_LIMIT} s: {step.command}"
     printed = result.stdout.decode("utf-8", "replace").splitlines()
     may_fail = any(line.startswith("error:") for line in step.expected)
     if same_text(step.expected, printed) and (result.returncode == 0 or may_fail):
         return None
     return "\n".join(
-        [f"README.md line {step.line}, exit code {result.returncode}: $ {step.command}", "--- expected"]
+        [f"{page} line {step.line}, exit code {result.returncode}: $ {step.command}", "--- expected"]
         + trimmed(step.expected)
         + ["--- printed"]
         + trimmed(printed)

@@ -11,16 +11,21 @@
     reason = "a test fails by panicking, and has no public interface"
 )]
 
+mod admin_api;
+mod audit;
 mod bad_input;
+mod canary;
 mod concurrency;
 mod data_types;
 mod harness;
 mod monitoring;
 mod onnx;
 mod overload;
+mod policies;
 mod releases;
 mod repository;
 mod start_and_stop;
+mod swap;
 mod tidy;
 mod tracing;
 mod triton;

@@ -193,33 +193,6 @@ async fn grpc_admin_says_what_rest_says() {
     assert_eq!(admin.rollback(unknown).await.unwrap_err().code(), tonic::Code::NotFound);
 }
 
-/// Promotions back and forth under load: no request fails, and every answer is from the
-/// version that it names.
-#[test]
-fn swaps_under_load_fail_no_request() {
-    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-    let (_repository, gateway) = serving();
-    let (stop, answered) = (AtomicBool::new(false), AtomicU64::new(0));
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    answering(&gateway, "/v2/models/m/infer");
-                    answered.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        for round in 0..60_u64 {
-            let version = round % 3 + 1;
-            change(&gateway, "POST", "/promote", &json!({"version": version}));
-            // After the acknowledgement every new request follows the release.
-            assert_eq!(answering(&gateway, "/v2/models/m/infer"), version);
-        }
-        stop.store(true, Ordering::Relaxed);
-    });
-    assert!(answered.load(Ordering::Relaxed) > 100);
-}
-
 #[test]
 fn unloaded_version_answers_no_more_and_loads_again() {
     let (_repository, gateway) = serving();

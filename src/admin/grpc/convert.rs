@@ -1,11 +1,12 @@
 //! From the domain to the messages of `tidegate_admin.proto`, where 0 stands for no version.
 
 use crate::{
-    admin::wire as json,
+    admin::{events::Told, wire as json},
     domain, monitor,
-    proto::admin::{self as wire, drift_report},
+    proto::admin::{self as wire, comparison, drift_report, verification},
     registry, release,
     schedule::LaneStatus,
+    shadow, store,
 };
 
 impl From<release::Split> for wire::Split {
@@ -39,6 +40,12 @@ impl From<&registry::VersionStatus> for wire::VersionStatus {
             requests: status.requests,
             monitored: status.monitored,
             runs: status.lane.as_ref().map(wire::Runs::from),
+            shadow_dropped: status
+                .shadow_dropped
+                .iter()
+                .map(|(why, copies)| (why.as_str().to_owned(), *copies))
+                .collect(),
+            traffic_percent: None,
         }
     }
 }
@@ -60,10 +67,48 @@ impl From<&LaneStatus> for wire::Runs {
 
 impl From<&registry::ModelStatus> for wire::ModelStatus {
     fn from(status: &registry::ModelStatus) -> Self {
+        let with_traffic = |version: &registry::VersionStatus| wire::VersionStatus {
+            traffic_percent: json::traffic_percent(&status.release, version.version).map(|share| share.0),
+            ..wire::VersionStatus::from(version)
+        };
         Self {
             model: status.name.to_string(),
             release: Some(wire::Release::from(&status.release)),
-            versions: status.versions.iter().map(wire::VersionStatus::from).collect(),
+            versions: status.versions.iter().map(with_traffic).collect(),
+            comparison: status.comparison.as_ref().map(wire::Comparison::from),
+        }
+    }
+}
+
+impl From<&shadow::ShadowReport> for wire::Comparison {
+    fn from(report: &shadow::ShadowReport) -> Self {
+        let report = json::Comparison::from(report);
+        Self {
+            version: report.version,
+            against: report.against,
+            copies: report.copies,
+            against_seconds: report.against_seconds,
+            version_seconds: report.version_seconds,
+            outputs: report.outputs.into_iter().map(comparison::Output::from).collect(),
+        }
+    }
+}
+
+impl From<json::OutputComparison> for comparison::Output {
+    fn from(output: json::OutputComparison) -> Self {
+        Self {
+            output: output.output,
+            rows: output.rows,
+            agreement: output.agreement,
+            elements: output.elements,
+            mean_difference: output.mean_difference,
+            max_difference: output.max_difference,
+            incomparable: output.incomparable,
+            mismatched: output.mismatched,
+            psi: output.psi,
+            edges: output.edges,
+            against_bins: output.against_bins,
+            version_bins: output.version_bins,
         }
     }
 }
@@ -78,6 +123,42 @@ impl From<&registry::HistoryEntry> for wire::HistoryEntry {
             from: release_json(&entry.from),
             to: release_json(&entry.to),
             reason: entry.reason.clone().unwrap_or_default(),
+            asked: entry.asked.clone(),
+            outcome: entry.outcome.as_str().to_owned(),
+            detail: entry.detail.clone().unwrap_or_default(),
+            attempts: entry.attempts,
+            hash: entry.hash.clone(),
+        }
+    }
+}
+
+impl From<&store::Verification> for wire::Verification {
+    fn from(found: &store::Verification) -> Self {
+        let entry = |sequence, text: &str| verification::Entry { sequence, text: text.to_owned() };
+        Self {
+            intact: found.broken.is_none(),
+            entries: found.entries,
+            head: found.head.as_ref().map(|head| entry(head.sequence, &head.hash)),
+            broken: found.broken.as_ref().map(|broken| entry(broken.sequence, &broken.why)),
+        }
+    }
+}
+
+impl wire::Event {
+    /// `None` where there is nothing to tell.
+    pub(super) fn of(told: &Told) -> Option<Self> {
+        match told {
+            Told::Event(event) => Some(Self {
+                at: json::timestamp(event.at),
+                topic: event.topic.as_str().to_owned(),
+                model: event.model.to_string(),
+                version: event.version.map_or(0, domain::Version::get),
+                what: event.what.clone(),
+                message: event.message.clone(),
+                missed: 0,
+            }),
+            Told::Missed(missed) => Some(Self { topic: "missed".to_owned(), missed: *missed, ..Self::default() }),
+            Told::Alive => None,
         }
     }
 }

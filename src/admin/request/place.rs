@@ -7,36 +7,12 @@ use percent_encoding::percent_decode_str;
 
 use crate::admin::AdminError;
 
-/// All that is here, as `GET /` lists it.
-pub(crate) const ENDPOINTS: [&str; 22] = [
-    "GET /admin/v1/models",
-    "GET /admin/v1/models/{model}",
-    "POST /admin/v1/models/{model}/versions/{version}/load",
-    "POST /admin/v1/models/{model}/versions/{version}/unload",
-    "POST /admin/v1/models/{model}/promote",
-    "POST /admin/v1/models/{model}/rollback",
-    "PUT /admin/v1/models/{model}/canary",
-    "DELETE /admin/v1/models/{model}/canary",
-    "PUT /admin/v1/models/{model}/shadow",
-    "DELETE /admin/v1/models/{model}/shadow",
-    "PUT /admin/v1/models/{model}/labels/{label}",
-    "DELETE /admin/v1/models/{model}/labels/{label}",
-    "GET /admin/v1/models/{model}/history?limit=100",
-    "GET /admin/v1/models/{model}/drift?version=1&window=5m",
-    "POST /v2/repository/index",
-    "POST /v2/repository/models/{model}/load",
-    "POST /v2/repository/models/{model}/unload",
-    "GET /v2/logging",
-    "POST /v2/logging",
-    "gRPC tidegate.admin.v1.AdminService",
-    "gRPC grpc.reflection.v1.ServerReflection",
-    "gRPC grpc.reflection.v1alpha.ServerReflection",
-];
-
 /// Where a request goes. Names and numbers are as they came, not checked yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place<'a> {
     Endpoints,
+    OpenApi,
+    Events,
     RepositoryIndex,
     RepositoryLoad(&'a str),
     RepositoryUnload(&'a str),
@@ -74,6 +50,8 @@ impl<'a> Place<'a> {
             ["v2", "repository", "models", model, "load"] => Self::RepositoryLoad(model),
             ["v2", "repository", "models", model, "unload"] => Self::RepositoryUnload(model),
             ["v2", "logging"] => Self::Logging,
+            ["admin", "v1", "openapi.json"] => Self::OpenApi,
+            ["admin", "v1", "events"] => Self::Events,
             ["admin", "v1", "models"] => Self::Models,
             ["admin", "v1", "models", model] if !model.is_empty() => Self::Model(model),
             ["admin", "v1", "models", model, "versions", version, "load"] => Self::Load(model, version),
@@ -98,9 +76,12 @@ impl<'a> Place<'a> {
     }
 
     /// The methods, as the header `Allow` lists them.
-    fn methods(&self) -> &'static str {
+    pub(super) fn methods(&self) -> &'static str {
         match self {
-            Self::Endpoints | Self::Models | Self::Model(_) | Self::History(_) | Self::Drift(_) => "GET, HEAD",
+            Self::Endpoints | Self::OpenApi | Self::Models | Self::Model(_) | Self::History(_) | Self::Drift(_) => {
+                "GET, HEAD"
+            }
+            Self::Events => "GET",
             Self::Logging => "GET, HEAD, POST",
             Self::RepositoryIndex
             | Self::RepositoryLoad(_)

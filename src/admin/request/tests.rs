@@ -1,6 +1,7 @@
 //! Tables of requests and what they are understood as.
 
 use super::*;
+use crate::admin::openapi::OPERATIONS;
 
 fn request(line: &str, headers: &[(&'static str, &str)], body: &str) -> Result<AdminRequest, AdminError> {
     let (method, uri) = line.split_once(' ').unwrap();
@@ -212,13 +213,79 @@ fn body_of_a_read_is_not_looked_at() {
     assert!(matches!(request("GET /admin/v1/models", &[], "not json"), Ok(AdminRequest::Models)));
 }
 
-/// `GET /` must not list what is not there.
+/// A path of the document with names in place of its parameters.
+fn sample(path: &str) -> String {
+    path.replace("{model}", "fraud").replace("{version}", "3").replace("{label}", "champion")
+}
+
+/// The path under which the document has a place. A new place does not compile here until it has one.
+fn documented(place: &Place<'_>) -> &'static str {
+    match place {
+        Place::Endpoints => "/",
+        Place::OpenApi => "/admin/v1/openapi.json",
+        Place::Events => "/admin/v1/events",
+        Place::RepositoryIndex => "/v2/repository/index",
+        Place::RepositoryLoad(_) => "/v2/repository/models/{model}/load",
+        Place::RepositoryUnload(_) => "/v2/repository/models/{model}/unload",
+        Place::Logging => "/v2/logging",
+        Place::Models => "/admin/v1/models",
+        Place::Model(_) => "/admin/v1/models/{model}",
+        Place::Load(..) => "/admin/v1/models/{model}/versions/{version}/load",
+        Place::Unload(..) => "/admin/v1/models/{model}/versions/{version}/unload",
+        Place::Release(_, Part::Promote) => "/admin/v1/models/{model}/promote",
+        Place::Release(_, Part::Rollback) => "/admin/v1/models/{model}/rollback",
+        Place::Release(_, Part::Canary) => "/admin/v1/models/{model}/canary",
+        Place::Release(_, Part::Shadow) => "/admin/v1/models/{model}/shadow",
+        Place::Release(_, Part::Label(_)) => "/admin/v1/models/{model}/labels/{label}",
+        Place::History(_) => "/admin/v1/models/{model}/history",
+        Place::Drift(_) => "/admin/v1/models/{model}/drift",
+    }
+}
+
 #[test]
-fn listed_endpoint_is_there() {
-    for endpoint in ENDPOINTS.iter().filter(|endpoint| !endpoint.starts_with("gRPC")) {
-        let line = endpoint.replace("{model}", "fraud").replace("{version}", "3").replace("{label}", "champion");
-        if let Err(error @ (AdminError::UnknownPath(_) | AdminError::Method { .. })) = request(&line, &[], "") {
-            panic!("{endpoint}: {error}");
-        }
+fn every_documented_path_is_a_place_with_the_documented_methods() {
+    let mut methods: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for operation in OPERATIONS {
+        methods.entry(operation.path).or_default().push(operation.method.as_str());
+    }
+    for (path, mut documented_methods) in methods {
+        let sample = sample(path);
+        let segments = place::segments(&sample).unwrap();
+        let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+        let place = Place::find(&segments).unwrap_or_else(|| panic!("{path} is documented, and not there"));
+        assert_eq!(documented(&place), path);
+        let mut allowed: Vec<&str> = place.methods().split(", ").filter(|method| *method != "HEAD").collect();
+        allowed.sort_unstable();
+        documented_methods.sort_unstable();
+        assert_eq!(allowed, documented_methods, "{path}");
+    }
+}
+
+#[test]
+fn every_place_is_documented() {
+    let part = |part| Place::Release("m", part);
+    let places = [
+        Place::Endpoints,
+        Place::OpenApi,
+        Place::Events,
+        Place::RepositoryIndex,
+        Place::RepositoryLoad("m"),
+        Place::RepositoryUnload("m"),
+        Place::Logging,
+        Place::Models,
+        Place::Model("m"),
+        Place::Load("m", "1"),
+        Place::Unload("m", "1"),
+        part(Part::Promote),
+        part(Part::Rollback),
+        part(Part::Canary),
+        part(Part::Shadow),
+        part(Part::Label("l")),
+        Place::History("m"),
+        Place::Drift("m"),
+    ];
+    for place in places {
+        let path = documented(&place);
+        assert!(OPERATIONS.iter().any(|operation| operation.path == path), "{path} is not documented");
     }
 }

@@ -1,13 +1,14 @@
 //! The bodies that changes are asked with. Unknown fields are refused: a misspelt `percent`
 //! must not become a release.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::Value;
 
 use super::Share;
 
 /// For a promotion or a label.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VersionBody {
     #[serde(deserialize_with = "version")]
@@ -17,7 +18,7 @@ pub struct VersionBody {
 }
 
 /// For a canary or a shadow.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SplitBody {
     #[serde(deserialize_with = "version")]
@@ -29,7 +30,7 @@ pub struct SplitBody {
 }
 
 /// For all that names its object in the path: rollback, load, unload, and every DELETE.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReasonBody {
     #[serde(default, deserialize_with = "reason", skip_serializing_if = "Option::is_none")]
@@ -37,7 +38,7 @@ pub struct ReasonBody {
 }
 
 /// Triton's filter of its repository index.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RepositoryIndexBody {
     #[serde(default)]
@@ -45,7 +46,7 @@ pub struct RepositoryIndexBody {
 }
 
 /// Triton's load and unload of a model.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RepositoryModelBody {
     #[serde(default)]
@@ -53,7 +54,7 @@ pub struct RepositoryModelBody {
 }
 
 /// Triton's change of log settings: what is absent stays. Where lines go is not for here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogChangeBody {
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,10 +1,11 @@
 //! The drift report as JSON.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::monitor;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DriftReport {
     pub model: String,
     pub version: u64,
@@ -15,7 +16,7 @@ pub struct DriftReport {
     pub features: Vec<Feature>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Feature {
     pub tensor: String,
     pub feature: String,
@@ -30,7 +31,7 @@ pub struct Feature {
 }
 
 /// Null where a measure has no meaning for the kind of feature, or no rows were seen.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Measures {
     pub psi: Option<f64>,
     pub psi_corrected: Option<f64>,
@@ -43,7 +44,7 @@ pub struct Measures {
     pub total_variation: Option<f64>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Bin {
     pub bin: String,
     pub reference: u64,

@@ -23,6 +23,7 @@ fn release() -> release::Release {
         canary: Some(split(4, 10.0)),
         shadow: Some(split(5, 2.5)),
         labels: [("champion".parse().unwrap(), v(3))].into(),
+        newest: Some(v(3)),
     }
 }
 
@@ -36,6 +37,7 @@ fn version(number: u64, state: VersionState) -> registry::VersionStatus {
         loaded_at: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123)),
         requests: 12,
         monitored: true,
+        shadow_dropped: Vec::new(),
         lane: None,
     }
 }
@@ -75,6 +77,7 @@ fn model_prints_its_release_and_versions() {
         name: "fraud".parse().unwrap(),
         release: release::Release { shadow: None, labels: BTreeMap::new(), ..release() },
         versions: vec![version(3, VersionState::Ready), failed(6)],
+        comparison: None,
     };
     let expected = json!({
         "model": "fraud",
@@ -110,17 +113,23 @@ fn history_entry_prints_both_releases() {
         at: SystemTime::UNIX_EPOCH,
         actor: "ada".to_owned(),
         operation: "promote".to_owned(),
+        asked: "version 1".to_owned(),
+        outcome: release::Outcome::Done,
+        detail: None,
+        attempts: 1,
+        hash: "abc".to_owned(),
         from: release::Release::default(),
         to: release::Release { generation: 1, stable: Some(v(1)), ..Default::default() },
         reason: None,
     };
-    let history = History { model: "fraud".to_owned(), entries: vec![HistoryEntry::from(&entry)] };
+    let history = History::new(&"fraud".parse().unwrap(), &[entry], None);
     let bare = json!({"generation": 0, "stable": null, "previous": null, "canary": null, "shadow": null, "labels": {}});
     let one = json!({"generation": 1, "stable": 1, "previous": null, "canary": null, "shadow": null, "labels": {}});
     assert_eq!(
         serde_json::to_value(&history).unwrap(),
         json!({"model": "fraud", "entries": [{
             "sequence": 9, "at": "1970-01-01T00:00:00.000Z", "actor": "ada", "operation": "promote",
+            "asked": "version 1", "outcome": "ok", "detail": null, "attempts": 1, "hash": "abc",
             "from": bare, "to": one, "reason": null,
         }]})
     );
@@ -175,6 +184,7 @@ fn repository_index_speaks_tritons_words() {
         name: "fraud".parse().unwrap(),
         release: release(),
         versions: vec![version(3, VersionState::Ready), failed(6)],
+        comparison: None,
     };
     assert_eq!(
         serde_json::to_value(repository_index(std::slice::from_ref(&status), false)).unwrap(),

@@ -3,10 +3,11 @@
 use std::{str::FromStr, time::Duration};
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 
 use crate::{
     admin::parse_window,
-    cli::Output,
+    cli::{Output, complete, watch::interval},
     domain::{Label, ModelName, Percent, Version},
 };
 
@@ -46,6 +47,10 @@ pub struct ChangeArgs {
     /// Who, for the history.
     #[arg(long, env = "USER", hide_env_values = true, value_name = "NAME")]
     pub actor: Option<String>,
+
+    /// Make the change once: the same command with the same key does nothing again.
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -57,17 +62,46 @@ pub struct ModelsArgs {
 #[derive(Debug, Clone, Args)]
 pub struct StatusArgs {
     /// The name of the model.
+    #[arg(add = ArgValueCompleter::new(complete::models))]
     pub model: ModelName,
+
+    /// Show it again and again; refreshed in place on a terminal.
+    #[arg(long)]
+    pub watch: bool,
+
+    /// How long to wait in between.
+    #[arg(long, value_name = "DURATION", default_value = "2s", requires = "watch", value_parser = interval)]
+    pub interval: Duration,
+
     #[command(flatten)]
     pub gateway: GatewayArgs,
 }
 
-/// For load, unload and promote.
+/// For load and promote.
 #[derive(Debug, Clone, Args)]
 pub struct VersionArgs {
     /// The name of the model.
+    #[arg(add = ArgValueCompleter::new(complete::models))]
     pub model: ModelName,
     /// The number of the version.
+    #[arg(add = ArgValueCompleter::new(complete::versions))]
+    pub version: Version,
+    /// Unload the rollback target if there is no room otherwise.
+    #[arg(long)]
+    pub evict_previous: bool,
+    #[command(flatten)]
+    pub change: ChangeArgs,
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct UnloadArgs {
+    /// The name of the model.
+    #[arg(add = ArgValueCompleter::new(complete::models))]
+    pub model: ModelName,
+    /// The number of the version.
+    #[arg(add = ArgValueCompleter::new(complete::versions))]
     pub version: Version,
     #[command(flatten)]
     pub change: ChangeArgs,
@@ -78,6 +112,7 @@ pub struct VersionArgs {
 #[derive(Debug, Clone, Args)]
 pub struct RollbackArgs {
     /// The name of the model.
+    #[arg(add = ArgValueCompleter::new(complete::models))]
     pub model: ModelName,
     #[command(flatten)]
     pub change: ChangeArgs,
@@ -89,10 +124,11 @@ pub struct RollbackArgs {
 #[derive(Debug, Clone, Args)]
 pub struct SplitArgs {
     /// The name of the model.
+    #[arg(add = ArgValueCompleter::new(complete::models))]
     pub model: ModelName,
 
     /// The version that gets a share of the requests.
-    #[arg(long, value_name = "VERSION", required_unless_present = "clear", requires = "percent")]
+    #[arg(long, value_name = "VERSION", add = ArgValueCompleter::new(complete::versions), required_unless_present = "clear", requires = "percent")]
     pub version: Option<Version>,
 
     /// Its share, from 0 to 100.
@@ -112,12 +148,13 @@ pub struct SplitArgs {
 #[derive(Debug, Clone, Args)]
 pub struct LabelArgs {
     /// The name of the model.
+    #[arg(add = ArgValueCompleter::new(complete::models))]
     pub model: ModelName,
     /// The name of the label.
     pub label: Label,
 
     /// The version that the label stands for.
-    #[arg(long, value_name = "VERSION", required_unless_present = "clear")]
+    #[arg(long, value_name = "VERSION", add = ArgValueCompleter::new(complete::versions), required_unless_present = "clear")]
     pub version: Option<Version>,
 
     /// Remove the label.
@@ -133,11 +170,16 @@ pub struct LabelArgs {
 #[derive(Debug, Clone, Args)]
 pub struct HistoryArgs {
     /// The name of the model.
+    #[arg(add = ArgValueCompleter::new(complete::models))]
     pub model: ModelName,
 
     /// How many entries, the newest first.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub limit: u64,
+
+    /// Check that no entry of the audit log was changed or removed.
+    #[arg(long)]
+    pub verify: bool,
 
     #[command(flatten)]
     pub gateway: GatewayArgs,
@@ -146,10 +188,11 @@ pub struct HistoryArgs {
 #[derive(Debug, Clone, Args)]
 pub struct DriftArgs {
     /// The name of the model.
+    #[arg(add = ArgValueCompleter::new(complete::models))]
     pub model: ModelName,
 
     /// The version to look at [default: the stable one].
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", add = ArgValueCompleter::new(complete::versions))]
     pub version: Option<Version>,
 
     /// How far to look back, such as 5m [default: the configured window].

@@ -1,7 +1,9 @@
 //! Views, as they come out on a pipe and on a terminal.
 
 use super::*;
-use crate::admin::wire::{Bin, DriftReport, Feature, Measures, Runs, Share};
+use crate::admin::wire::{
+    Bin, Broken, DriftReport, Feature, Head, History, HistoryEntry, Measures, Runs, Share, Verification,
+};
 
 const PIPE: Look = Look { colours: false };
 
@@ -21,6 +23,7 @@ fn version(number: u64, state: &str) -> VersionStatus {
         monitored: true,
         traffic_percent: None,
         runs: None,
+        shadow_dropped: [].into(),
     }
 }
 
@@ -43,6 +46,7 @@ fn model() -> ModelStatus {
             ..release(2, None)
         },
         versions: vec![version(1, "ready"), stable, broken],
+        comparison: None,
     }
 }
 
@@ -123,28 +127,53 @@ fn time_has_the_unit_that_fits() {
 #[test]
 fn change_says_what_is_different() {
     let before = Release { labels: [("old".to_owned(), 1)].into(), ..release(1, None) };
-    let shown = change("fraud", &before, &release(2, Some(1)), false, PIPE);
+    let shown = change("fraud", Some(&before), &release(2, Some(1)), false, PIPE);
     assert!(shown.starts_with("fraud: changed stable 1 → 2, previous - → 1, label old 1 → -\n\nSTABLE"), "{shown}");
-    let dry = change("fraud", &before, &release(2, Some(1)), true, PIPE);
+    let dry = change("fraud", Some(&before), &release(2, Some(1)), true, PIPE);
     assert!(dry.starts_with("fraud: dry run, would change stable 1 → 2"), "{dry}");
-    let same = change("fraud", &before, &before, false, PIPE);
+    let same = change("fraud", Some(&before), &before, false, PIPE);
     assert!(same.starts_with("fraud: nothing to change\n"), "{same}");
+    let repeated = change("fraud", None, &before, false, PIPE);
+    assert!(repeated.starts_with("fraud: done before with this key"), "{repeated}");
 }
 
-#[test]
-fn history_shows_the_difference_and_no_control_characters() {
-    let entry = crate::admin::wire::HistoryEntry {
+fn attempt(outcome: &str) -> HistoryEntry {
+    HistoryEntry {
         sequence: 3,
         at: "2026-01-02T03:04:05.678Z".to_owned(),
         actor: "ada\u{1b}[2J".to_owned(),
         operation: "promote".to_owned(),
+        asked: "version 2".to_owned(),
+        outcome: outcome.to_owned(),
         from: release(1, None),
-        to: release(2, Some(1)),
+        to: release(if outcome == "ok" { 2 } else { 1 }, None),
+        detail: Some("version 2 is loading".to_owned()),
         reason: Some("better".to_owned()),
-    };
-    let shown = history(&History { model: "fraud".to_owned(), entries: vec![entry] }, PIPE);
-    assert!(shown.contains("stable 1 → 2, previous - → 1"), "{shown}");
+        attempts: if outcome == "ok" { 1 } else { 12 },
+        hash: "abc".to_owned(),
+    }
+}
+
+#[test]
+fn history_shows_the_difference_or_the_refusal_and_no_control_characters() {
+    let entries = vec![attempt("refused"), attempt("ok")];
+    let shown = history(&History { model: "fraud".to_owned(), entries, verification: None }, PIPE);
+    assert!(shown.contains("promote version 2  refused ×12  version 2 is loading  better"), "{shown}");
+    assert!(shown.contains("promote version 2  ok           stable 1 → 2"), "{shown}");
     assert!(!shown.contains('\u{1b}'), "{shown:?}");
+}
+
+#[test]
+fn verification_says_how_far_the_log_is_as_written() {
+    let head = Some(Head { sequence: 2, hash: "abc".to_owned() });
+    let shown = |intact, broken| {
+        let verification = Some(Verification { intact, entries: 2, head: head.clone(), broken });
+        history(&History { model: "fraud".to_owned(), entries: Vec::new(), verification }, PIPE)
+    };
+    let intact = shown(true, None);
+    assert!(intact.ends_with("\nThe audit log is intact: 2 entries, up to entry 2 with hash abc\n"), "{intact}");
+    let broken = shown(false, Some(Broken { sequence: 3, why: "it is missing".to_owned() }));
+    assert!(broken.contains("only its first 2 entries are as written"), "{broken}");
 }
 
 fn feature(name: &str, state: &str, corrected: f64) -> Feature {

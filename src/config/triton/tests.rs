@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::ModelConfigError;
+use crate::{config::ModelConfigError, domain::VersionPolicy};
 
 const FULL: &str = r#"
 # A comment, and every form that Triton's own examples use.
@@ -61,9 +61,9 @@ fn every_part_with_a_meaning_is_translated() {
     assert_eq!((sample.rows.map(NonZeroUsize::get), sample.count.map(NonZeroUsize::get)), (Some(4), Some(2)));
     assert_eq!(sample.inputs["x"], WarmupInput { shape: Some(vec![4, 3, 5]), data: WarmupData::Random });
     assert_eq!(sample.inputs["mask"].data, WarmupData::File("mask".into()));
+    assert_eq!(config.versions(), VersionPolicy::Specific(vec![1, 3]));
     let triton = config.triton.unwrap();
     assert_eq!((triton.max_batch_size, triton.preferred_batch_sizes), (32, vec![4, 8]));
-    assert_eq!(triton.versions, VersionPolicy::Specific(vec![1, 3]));
     assert_eq!(triton.model_file.as_deref(), Some("net.onnx"));
     let mask = DeclaredTensor { name: "mask".into(), datatype: Some(DataType::Bool), dims: vec![1, 2] };
     assert_eq!((triton.inputs[1].clone(), triton.outputs[0].datatype), (mask, Some(DataType::Bytes)));

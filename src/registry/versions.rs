@@ -1,0 +1,160 @@
+//! What operators ask of single versions: to be loaded, and to be unloaded.
+
+use std::sync::PoisonError;
+
+use super::{
+    Registry,
+    audit::Attempt,
+    operations::{ChangeOptions, RegistryError},
+    state::State,
+    status::{VersionState, VersionStatus},
+};
+use crate::{
+    domain::{ModelName, Version},
+    events::{Event, Topic},
+    release::Outcome,
+};
+
+impl Registry {
+    /// Loads a version that is on disk; returns when it is ready, or says why it is not.
+    pub fn load(
+        &self,
+        name: &ModelName,
+        version: Version,
+        options: &ChangeOptions,
+    ) -> Result<VersionStatus, RegistryError> {
+        let _ = self.scan();
+        self.versioned("load", name, version, options, || self.try_load(name, version, options))
+    }
+
+    /// Drains and drops a version that the release does not use.
+    pub fn unload(
+        &self,
+        name: &ModelName,
+        version: Version,
+        options: &ChangeOptions,
+    ) -> Result<VersionStatus, RegistryError> {
+        self.versioned("unload", name, version, options, || self.try_unload(name, version, options))
+    }
+
+    /// Makes an operation on a version, and enters it into the audit log. With a key that was used
+    /// before it does nothing, and answers with the version as it is now.
+    fn versioned(
+        &self,
+        operation: &'static str,
+        name: &ModelName,
+        version: Version,
+        options: &ChangeOptions,
+        make: impl FnOnce() -> Result<VersionState, RegistryError>,
+    ) -> Result<VersionStatus, RegistryError> {
+        let attempt = Attempt::new(name, operation, format!("version {version}"), options);
+        let answered = self.lock().answered(&attempt, options);
+        let outcome = match answered {
+            Ok(Some(_)) => return version_status(&self.lock(), name, version),
+            Ok(None) => make(),
+            Err(error) => Err(error),
+        };
+        let mut state = self.lock();
+        match outcome.and_then(|before| Ok((before, version_status(&state, name, version)?))) {
+            Ok((before, status)) => {
+                let release = state.entry(name)?.release.clone();
+                let is_done = before != status.state;
+                let outcome = if is_done { Outcome::Done } else { Outcome::Unchanged };
+                let detail = is_done.then(|| format!("{} → {}", before.as_str(), status.state.as_str()));
+                let releases = (release.clone(), release);
+                self.keep(&mut state, Attempt { outcome, releases, detail, ..attempt }, options)?;
+                Ok(status)
+            }
+            Err(error) => {
+                self.note(&mut state, attempt, Outcome::of(&error), Some(error.to_string()), options);
+                Err(error)
+            }
+        }
+    }
+
+    /// The state before.
+    fn try_load(
+        &self,
+        name: &ModelName,
+        version: Version,
+        options: &ChangeOptions,
+    ) -> Result<VersionState, RegistryError> {
+        let mut state = self.lock();
+        let entry = state.entry(name)?;
+        entry.check_generation(name, options)?;
+        let unknown = || RegistryError::UnknownVersion { model: name.clone(), version };
+        let before = entry.versions.get(&version).ok_or_else(unknown)?.state;
+        if matches!(before, VersionState::Ready | VersionState::Draining) {
+            return Ok(before);
+        }
+        // Somebody else may have begun: two loads of one version never run at once.
+        if before != VersionState::Loading {
+            self.make_room(&mut state, name, version, Some(options))?;
+            if options.dry_run {
+                return Ok(before);
+            }
+            self.request(&mut state, name, version);
+        }
+        let is_loading = |state: &mut State| {
+            let known = state.models.get(name).and_then(|entry| entry.versions.get(&version));
+            known.is_some_and(|known| known.state == VersionState::Loading)
+        };
+        let state = self.shared.changed.wait_while(state, is_loading).unwrap_or_else(PoisonError::into_inner);
+        state.entry(name)?.check_ready(name, version)?;
+        Ok(before)
+    }
+
+    /// The state before.
+    fn try_unload(
+        &self,
+        name: &ModelName,
+        version: Version,
+        options: &ChangeOptions,
+    ) -> Result<VersionState, RegistryError> {
+        let mut state = self.lock();
+        let entry = state.entry(name)?;
+        entry.check_generation(name, options)?;
+        if entry.release.versions().any(|named| named == version) {
+            return Err(RegistryError::InUse { model: name.clone(), version });
+        }
+        let unknown = || RegistryError::UnknownVersion { model: name.clone(), version };
+        let before = entry.versions.get(&version).ok_or_else(unknown)?.state;
+        if before == VersionState::Loading {
+            return Err(RegistryError::NotReady { model: name.clone(), version, state: before, reason: None });
+        }
+        if !options.dry_run {
+            self.retire(&mut state, name, version, "an operator unloaded it");
+        }
+        Ok(before)
+    }
+
+    /// Takes a version out of service. Its worker drops the model once the last request has let go.
+    pub(super) fn retire(&self, state: &mut State, name: &ModelName, version: Version, why: &str) {
+        let known = state.models.get_mut(name).and_then(|entry| entry.versions.get_mut(&version));
+        let Some(known) = known else { return };
+        let Some(servable) = known.servable.take() else {
+            if known.state != VersionState::Draining {
+                known.state = VersionState::Unloaded;
+            }
+            return;
+        };
+        known.state = VersionState::Draining;
+        known.requests_before += servable.metrics.requests();
+        tracing::info!(model = %name, version = version.get(), why, "unloading");
+        self.publish(state, [name]);
+        self.tell_version(name, version, VersionState::Draining, why);
+        drop(servable);
+    }
+
+    /// Tells a version's new state to who watches.
+    pub(super) fn tell_version(&self, name: &ModelName, version: Version, state: VersionState, message: &str) {
+        let event = Event::new(Topic::Version, name, state.as_str(), message);
+        self.shared.watchers.events.publish(event.of_version(version));
+    }
+}
+
+fn version_status(state: &State, name: &ModelName, version: Version) -> Result<VersionStatus, RegistryError> {
+    let status = state.entry(name)?.status(name);
+    let unknown = || RegistryError::UnknownVersion { model: name.clone(), version };
+    status.versions.into_iter().find(|status| status.version == version).ok_or_else(unknown)
+}

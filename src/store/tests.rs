@@ -1,0 +1,154 @@
+//! Changes, their audit log and its chain, in a real file.
+
+use super::*;
+use crate::{domain::Version, release::Change};
+
+fn entry<'a>(model: &'a ModelName, from: &'a Release, to: &'a Release) -> Entry<'a> {
+    let at = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    Entry {
+        model,
+        at,
+        actor: "ann",
+        operation: "promote",
+        asked: "version 3",
+        outcome: Outcome::Done,
+        from,
+        to,
+        detail: None,
+        reason: Some("better"),
+        attempts: 1,
+        key: None,
+    }
+}
+
+#[test]
+fn committed_release_is_there_after_reopening() {
+    let directory = tempfile::tempdir().unwrap();
+    let model: ModelName = "fraud".parse().unwrap();
+    let before = Release::default();
+    let after = before.apply(&Change::Promote(Version::new(3).unwrap())).unwrap();
+    Store::open(directory.path()).unwrap().commit(&[entry(&model, &before, &after)]).unwrap();
+
+    let store = Store::open(directory.path()).unwrap();
+    assert_eq!(store.releases().unwrap(), BTreeMap::from([(model.clone(), after.clone())]));
+    let history = store.history(&model, 10).unwrap();
+    assert_eq!((history.len(), history[0].actor.as_str(), &history[0].to), (1, "ann", &after));
+}
+
+#[test]
+fn changes_committed_together_are_there_all_or_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = Store::open(directory.path()).unwrap();
+    let models: [ModelName; 2] = ["fraud".parse().unwrap(), "churn".parse().unwrap()];
+    let before = Release::default();
+    let after = before.apply(&Change::Promote(Version::new(1).unwrap())).unwrap();
+    let entries = models.each_ref().map(|model| entry(model, &before, &after));
+    store.commit(&entries).unwrap();
+    assert_eq!(store.releases().unwrap().len(), 2);
+
+    store.connection.execute_batch("DELETE FROM release; DROP TABLE history").unwrap();
+    store.commit(&entries).unwrap_err();
+    assert_eq!(store.releases().unwrap().len(), 0);
+}
+
+#[test]
+fn second_process_is_refused_with_a_clear_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let _first = Store::open(directory.path()).unwrap();
+    let error = Store::open(directory.path()).unwrap_err();
+    assert!(error.to_string().contains("in use"), "{error}");
+}
+
+#[test]
+fn newer_format_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(Store::open(directory.path()).unwrap());
+    let connection = Connection::open(directory.path().join("tidegate.db")).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(connection);
+    assert!(matches!(Store::open(directory.path()), Err(StoreError::Format { found: 99, .. })));
+}
+
+/// A file with the promotions of versions 1 to 5.
+fn five_promotions(directory: &Path) -> Store {
+    let mut store = Store::open(directory).unwrap();
+    let model: ModelName = "fraud".parse().unwrap();
+    let mut before = Release::default();
+    for number in 1..=5 {
+        let after = before.apply(&Change::Promote(Version::new(number).unwrap())).unwrap();
+        store.commit(&[entry(&model, &before, &after)]).unwrap();
+        before = after;
+    }
+    store
+}
+
+#[test]
+fn chain_of_an_untouched_log_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = five_promotions(directory.path());
+    let found = store.verify().unwrap();
+    assert_eq!((found.entries, &found.broken), (5, &None));
+    let newest = store.history(&"fraud".parse().unwrap(), 1).unwrap().remove(0);
+    assert_eq!(found.head, Some(Head { sequence: 5, hash: newest.hash }));
+}
+
+#[test]
+fn first_entry_that_is_not_as_written_is_named() {
+    for (tampering, broken) in [
+        ("UPDATE history SET actor = 'bob' WHERE sequence = 3", 3),
+        ("UPDATE history SET reason = NULL WHERE sequence = 2", 2),
+        ("UPDATE history SET outcome = 'refused' WHERE sequence = 5", 5),
+        ("UPDATE history SET at_micros = at_micros + 1 WHERE sequence = 1", 1),
+        ("DELETE FROM history WHERE sequence = 1", 1),
+        ("DELETE FROM history WHERE sequence = 3", 3),
+        ("DELETE FROM history WHERE sequence >= 4", 4),
+        ("UPDATE history SET hash = replace(hash, substr(hash, 1, 1), 'x') WHERE sequence = 4", 4),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = five_promotions(directory.path());
+        store.connection.execute_batch(tampering).unwrap();
+        let found = store.verify().unwrap();
+        assert_eq!(found.broken.map(|broken| broken.sequence), Some(broken), "{tampering}");
+        assert_eq!(found.entries, broken - 1, "{tampering}");
+    }
+}
+
+#[test]
+fn entry_written_after_the_newest_were_removed_does_not_hide_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = five_promotions(directory.path());
+    store.connection.execute_batch("DELETE FROM history WHERE sequence >= 4").unwrap();
+    let (model, release) = ("fraud".parse().unwrap(), Release::default());
+    store.commit(&[entry(&model, &release, &release)]).unwrap();
+    assert_eq!(store.verify().unwrap().broken.unwrap().sequence, 4);
+}
+
+#[test]
+fn refused_attempt_is_in_the_log_and_leaves_no_release() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = Store::open(directory.path()).unwrap();
+    let (model, release) = ("fraud".parse().unwrap(), Release::default());
+    let refused = Entry { outcome: Outcome::Refused, detail: Some("not ready"), ..entry(&model, &release, &release) };
+    store.commit(&[refused]).unwrap();
+    assert!(store.releases().unwrap().is_empty() && store.knows(&model).unwrap());
+    let entry = store.history(&model, 1).unwrap().remove(0);
+    assert_eq!((entry.outcome, entry.detail.as_deref()), (Outcome::Refused, Some("not ready")));
+}
+
+#[test]
+fn key_answers_after_reopening_and_only_for_the_same_content() {
+    let directory = tempfile::tempdir().unwrap();
+    let model: ModelName = "fraud".parse().unwrap();
+    let before = Release::default();
+    let after = before.apply(&Change::Promote(Version::new(3).unwrap())).unwrap();
+    let key = KeyEntry { key: "k-1", content: "fraud promote 3" };
+    let with_key = Entry { key: Some(key), ..entry(&model, &before, &after) };
+    let at = with_key.at;
+    Store::open(directory.path()).unwrap().commit(&[with_key]).unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    assert_eq!(store.answered(key, at).unwrap(), Some(after));
+    let other = KeyEntry { content: "fraud promote 4", ..key };
+    assert!(matches!(store.answered(other, at), Err(KeyError::OtherContent)));
+    assert_eq!(store.answered(KeyEntry { key: "k-2", ..key }, at).unwrap(), None);
+    assert_eq!(store.answered(key, at + KEY_LIFETIME).unwrap(), None);
+}
