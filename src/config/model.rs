@@ -98,6 +98,7 @@ pub struct ModelSchedulerConfig {
     pub max_queue: Option<usize>,
     pub max_queue_size: Option<ByteSize>,
     pub max_wait: Option<Span>,
+    pub max_run_memory: Option<ByteSize>,
     pub instances: Option<usize>,
     pub inline_limit: Option<Span>,
     /// The priority of requests that give none, from 1, the most urgent. Absent: 10.

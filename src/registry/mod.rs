@@ -35,7 +35,7 @@ use std::{
 pub use self::{
     admission::{Admitted, Refusal, admit, columns, open_version},
     operations::{ChangeOptions, RegistryError},
-    settings::{ServingDefaults, cores},
+    settings::{ServingDefaults, bytes_or_share, cores},
     status::{HistoryEntry, ModelStatus, VersionState, VersionStatus},
     watch::Watcher,
 };

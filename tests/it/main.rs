@@ -15,6 +15,7 @@ mod bad_input;
 mod concurrency;
 mod data_types;
 mod harness;
+mod memory;
 mod monitoring;
 mod onnx;
 mod releases;
