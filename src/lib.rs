@@ -27,3 +27,6 @@ pub mod fault;
 pub mod lifecycle;
 pub mod proto;
 pub mod telemetry;
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;

@@ -3,6 +3,8 @@
 //! Read once at the start, in the order defaults < file < environment < flags (see [`load`]),
 //! and handed down by room. `config/tidegate.toml` shows every key; a test keeps the two in step.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod labels;
 mod load;
 mod model;

@@ -178,7 +178,7 @@ impl ModelConfig {
     }
 }
 
-fn parse(path: &Path, text: &str) -> Result<ModelConfig, ModelConfigError> {
+pub(super) fn parse(path: &Path, text: &str) -> Result<ModelConfig, ModelConfigError> {
     let wrong = |reason: String| ModelConfigError::Wrong { path: path.into(), reason };
     let config: ModelConfig = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
     if config.scheduler.max_queue == Some(0) {

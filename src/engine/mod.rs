@@ -59,6 +59,9 @@ pub enum EngineError {
     /// All runs together hold what they may.
     #[error("the requests that are running hold all memory that runs may hold (runtime.max_memory): try again later")]
     MemoryInUse,
+    /// The outputs are more than a message can carry.
+    #[error("the outputs of this request are larger than an answer can be (2 GiB)")]
+    TooMuchOutput,
     /// The model failed while it ran.
     #[error("the model failed: {0}")]
     Failed(String),
@@ -71,7 +74,7 @@ impl Fault for EngineError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Refused(_) => ErrorCode::BadRequest,
-            Self::TooMuchMemory { .. } => ErrorCode::TooLarge,
+            Self::TooMuchMemory { .. } | Self::TooMuchOutput => ErrorCode::TooLarge,
             Self::MemoryInUse => ErrorCode::Overloaded,
             Self::Failed(_) | Self::Unservable(_) => ErrorCode::Internal,
         }
@@ -80,7 +83,7 @@ impl Fault for EngineError {
     fn message(&self) -> String {
         match self {
             Self::Refused(reason) => format!("the model refused the inputs: {}", first_line(reason)),
-            Self::TooMuchMemory { .. } | Self::MemoryInUse => self.to_string(),
+            Self::TooMuchMemory { .. } | Self::TooMuchOutput | Self::MemoryInUse => self.to_string(),
             // The runtime's words name source files and nodes: they are for the log.
             Self::Failed(_) | Self::Unservable(_) => "the model failed on this request".into(),
         }

@@ -23,6 +23,9 @@ use super::{
 };
 use crate::domain::{DataType, Dim, Signature, Tensor, TensorSpec};
 
+/// Bytes of outputs that an answer can carry: a protobuf message ends at 2 GiB, with its names.
+const LARGEST_ANSWER: usize = (2 << 30) - (1 << 20);
+
 /// A session and what it takes and gives.
 pub struct OnnxModel {
     session: SharedSession,
@@ -134,7 +137,9 @@ impl OnnxModel {
         let tensor = |(value, &index): (_, &usize)| {
             convert::to_tensor(&self.output_names[index], self.signature.outputs[index].datatype, value)
         };
-        produced.into_iter().zip(outputs).map(tensor).collect()
+        let outputs: Vec<Tensor> = produced.into_iter().zip(outputs).map(tensor).collect::<Result<_, _>>()?;
+        fit_an_answer(&outputs, LARGEST_ANSWER)?;
+        Ok(outputs)
     }
 }
 
@@ -157,6 +162,11 @@ fn commit(environment: &Environment, file: &ModelFile<'_>, options: EngineOption
         ModelFile::Bytes(bytes) => builder.commit_from_memory(bytes),
         ModelFile::Path(path) => builder.commit_from_file(path),
     }
+}
+
+fn fit_an_answer(outputs: &[Tensor], limit: usize) -> Result<(), EngineError> {
+    let bytes = outputs.iter().fold(0, |sum: usize, output| sum.saturating_add(output.byte_size()));
+    if bytes > limit { Err(EngineError::TooMuchOutput) } else { Ok(()) }
 }
 
 fn signature(session: &Session) -> Result<Signature, EngineError> {
@@ -268,6 +278,15 @@ fn describe(error: &ort::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn outputs_that_no_answer_can_carry_are_refused() {
+        let shape = crate::domain::Shape::new(vec![3]).unwrap();
+        let output = Tensor::plain("y", DataType::Uint8, shape, vec![0; 3].into()).unwrap();
+        fit_an_answer(&[output.clone(), output.clone()], 6).unwrap();
+        let error = fit_an_answer(&[output.clone(), output], 5).unwrap_err();
+        assert_eq!(crate::fault::Fault::code(&error), crate::fault::ErrorCode::TooLarge);
+    }
 
     #[test]
     fn words_of_an_operator_lose_what_is_internal() {

@@ -15,6 +15,8 @@ mod declared;
 mod disk;
 mod external;
 mod facts;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod loader;
 mod operations;
 mod selection;
