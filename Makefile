@@ -4,7 +4,7 @@ PYTHON ?= python3
 CARGO ?= cargo
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/tidegate
 
-.PHONY: help run demo test setup build profiles lint bench bench-quick clean
+.PHONY: help run demo test setup build profiles lint fuzz bench bench-quick clean
 
 help: ## Show the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -ts '	'
@@ -33,6 +33,9 @@ profiles: setup build ## Make the reference profiles of models/car_loan again
 
 lint: ## Format, clippy, licences, docs
 	scripts/test.sh lint
+
+fuzz: ## Give each reader of foreign bytes a minute of libFuzzer (FUZZ_SECONDS, FUZZ_TARGETS)
+	scripts/fuzz.sh
 
 bench: setup ## Run all benchmarks: a quarter of an hour on an idle machine with two cores
 	$(CARGO) bench --locked --bench '*'

@@ -32,7 +32,7 @@ use crate::{
     lifecycle::{Readiness, stop_signal},
     monitor::{Clock, Monitor, MonitorCollector, MonitorHandle, MonitorSettings, Thresholds},
     protocol::{BodyBudget, DoorOptions, ServerSettings, serve_grpc, serve_http},
-    registry::{Registry, RegistryOptions, ServingDefaults, Watcher, Watchers, cores},
+    registry::{Registry, RegistryOptions, ServingDefaults, Watcher, Watchers, bytes_or_share, cores},
     route::{RoutePublisher, Routes, routes},
     schedule::Pool,
     shadow::{Shadow, ShadowOptions},
@@ -211,7 +211,8 @@ fn load_runtime(config: &Config) -> Result<Runtime> {
     let library = find_library(variable, config.runtime.library.as_deref())?;
     let threads = config.runtime.intra_op_threads;
     let threads = if threads == 0 { cores() } else { threads };
-    Ok(Runtime::load(&library, PoolOptions { threads, spinning: config.runtime.spinning })?)
+    let pool = PoolOptions { threads, spinning: config.runtime.spinning };
+    Ok(Runtime::load(&library, pool, bytes_or_share(config.runtime.max_memory, 2))?)
 }
 
 fn build_registry(

@@ -29,3 +29,6 @@ pub mod fault;
 pub mod lifecycle;
 pub mod proto;
 pub mod telemetry;
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;

@@ -151,7 +151,7 @@ fn check_file(path: &Path) -> Finding {
 pub(super) fn load_runtime() -> Result<Runtime, String> {
     let variable = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
     let library = find_library(variable, None).map_err(|error| error.to_string())?;
-    Runtime::load(&library, PoolOptions { threads: 1, spinning: false }).map_err(|error| error.to_string())
+    Runtime::load(&library, PoolOptions { threads: 1, spinning: false }, usize::MAX).map_err(|error| error.to_string())
 }
 
 fn subdirectories(path: &Path) -> Vec<PathBuf> {

@@ -1,8 +1,8 @@
 //! What operator commands show to people.
 
 mod drift;
-mod runs;
 mod history;
+mod runs;
 mod shadow;
 mod table;
 

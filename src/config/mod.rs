@@ -3,6 +3,8 @@
 //! Read once at the start, in the order defaults < file < environment < flags (see [`load`]),
 //! and handed down by room. `config/tidegate.toml` shows every key; a test keeps the two in step.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod labels;
 mod load;
 mod model;
@@ -128,6 +130,8 @@ pub struct RuntimeConfig {
     /// Threads of the one pool that all models share for the work inside their operators;
     /// 0: as many as this process may use cores.
     pub intra_op_threads: usize,
+    /// Memory that the runs of all models together may hold; 0B: half of what this process may use.
+    pub max_memory: ByteSize,
     /// Let threads of the pool burn a core for a moment after each run, waiting for the next.
     pub spinning: bool,
 }
@@ -143,6 +147,9 @@ pub struct SchedulerConfig {
     pub max_queue_size: ByteSize,
     /// A request that would wait longer than this, by the measured rate, is answered with 429.
     pub max_wait: Span,
+    /// Memory that one run may hold; a request that needs more is answered with 413. 0B: a quarter
+    /// of what this process may use.
+    pub max_run_memory: ByteSize,
     /// Runs of one version at the same time; 0: as many as this process may use cores.
     pub instances: usize,
     /// A run that is expected to take no longer happens on the thread of the request.
@@ -155,6 +162,7 @@ impl Default for SchedulerConfig {
             max_queue: 1024,
             max_queue_size: ByteSize(256 << 20),
             max_wait: Span(std::time::Duration::from_secs(1)),
+            max_run_memory: ByteSize(0),
             instances: 0,
             inline_limit: Span(std::time::Duration::from_micros(250)),
         }

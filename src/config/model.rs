@@ -127,6 +127,7 @@ pub struct ModelSchedulerConfig {
     pub max_queue: Option<usize>,
     pub max_queue_size: Option<ByteSize>,
     pub max_wait: Option<Span>,
+    pub max_run_memory: Option<ByteSize>,
     pub instances: Option<usize>,
     pub inline_limit: Option<Span>,
     /// The priority of requests that give none, from 1, the most urgent. Absent: 10.
@@ -212,7 +213,7 @@ impl ModelConfig {
     }
 }
 
-fn parse(path: &Path, text: &str) -> Result<ModelConfig, ModelConfigError> {
+pub(super) fn parse(path: &Path, text: &str) -> Result<ModelConfig, ModelConfigError> {
     let wrong = |reason: String| ModelConfigError::Wrong { path: path.into(), reason };
     let config: ModelConfig = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
     if config.scheduler.max_queue == Some(0) {

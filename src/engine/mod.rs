@@ -15,6 +15,7 @@ use std::{
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 
+use self::native::memory;
 pub use self::onnx::OnnxModel;
 use crate::{
     domain::{Signature, Tensor},
@@ -52,6 +53,15 @@ pub enum EngineError {
     /// ONNX Runtime says that the inputs cannot go together.
     #[error("the model refused the inputs: {0}")]
     Refused(String),
+    /// The run would hold more than one run may.
+    #[error("the request needs more memory than one run may hold ({}: scheduler.max_run_memory)", bytes(*limit))]
+    TooMuchMemory { limit: usize },
+    /// All runs together hold what they may.
+    #[error("the requests that are running hold all memory that runs may hold (runtime.max_memory): try again later")]
+    MemoryInUse,
+    /// The outputs are more than a message can carry.
+    #[error("the outputs of this request are larger than an answer can be (2 GiB)")]
+    TooMuchOutput,
     /// The model failed while it ran.
     #[error("the model failed: {0}")]
     Failed(String),
@@ -64,6 +74,8 @@ impl Fault for EngineError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Refused(_) => ErrorCode::BadRequest,
+            Self::TooMuchMemory { .. } | Self::TooMuchOutput => ErrorCode::TooLarge,
+            Self::MemoryInUse => ErrorCode::Overloaded,
             Self::Failed(_) | Self::Unservable(_) => ErrorCode::Internal,
         }
     }
@@ -71,9 +83,20 @@ impl Fault for EngineError {
     fn message(&self) -> String {
         match self {
             Self::Refused(reason) => format!("the model refused the inputs: {}", first_line(reason)),
+            Self::TooMuchMemory { .. } | Self::TooMuchOutput | Self::MemoryInUse => self.to_string(),
             // The runtime's words name source files and nodes: they are for the log.
             Self::Failed(_) | Self::Unservable(_) => "the model failed on this request".into(),
         }
+    }
+}
+
+/// A number of bytes, in words.
+fn bytes(bytes: usize) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} bytes"),
+        1024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+        _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
     }
 }
 
@@ -82,10 +105,18 @@ fn first_line(text: &str) -> &str {
 }
 
 /// How a session is made.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct EngineOptions {
+    /// The memory that one run may hold at once, in bytes.
+    pub max_run_bytes: usize,
     /// Threads of its own, for work inside operators. `None`: those that all sessions share.
     pub own_pool: Option<PoolOptions>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { max_run_bytes: usize::MAX, own_pool: None }
+    }
 }
 
 /// A pool of threads for the work inside operators.
@@ -121,11 +152,12 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Loads the library at `path`. `pool` is the one pool that sessions share.
+    /// Loads the library at `path`. `pool` is the one pool that sessions share; `max_bytes` the
+    /// memory that all their runs together may hold.
     ///
     /// # Errors
     /// When it cannot be loaded or is too old; the message says what to do.
-    pub fn load(path: &Path, pool: PoolOptions) -> Result<Self, RuntimeError> {
+    pub fn load(path: &Path, pool: PoolOptions, max_bytes: usize) -> Result<Self, RuntimeError> {
         let unusable = |reason: String| RuntimeError::Unusable { path: path.into(), reason };
         let builder = ort::init_from(path).map_err(|error| unusable(in_plain_words(&error)))?;
         let shared = shared_pool(pool).map_err(|error| unusable(error.message().into()))?;
@@ -136,6 +168,7 @@ impl Runtime {
             .with_logger(Arc::new(log_line))
             .build()
             .map_err(|error| unusable(error.message().into()))?;
+        memory::register(&environment, max_bytes).map_err(|error| unusable(error.message().into()))?;
         Ok(Self { environment, version: version_in_name(path).unwrap_or_else(|| ort::info().into()) })
     }
 

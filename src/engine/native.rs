@@ -6,7 +6,7 @@
 //! ("`OrtApi::Run` … is thread safe"), and the CPU provider, the only one that sessions here are
 //! made with, keeps that promise. So one session, with one copy of the weights, serves all runs.
 //!
-//! This is, with `rank` in it, the only module with `unsafe` code. Its argument, for every call:
+//! This is, with `memory` and `rank` in it, the only module with `unsafe` code. Its argument, for every call:
 //!
 //! 1. **Pointers in.** A session pointer comes from a [`SharedSessionInner`] that is held for the
 //!    whole call; names are `CString`s of the same struct; input bytes and shapes are borrowed for
@@ -24,6 +24,7 @@
 //! `tests/it/concurrency.rs` runs one session from many threads and compares every answer.
 #![allow(unsafe_code, reason = "see above")]
 
+pub(super) mod memory;
 pub(super) mod rank;
 
 use std::{
@@ -37,10 +38,12 @@ use ort::{
     AsPointer,
     memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType},
     ortsys,
-    session::{RunOptions, Session, SharedSessionInner},
+    session::{Session, SharedSessionInner},
     sys::OrtValue,
 };
 use smallvec::SmallVec;
+
+use self::memory::{Blocks, Shortage};
 
 pub(super) use ort::sys::ONNXTensorElementDataType as ElementType;
 
@@ -50,18 +53,34 @@ const FEW: usize = 8;
 /// A session that any number of threads may run at once.
 pub(super) struct SharedSession {
     session: Arc<SharedSessionInner>,
+    blocks: Arc<Blocks>,
+    max_run_bytes: usize,
     memory: MemoryInfo<'static>,
     inputs: Vec<CString>,
     outputs: Vec<CString>,
 }
 
-/// What happens to memory that a session's arena holds when a run ends.
+/// What happens to memory that a session holds when a run ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AfterRun {
     /// It is kept for the next run.
     Keep,
     /// What is not in use goes back to the system.
     Trim,
+}
+
+/// Why a run failed.
+#[derive(Debug)]
+pub(super) enum RunError {
+    /// It got less memory than it asked for.
+    Shortage(Shortage),
+    Runtime(ort::Error),
+}
+
+impl From<ort::Error> for RunError {
+    fn from(error: ort::Error) -> Self {
+        Self::Runtime(error)
+    }
 }
 
 /// An input of a run.
@@ -113,9 +132,10 @@ pub(super) fn is_aligned(bytes: &[u8], size: usize) -> bool {
 
 impl SharedSession {
     /// Takes the session over. `inputs` and `outputs` are the names that arguments and wanted
-    /// outputs refer to by their index.
+    /// outputs refer to by their index. A run may hold `max_run_bytes` of memory.
     pub(super) fn new<'n>(
         session: &Session,
+        max_run_bytes: usize,
         inputs: impl Iterator<Item = &'n str>,
         outputs: impl Iterator<Item = &'n str>,
     ) -> ort::Result<Self> {
@@ -124,6 +144,8 @@ impl SharedSession {
         }
         Ok(Self {
             session: session.inner(),
+            blocks: Blocks::new(),
+            max_run_bytes,
             memory: MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?,
             inputs: names(inputs)?,
             outputs: names(outputs)?,
@@ -133,7 +155,7 @@ impl SharedSession {
     /// Runs the model: the outputs at `wanted`, in that order.
     ///
     /// # Errors
-    /// Those of ONNX Runtime.
+    /// Those of ONNX Runtime, and when the run would hold too much memory.
     ///
     /// # Panics
     /// When an index is not one of the session's inputs or outputs.
@@ -142,11 +164,7 @@ impl SharedSession {
         arguments: &[Argument<'_>],
         wanted: &[usize],
         after: AfterRun,
-    ) -> ort::Result<SmallVec<[Value; FEW]>> {
-        let options = match after {
-            AfterRun::Keep => None,
-            AfterRun::Trim => Some(trimming()?),
-        };
+    ) -> Result<SmallVec<[Value; FEW]>, RunError> {
         let mut values: SmallVec<[Value; FEW]> = SmallVec::with_capacity(arguments.len());
         for argument in arguments {
             values.push(self.value(argument)?);
@@ -156,20 +174,26 @@ impl SharedSession {
         let lent: SmallVec<[*const OrtValue; FEW]> = values.iter().map(|value| value.0.as_ptr().cast_const()).collect();
         let wanted: SmallVec<[*const c_char; FEW]> = wanted.iter().map(|&index| self.outputs[index].as_ptr()).collect();
         let mut produced: SmallVec<[*mut OrtValue; FEW]> = SmallVec::from_elem(ptr::null_mut(), wanted.len());
-        // SAFETY: points 1 and 4 above; each list is as long as the length given with it.
-        let status = ortsys![unsafe Run(
-            self.session.ptr().cast_mut(),
-            options.as_ref().map_or(ptr::null(), AsPointer::ptr),
-            names.as_ptr(),
-            lent.as_ptr(),
-            lent.len(),
-            wanted.as_ptr(),
-            wanted.len(),
-            produced.as_mut_ptr()
-        )];
+        let (status, shortage) = self.blocks.during(self.max_run_bytes, || {
+            // SAFETY: points 1 and 4 above; each list is as long as the length given with it.
+            ortsys![unsafe Run(
+                self.session.ptr().cast_mut(),
+                ptr::null(),
+                names.as_ptr(),
+                lent.as_ptr(),
+                lent.len(),
+                wanted.as_ptr(),
+                wanted.len(),
+                produced.as_mut_ptr()
+            )]
+        });
         let produced = produced.into_iter().filter_map(|value| NonNull::new(value).map(Value)).collect();
+        if after == AfterRun::Trim {
+            self.blocks.trim();
+        }
         // SAFETY: the status comes from the call above and is looked at once.
-        unsafe { ort::Error::result_from_status(status) }?;
+        let outcome = unsafe { ort::Error::result_from_status(status) };
+        outcome.map_err(|error| shortage.map_or(RunError::Runtime(error), RunError::Shortage))?;
         Ok(produced)
     }
 
@@ -195,11 +219,10 @@ impl SharedSession {
     }
 }
 
-/// Options of a run after which the CPU arena gives back what is not in use.
-fn trimming() -> ort::Result<RunOptions> {
-    let mut options = RunOptions::new()?;
-    options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
-    Ok(options)
+impl Drop for SharedSession {
+    fn drop(&mut self) {
+        self.blocks.close();
+    }
 }
 
 /// A string tensor with these elements.

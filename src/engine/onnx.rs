@@ -16,11 +16,15 @@ use super::{
     EngineError, EngineOptions, Model, ModelFile,
     convert::{self, AlignedCopy},
     native::{
-        AfterRun, Argument, SharedSession,
+        AfterRun, Argument, RunError, SharedSession,
+        memory::Shortage,
         rank::{Place, has_shape},
     },
 };
 use crate::domain::{DataType, Dim, Signature, Tensor, TensorSpec};
+
+/// Bytes of outputs that an answer can carry: a protobuf message ends at 2 GiB, with its names.
+const LARGEST_ANSWER: usize = (2 << 30) - (1 << 20);
 
 /// A session and what it takes and gives.
 pub struct OnnxModel {
@@ -30,6 +34,7 @@ pub struct OnnxModel {
     metadata: BTreeMap<String, String>,
     /// The names of the inputs' dimensions, by input; empty for those without one.
     dimension_names: BTreeMap<String, Vec<String>>,
+    max_run_bytes: usize,
 }
 
 impl OnnxModel {
@@ -45,10 +50,18 @@ impl OnnxModel {
         let dimension_names = session.inputs().iter().map(dimension_names).collect();
         let names = |specs: &[TensorSpec]| specs.iter().map(|spec| spec.name.clone()).collect::<Vec<_>>();
         let (inputs, outputs) = (names(&signature.inputs), names(&signature.outputs));
+        let limit = options.max_run_bytes;
         let shared =
-            SharedSession::new(&session, inputs.iter().map(String::as_str), outputs.iter().map(String::as_str));
+            SharedSession::new(&session, limit, inputs.iter().map(String::as_str), outputs.iter().map(String::as_str));
         let output_names = outputs.iter().map(|name| Arc::from(name.as_str())).collect();
-        Ok(Self { session: shared.map_err(unservable)?, signature, output_names, metadata, dimension_names })
+        Ok(Self {
+            session: shared.map_err(unservable)?,
+            signature,
+            output_names,
+            metadata,
+            dimension_names,
+            max_run_bytes: limit,
+        })
     }
 
     /// Why a failed run may be the client's fault: two inputs that disagree on a dimension to
@@ -89,7 +102,7 @@ impl Model for OnnxModel {
                 self.disagreement(inputs).map_or(EngineError::Failed(reason), EngineError::Refused)
             }
             EngineError::Refused(reason) => EngineError::Refused(self.disagreement(inputs).unwrap_or(reason)),
-            unservable @ EngineError::Unservable(_) => unservable,
+            other => other,
         })
     }
 
@@ -99,6 +112,14 @@ impl Model for OnnxModel {
 }
 
 impl OnnxModel {
+    fn run_error(&self, error: RunError) -> EngineError {
+        match error {
+            RunError::Shortage(Shortage::Run) => EngineError::TooMuchMemory { limit: self.max_run_bytes },
+            RunError::Shortage(Shortage::All) => EngineError::MemoryInUse,
+            RunError::Runtime(error) => runtime_error(&error),
+        }
+    }
+
     fn run_session(&self, inputs: &[Tensor], outputs: &[usize], after: AfterRun) -> Result<Vec<Tensor>, EngineError> {
         let copies: SmallVec<[Option<AlignedCopy>; 8]> = inputs.iter().map(convert::aligned_copy).collect();
         let mut arguments: SmallVec<[Argument<'_>; 8]> = SmallVec::with_capacity(inputs.len());
@@ -109,24 +130,26 @@ impl OnnxModel {
                 .ok_or_else(|| EngineError::Refused(format!("the model has no input '{}'", input.name())))?;
             arguments.push(convert::argument(index, input, copy.as_ref())?);
         }
-        let produced = self.session.run(&arguments, outputs, after).map_err(|error| run_error(&error))?;
+        let produced = self.session.run(&arguments, outputs, after).map_err(|error| self.run_error(error))?;
         if produced.len() != outputs.len() {
             return Err(EngineError::Failed("ONNX Runtime left an output out".into()));
         }
         let tensor = |(value, &index): (_, &usize)| {
             convert::to_tensor(&self.output_names[index], self.signature.outputs[index].datatype, value)
         };
-        produced.into_iter().zip(outputs).map(tensor).collect()
+        let outputs: Vec<Tensor> = produced.into_iter().zip(outputs).map(tensor).collect::<Result<_, _>>()?;
+        fit_an_answer(&outputs, LARGEST_ANSWER)?;
+        Ok(outputs)
     }
 }
 
 /// Sessions share the process's thread pool unless a model asks for one of its own.
 ///
-/// The arena stays on: a session keeps the memory of its runs for the next ones, and gives all of
-/// it back when it is released, as every session has its own (docs/DECISIONS.md has the figures).
+/// Their memory comes from `native::memory`, which keeps that of a session's runs for the next ones.
 fn commit(environment: &Environment, file: &ModelFile<'_>, options: EngineOptions) -> ort::Result<Session> {
-    let mut builder: SessionBuilder =
-        Session::builder(environment)?.with_optimization_level(GraphOptimizationLevel::Level3)?;
+    let mut builder: SessionBuilder = Session::builder(environment)?
+        .with_env_allocators()?
+        .with_optimization_level(GraphOptimizationLevel::Level3)?;
     if let Some(pool) = options.own_pool {
         builder = builder
             .with_independent_thread_pool()?
@@ -139,6 +162,11 @@ fn commit(environment: &Environment, file: &ModelFile<'_>, options: EngineOption
         ModelFile::Bytes(bytes) => builder.commit_from_memory(bytes),
         ModelFile::Path(path) => builder.commit_from_file(path),
     }
+}
+
+fn fit_an_answer(outputs: &[Tensor], limit: usize) -> Result<(), EngineError> {
+    let bytes = outputs.iter().fold(0, |sum: usize, output| sum.saturating_add(output.byte_size()));
+    if bytes > limit { Err(EngineError::TooMuchOutput) } else { Ok(()) }
 }
 
 fn signature(session: &Session) -> Result<Signature, EngineError> {
@@ -214,7 +242,7 @@ fn metadata(session: &Session) -> ort::Result<BTreeMap<String, String>> {
 
 /// An operator that cannot work on the values or shapes that it got is the request's doing: on
 /// the CPU a run is a function of its inputs. Running out of memory is not.
-fn run_error(error: &ort::Error) -> EngineError {
+fn runtime_error(error: &ort::Error) -> EngineError {
     let message = describe(error);
     let is_memory = ["Failed to allocate", "bad_alloc"].iter().any(|words| message.contains(words));
     match (error.code(), operator_words(&message)) {
@@ -250,6 +278,15 @@ fn describe(error: &ort::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn outputs_that_no_answer_can_carry_are_refused() {
+        let shape = crate::domain::Shape::new(vec![3]).unwrap();
+        let output = Tensor::plain("y", DataType::Uint8, shape, vec![0; 3].into()).unwrap();
+        fit_an_answer(&[output.clone(), output.clone()], 6).unwrap();
+        let error = fit_an_answer(&[output.clone(), output], 5).unwrap_err();
+        assert_eq!(crate::fault::Fault::code(&error), crate::fault::ErrorCode::TooLarge);
+    }
 
     #[test]
     fn words_of_an_operator_lose_what_is_internal() {

@@ -1,4 +1,6 @@
-//! Starting, being ready, and stopping.
+//! Starting, being ready, and stopping; what the system lets this process use.
+
+mod memory;
 
 use std::sync::{
     Arc,
@@ -6,6 +8,8 @@ use std::sync::{
 };
 
 use tokio::signal::unix::{SignalKind, signal};
+
+pub use self::memory::usable_memory;
 
 /// True until the gateway begins to stop. Cheap to clone.
 #[derive(Debug, Clone)]

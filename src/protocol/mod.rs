@@ -41,6 +41,8 @@ mod budget;
 mod data_plane;
 mod deadline;
 mod elsewhere;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub(crate) mod grpc;
 pub(crate) mod http;
 mod metrics;

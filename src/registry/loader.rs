@@ -12,7 +12,6 @@ use super::{
     Registry, Shared,
     admission::{Admitted, Refusal, admit, version_directory},
     facts::facts,
-    settings::engine_options,
     state::{State, VersionEntry},
     status::VersionState,
 };
@@ -108,7 +107,7 @@ pub(super) fn request(
 impl Registry {
     fn run(&self, job: &LoadJob) -> Result<Prepared, Refusal> {
         let started = Instant::now();
-        let engine = job.config.as_ref().as_ref().map(engine_options).unwrap_or_default();
+        let engine = self.shared.options.serving.engine_options(job.config.as_ref().as_ref().ok());
         let outcome = admit(&self.shared.runtime, engine, &job.config, &job.directory)
             .and_then(|admitted| self.prepare(job, admitted));
         let elapsed = started.elapsed();

@@ -17,6 +17,8 @@ mod declared;
 mod disk;
 mod external;
 mod facts;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod loader;
 mod memory;
 mod operations;
@@ -40,7 +42,7 @@ use std::{
 pub use self::{
     admission::{Admitted, Refusal, admit, columns, open_version},
     operations::{ChangeOptions, Changed, RegistryError},
-    settings::{ServingDefaults, cores},
+    settings::{ServingDefaults, bytes_or_share, cores},
     status::{HistoryEntry, ModelStatus, VersionState, VersionStatus},
     watch::Watcher,
 };

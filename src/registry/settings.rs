@@ -3,9 +3,10 @@
 use std::{num::NonZeroU32, sync::Arc};
 
 use crate::{
-    config::{BatchingConfig, ModelConfig, SchedulerConfig},
+    config::{BatchingConfig, ByteSize, ModelConfig, SchedulerConfig},
     domain::{BatchLimits, Batching, Priority, ServingSettings},
     engine::{EngineOptions, PoolOptions},
+    lifecycle::usable_memory,
 };
 
 /// The priority of requests that give none, where the model sets no other: so that there are
@@ -13,7 +14,7 @@ use crate::{
 const DEFAULT_PRIORITY: Priority = Priority(NonZeroU32::new(10).expect("10 is not 0"));
 
 /// What the gateway's configuration says of all models.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ServingDefaults {
     pub scheduler: SchedulerConfig,
     pub batching: BatchingConfig,
@@ -39,6 +40,19 @@ impl ServingDefaults {
         })
     }
 
+    /// How the session of one model is made: with the thread pool that it asks for, by default the
+    /// one that all share.
+    pub(super) fn engine_options(&self, model: Option<&ModelConfig>) -> EngineOptions {
+        let own = model.map(|model| model.runtime.clone()).unwrap_or_default();
+        let wants_own = own.intra_op_threads.is_some() || own.spinning.is_some();
+        let threads = own.intra_op_threads.filter(|&threads| threads > 0).unwrap_or_else(cores);
+        let memory = model.and_then(|model| model.scheduler.max_run_memory).unwrap_or(self.scheduler.max_run_memory);
+        EngineOptions {
+            max_run_bytes: bytes_or_share(memory, 4),
+            own_pool: wants_own.then_some(PoolOptions { threads, spinning: own.spinning.unwrap_or(false) }),
+        }
+    }
+
     fn batching(&self, model: &ModelConfig) -> Batching {
         let (common, own) = (&self.batching, &model.batching);
         let max_rows = own.max_size.unwrap_or(common.max_size);
@@ -53,12 +67,11 @@ impl ServingDefaults {
     }
 }
 
-/// The thread pool that a model asks for; by default the one that all share.
-pub(super) fn engine_options(model: &ModelConfig) -> EngineOptions {
-    let own = &model.runtime;
-    let wants_own = own.intra_op_threads.is_some() || own.spinning.is_some();
-    let threads = own.intra_op_threads.filter(|&threads| threads > 0).unwrap_or_else(cores);
-    EngineOptions { own_pool: wants_own.then_some(PoolOptions { threads, spinning: own.spinning.unwrap_or(false) }) }
+/// The configured size; when it is 0, this part of the memory that this process may use.
+#[must_use]
+pub fn bytes_or_share(configured: ByteSize, part: u64) -> usize {
+    let bytes = if configured.0 == 0 { usable_memory().map_or(u64::MAX, |usable| usable / part) } else { configured.0 };
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// The cores that this process may use.

@@ -18,6 +18,7 @@ mod canary;
 mod concurrency;
 mod data_types;
 mod harness;
+mod memory;
 mod monitoring;
 mod onnx;
 mod overload;

@@ -37,6 +37,8 @@ mod encode;
 #[cfg(test)]
 mod extension_tests;
 mod extensions;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod health;
 mod service;
 mod stream;

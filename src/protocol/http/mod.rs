@@ -17,6 +17,8 @@ pub mod bench_support;
 pub(crate) mod body;
 mod encoding;
 mod extensions;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod handlers;
 mod json;
 mod raw;

@@ -1,0 +1,3 @@
+//! The readers of both doors as functions of bytes: see [`crate::fuzzing`].
+
+pub(crate) use super::{grpc::fuzzing as grpc, http::fuzzing as http};
