@@ -189,12 +189,17 @@ fn nothing_acknowledged_is_lost_by_kill_9_amid_changes() {
     for round in 0..kills {
         let mut gateway = Gateway::start(&repository);
         let (told, admin) = (Mutex::new(Vec::<Value>::new()), gateway.addresses.admin);
+        let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
+            let _end = StopAtEnd(&stop);
             for operator in 0..OPERATORS {
-                let told = &told;
+                let (told, stop) = (&told, &stop);
                 scope.spawn(move || {
                     let agent = agent();
                     for number in 0.. {
+                        if stop.load(SeqCst) {
+                            return;
+                        }
                         let version = 1 + (operator + number) % 3;
                         let url = format!("http://{admin}{ADMIN}/labels/operator-{operator}");
                         let answer = agent.put(&url).send(json!({"version": version}).to_string());
