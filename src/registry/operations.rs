@@ -7,7 +7,7 @@ use super::{
     audit::Attempt,
     memory::Shortage,
     state::{Entry, State},
-    status::{HistoryEntry, ModelStatus, VersionState, VersionStatus},
+    status::{HistoryEntry, ModelStatus, VersionState},
 };
 use crate::{
     domain::{ModelName, Version},
