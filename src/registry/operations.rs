@@ -147,7 +147,9 @@ impl Registry {
     ) -> Result<Changed, RegistryError> {
         let started = Instant::now();
         let attempt = Attempt::new(name, change.operation(), change.asked(), options);
-        if let (Change::Promote(version), true) = (change, options.evict_previous) {
+        if let (Change::Promote(version), true) = (change, options.evict_previous)
+            && matches!(self.lock().answered(&attempt, options), Ok(None))
+        {
             // Who gives up the rollback target for a promotion need not load the version first. If that
             // fails, the promotion says that the version is not ready.
             let _ = self.load(name, *version, &ChangeOptions { idempotency_key: None, ..options.clone() });

@@ -7,7 +7,13 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tidegate::proto::admin::{GetModelRequest, WatchEventsRequest, admin_service_client::AdminServiceClient};
+use tidegate::{
+    fault::ErrorCode,
+    proto::admin::{
+        GetModelRequest, LabelRequest, PromoteRequest, RollbackRequest, SplitRequest, VersionRequest,
+        WatchEventsRequest, admin_service_client::AdminServiceClient,
+    },
+};
 
 use crate::{
     harness::{Gateway, PATIENCE, Repository, request},
@@ -79,6 +85,49 @@ fn documented_answers_have_the_fields_of_real_ones() {
     check("HistoryEntry", &history["entries"][0]);
     check("Verification", &history["verification"]);
     check("ErrorBody", &gateway.admin("GET", "/admin/v1/models/none", None).1);
+}
+
+/// Both protocols refuse the same, with the same words, and with the codes of one table.
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_are_the_same_over_both_protocols() {
+    let (_repository, gateway) = serving();
+    let mut admin = AdminServiceClient::connect(format!("http://{}", gateway.addresses.admin)).await.unwrap();
+    let rest = |method: &str, path: &str, body: Value| {
+        let path = format!("/admin/v1/models/{path}");
+        let (status, answer) = tokio::task::block_in_place(|| gateway.admin(method, &path, Some(&body)));
+        (status, answer["error"].as_str().unwrap_or_default().to_owned())
+    };
+    let model = |model: &str| model.to_owned();
+    let promote = |name: &str, version| PromoteRequest { model: model(name), version, options: None };
+    let split = |version, percent| SplitRequest { model: model("m"), version, percent, options: None };
+    let version = |version| VersionRequest { model: model("m"), version, options: None };
+    let label = |label: &str| LabelRequest { model: model("m"), label: label.into(), version: 0, options: None };
+    let pairs = [
+        (rest("POST", "none/promote", json!({"version": 1})), admin.promote(promote("none", 1)).await.unwrap_err()),
+        (rest("POST", "m/promote", json!({"version": 9})), admin.promote(promote("m", 9)).await.unwrap_err()),
+        (
+            rest("PUT", "m/canary", json!({"version": 2, "percent": 5})),
+            admin.set_canary(split(2, 5.0)).await.unwrap_err(),
+        ),
+        (
+            rest("PUT", "m/shadow", json!({"version": 2, "percent": 5})),
+            admin.set_shadow(split(2, 5.0)).await.unwrap_err(),
+        ),
+        (rest("POST", "m/versions/2/unload", json!({})), admin.unload_version(version(2)).await.unwrap_err()),
+        (rest("POST", "m/versions/9/load", json!({})), admin.load_version(version(9)).await.unwrap_err()),
+        (rest("DELETE", "m/labels/x", json!({})), admin.clear_label(label("x")).await.unwrap_err()),
+        (rest("DELETE", "m/labels/7", json!({})), admin.clear_label(label("7")).await.unwrap_err()),
+        (
+            rest("POST", "m/rollback", json!({})),
+            admin.rollback(RollbackRequest { model: model("m"), options: None }).await.unwrap_err(),
+        ),
+        (rest("GET", "none", json!({})), admin.get_model(GetModelRequest { model: model("none") }).await.unwrap_err()),
+    ];
+    for ((status, words), refused) in pairs {
+        let codes: Vec<_> = ErrorCode::ALL.iter().filter(|code| code.http().as_u16() == status).collect();
+        assert!(codes.iter().any(|code| code.grpc() == refused.code()), "{status} {refused}");
+        assert_eq!(words, refused.message());
+    }
 }
 
 /// Server-sent events of one connection.

@@ -79,14 +79,13 @@ fn every_attempt_is_in_the_log_with_who_what_and_why() {
 
 #[test]
 fn endless_refusals_are_counted_in_one_entry() {
-    let (_repository, mut gateway) = serving();
+    let (repository, mut gateway) = serving();
     for _ in 0..50 {
         assert_eq!(post(&gateway, "/promote", &[("tidegate-actor", "loop")], &json!({"version": 9})).0, 404);
     }
     assert_eq!(history(&gateway).len(), 2);
     assert_eq!(gateway.terminate(), Some(0));
     // What was counted is written at the end.
-    let repository = _repository;
     let gateway = Gateway::start(&repository);
     let newest = &history(&gateway)[0];
     assert_eq!((&newest["attempts"], &newest["actor"]), (&json!(49), &json!("loop")));

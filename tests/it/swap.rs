@@ -150,7 +150,7 @@ fn swaps_under_load_on_both_protocols_fail_no_request() {
         }
     });
     let [http, grpc] = answers.map(AtomicU64::into_inner);
-    println!("{swaps} swaps in {:.1?}: {http} answers over HTTP, {grpc} over gRPC, none failed", started.elapsed());
+    eprintln!("{swaps} swaps in {:.1?}: {http} answers over HTTP, {grpc} over gRPC, none failed", started.elapsed());
     assert!(http > swaps / 10 && grpc > swaps / 10, "{http} and {grpc} answers are no load");
     for outcome in ["internal", "unavailable", "overloaded", "not_found"] {
         assert_eq!(gateway.metric("tidegate_requests_total", &[("model", "m"), ("code", outcome)]), None);
@@ -174,7 +174,7 @@ fn report_flips(gateway: &Gateway, swaps: u64) {
     let value = |suffix: &str, labels: &[(&str, &str)]| gateway.metric(&format!("{name}{suffix}"), labels).unwrap();
     let (sum, count) = (value("_sum", &[]), value("_count", &[]));
     let below = value("_bucket", &[("le", "0.001")]);
-    println!("a flip took {:.1} us on average; {below} of {count} took less than 1 ms", sum / count * 1e6);
+    eprintln!("a flip took {:.1} us on average; {below} of {count} took less than 1 ms", sum / count * 1e6);
     assert_eq!(count, swaps as f64);
 }
 
@@ -189,12 +189,17 @@ fn nothing_acknowledged_is_lost_by_kill_9_amid_changes() {
     for round in 0..kills {
         let mut gateway = Gateway::start(&repository);
         let (told, admin) = (Mutex::new(Vec::<Value>::new()), gateway.addresses.admin);
+        let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
+            let _end = StopAtEnd(&stop);
             for operator in 0..OPERATORS {
-                let told = &told;
+                let (told, stop) = (&told, &stop);
                 scope.spawn(move || {
                     let agent = agent();
                     for number in 0.. {
+                        if stop.load(SeqCst) {
+                            return;
+                        }
                         let version = 1 + (operator + number) % 3;
                         let url = format!("http://{admin}{ADMIN}/labels/operator-{operator}");
                         let answer = agent.put(&url).send(json!({"version": version}).to_string());
@@ -225,5 +230,5 @@ fn nothing_acknowledged_is_lost_by_kill_9_amid_changes() {
             assert!(after.contains(&release), "the history has lost {release}");
         }
     }
-    println!("{kills} kills in {:.1?}: {acknowledged_in_all} acknowledged changes, none lost", started.elapsed());
+    eprintln!("{kills} kills in {:.1?}: {acknowledged_in_all} acknowledged changes, none lost", started.elapsed());
 }

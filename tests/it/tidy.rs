@@ -141,3 +141,15 @@ fn status_numbers_stand_in_the_table_of_errors_only() {
         assert!(!(is_elsewhere && text.contains("tonic::Code::")), "{}", path.display());
     }
 }
+
+#[test]
+fn everything_in_our_proto_is_commented() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/proto/tidegate_admin.proto");
+    let text = fs::read_to_string(path).unwrap();
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    for (above, line) in lines.iter().zip(&lines[1..]) {
+        if ["service ", "rpc ", "message "].iter().any(|start| line.starts_with(start)) {
+            assert!(above.starts_with("//"), "{line}");
+        }
+    }
+}
