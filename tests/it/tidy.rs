@@ -120,17 +120,22 @@ fn rooms_import_only_what_they_may() {
         let Some((_, rooms)) = forbidden.iter().find(|(name, _)| *name == room(&path)) else { continue };
         let text = production(&text);
         for other in *rooms {
-            let imported = [format!("crate::{other}::"), format!("    {other}::"), format!("crate::{{{other}::")];
-            let is_imported = imported.iter().any(|form| {
-                text.lines().any(|line| {
-                    let code = line.trim_end();
-                    !code.trim_start().starts_with("//")
-                        && (code.starts_with(form) || code.contains(&format!("crate::{other}::")))
-                })
-            });
+            let is_imported = imports(text).any(|import| import.starts_with(&format!("{other}::")));
             assert!(!is_imported, "{} imports {other}", path.display());
         }
     }
+}
+
+/// What follows `crate::` in a file, in each of the ways to write it.
+fn imports(text: &str) -> impl Iterator<Item = &str> {
+    let mut is_in_list = false;
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    code.flat_map(move |line| {
+        let listed = line.strip_prefix("    ").filter(|_| is_in_list);
+        is_in_list = line == "use crate::{" || (is_in_list && line != "};");
+        let inline = line.split("crate::").skip(1).map(|rest| rest.trim_start_matches('{'));
+        listed.into_iter().chain(inline)
+    })
 }
 
 #[test]
