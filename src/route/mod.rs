@@ -13,11 +13,12 @@ use std::{
 use arc_swap::ArcSwap;
 
 use crate::{
-    domain::{ModelFacts, ModelName, Percent, Role, ServingSettings, Signature, Target, Version},
+    domain::{ModelFacts, ModelName, Percent, RequestId, Role, ServingSettings, Signature, Target, Version},
     fault::{ErrorCode, Fault},
     monitor::VersionMonitor,
-    observe::VersionMetrics,
+    observe::{Arm, Compared, Comparison, VersionMetrics},
     release::{Release, Split},
+    rollout::Stream,
     schedule::Lane,
 };
 
@@ -50,6 +51,8 @@ pub struct ModelRoute {
     pub versions: BTreeMap<Version, Arc<Servable>>,
     /// The versions that are known but not ready: loading, failed or unloaded.
     pub not_ready: BTreeSet<Version>,
+    /// Where requests are counted while a rollout goes on.
+    pub comparison: Option<Arc<Comparison>>,
 }
 
 /// All models at one moment.
@@ -161,6 +164,32 @@ impl ModelRoute {
         Ok(Choice { servable: Arc::clone(servable), role, shadow })
     }
 
+    /// What a request is to the rollout that goes on: `None` when there is none, or when the request
+    /// was not drawn between the two versions. Only requests whose arm is a coin of their own are evidence.
+    #[must_use]
+    pub fn compared(
+        &self,
+        model: &ModelName,
+        role: Role,
+        routing_key: Option<&str>,
+        id: &RequestId,
+    ) -> Option<Compared> {
+        let comparison = self.comparison.as_ref()?;
+        let arm = match role {
+            Role::Stable => Arm::Stable,
+            Role::Canary => Arm::Canary,
+            Role::Shadow | Role::Pinned => return None,
+        };
+        let stream = match routing_key.or_else(|| (!id.is_made()).then_some(id.as_str())) {
+            None => Some(Stream::Fresh),
+            Some(key) => {
+                let was_canary = is_below(bucket(model, CANARY, key), comparison.floor());
+                (!was_canary && comparison.is_first(bucket(model, UNIT, key))).then_some(Stream::Keyed)
+            }
+        };
+        Some(Compared::new(Arc::clone(comparison), arm, stream))
+    }
+
     /// A version that is not there now, but is no invention of the client.
     fn knows(&self, version: Version) -> bool {
         self.not_ready.contains(&version) || self.release.versions().any(|named| named == version)
@@ -182,6 +211,8 @@ impl ModelRoute {
 /// Salts, so that the canary and the shadow draw independently of each other.
 const CANARY: &str = "canary";
 const SHADOW: &str = "shadow";
+/// For the place of a key among those that a rollout has counted.
+const UNIT: &str = "unit";
 
 fn takes(model: &ModelName, salt: &str, key: &str, split: Split) -> bool {
     is_below(bucket(model, salt, key), split.percent)
@@ -269,7 +300,7 @@ mod tests {
     }
 
     fn empty_route(release: Release) -> ModelRoute {
-        ModelRoute { release, versions: BTreeMap::new(), not_ready: BTreeSet::new() }
+        ModelRoute { release, versions: BTreeMap::new(), not_ready: BTreeSet::new(), comparison: None }
     }
 
     #[test]

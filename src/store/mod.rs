@@ -5,6 +5,7 @@
 //! process owns the file; a second one is refused at the start.
 
 mod json;
+mod rollout;
 
 use std::{
     collections::BTreeMap,
@@ -12,6 +13,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+pub use self::rollout::RolloutRow;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use crate::{
@@ -19,6 +21,7 @@ use crate::{
     fault::{ErrorCode, Fault},
     registry::HistoryEntry,
     release::Release,
+    rollout::Rollout,
 };
 
 /// Why the state could not be read or written.
@@ -112,6 +115,7 @@ impl Store {
             0 => transaction.execute_batch(TABLES)?,
             _ => return Err(StoreError::Format { found, expected: FORMAT }),
         }
+        transaction.execute_batch(rollout::TABLE)?;
         transaction.pragma_update(None, "user_version", FORMAT)?;
         transaction.commit()?;
         Ok(Self { connection })
@@ -134,12 +138,25 @@ impl Store {
     /// Makes changes durable, the releases and their audit entries: all or none of them. What
     /// takes long is waiting for the disk, once per call.
     pub fn commit(&mut self, entries: &[Entry<'_>]) -> Result<(), StoreError> {
+        self.commit_with(entries, &[])
+    }
+
+    /// The same, and rollouts as they are then.
+    pub fn commit_with(&mut self, entries: &[Entry<'_>], rollouts: &[RolloutRow<'_>]) -> Result<(), StoreError> {
         let transaction = self.connection.transaction()?;
         for entry in entries {
             write(&transaction, entry)?;
         }
+        for row in rollouts {
+            rollout::write(&transaction, row)?;
+        }
         transaction.commit()?;
         Ok(())
+    }
+
+    /// The last rollout of every model that had one, with the keys counted in the step that goes on.
+    pub fn rollouts(&self) -> Result<BTreeMap<ModelName, (Rollout, Vec<u8>)>, StoreError> {
+        rollout::read_all(&self.connection)
     }
 
     /// The audit log of a model, newest first.
