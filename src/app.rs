@@ -31,7 +31,7 @@ use crate::{
     lifecycle::{Readiness, stop_signal},
     monitor::{Clock, Monitor, MonitorCollector, MonitorHandle, MonitorSettings, Thresholds},
     protocol::{BodyBudget, DoorOptions, ServerSettings, serve_grpc, serve_http},
-    registry::{Registry, RegistryOptions, ServingDefaults, Watcher, cores},
+    registry::{Registry, RegistryOptions, RolloutDriver, ServingDefaults, Watcher, cores},
     route::{RoutePublisher, Routes, routes},
     schedule::Pool,
     store::Store,
@@ -159,6 +159,7 @@ impl App {
         doors.spawn(serve_grpc(grpc, Arc::clone(&self.gateway), options, shutdown.clone()));
 
         let watcher = Watcher::start(self.registry.clone(), config.repository.poll_interval.0)?;
+        let rollouts = RolloutDriver::start(self.registry.clone(), config.rollout.look_interval.0)?;
         self.announce_when_ready(config, addresses);
         let signal = tokio::select! {
             signal = stop_signal() => signal?,
@@ -171,6 +172,7 @@ impl App {
         let drained = tokio::time::timeout(config.server.drain_timeout.0, doors.join_all()).await;
         tokio::task::spawn_blocking(move || {
             drop(watcher);
+            drop(rollouts);
             control.stop();
         })
         .await?;
@@ -221,6 +223,7 @@ fn build_registry(
         settle: config.repository.settle.0,
         load_threads: config.repository.load_threads,
         policy: config.release.policy,
+        rollout: config.rollout.clone(),
         serving: ServingDefaults { scheduler: config.scheduler.clone(), batching: config.batching.clone() },
         monitor: config.monitor.enabled.then(|| monitor_settings(config)),
     };

@@ -6,6 +6,7 @@
 mod labels;
 mod load;
 mod model;
+mod rollout;
 mod triton;
 mod units;
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     load::{ConfigError, Overrides, faults_of_file, load},
     model::{ModelConfig, ModelConfigError, Policy, WarmupData, WarmupInput, WarmupSample},
+    rollout::{DriftAction, RolloutConfig},
     triton::{DeclaredTensor, TritonModel},
     units::{ByteSize, Span},
 };
@@ -32,6 +34,7 @@ pub struct Config {
     pub scheduler: SchedulerConfig,
     pub batching: BatchingConfig,
     pub release: ReleaseConfig,
+    pub rollout: RolloutConfig,
     pub monitor: MonitorConfig,
     pub telemetry: TelemetryConfig,
 }
@@ -272,6 +275,7 @@ impl Config {
         check(self.batching.max_size > 0, "batching.max_size must be at least 1");
         let target = self.batching.target_p99;
         check(target.is_none_or(|target| !target.0.is_zero()), "batching.target_p99 must be more than 0s");
+        self.rollout.check(&mut check);
         check(!self.monitor.window.0.is_zero(), "monitor.window must be more than 0s");
         check(self.monitor.warning > 0.0, "monitor.warning must be more than 0");
         let (warning, drift) = (self.monitor.warning, self.monitor.drift);

@@ -18,7 +18,7 @@ use super::answer::Reading;
 use crate::{
     domain::{Percent, Tensor},
     fault::ErrorCode,
-    rollout::{Cell, Counts, Cuts, Outcome, Pair, SAMPLE, Segment, Stream, bucket, cell},
+    rollout::{Cell, Cuts, Outcome, Pair, SAMPLE, Segment, Stream, bucket, cell},
 };
 
 /// Which version answered.
@@ -92,15 +92,17 @@ impl Comparison {
         (segment, keys)
     }
 
-    /// Cuts the bins of latencies and scores once enough of stable was seen; from then on they are counted.
-    /// `score`: deciles of the scores where they are known. Gives the cuts when they were made now.
-    pub fn cut(&self, score: Option<Vec<f64>>) -> Option<Cuts> {
-        if self.cuts.get().is_some() || !self.sample.is_full() {
-            return None;
+    /// The edges of the bins of latencies and scores. They are cut once enough of stable was seen, and never
+    /// again; from then on requests are counted by them. `score`: deciles of the scores where they are known.
+    pub fn cuts(&self, score: Option<&[f64]>) -> Option<&Cuts> {
+        if !self.sample.is_full() {
+            return self.cuts.get();
         }
-        let (latencies, scores) = self.sample.values();
-        let cuts = Cuts::of_sample(latencies, scores, score);
-        self.cuts.set(cuts.clone()).ok().map(|()| cuts)
+        let cut = || {
+            let (latencies, scores) = self.sample.values();
+            Cuts::of_sample(latencies, scores, score.map(<[f64]>::to_vec))
+        };
+        Some(self.cuts.get_or_init(cut))
     }
 
     /// Where classes and scores are read.
@@ -304,9 +306,9 @@ mod tests {
             request.executed(&answer(0, n as f32 / 200.0), millis(n + 1));
             request.ended(Some(Ok(())));
         }
-        let cuts = comparison.cut(None).unwrap();
+        let cuts = comparison.cuts(None).unwrap();
         assert_eq!((cuts.latency.len(), cuts.score.len()), (9, 9));
-        assert_eq!(comparison.cut(None), None, "once");
+        assert_eq!(comparison.cuts(Some(&[0.5])), Some(cuts), "once");
         let request = Compared::new(Arc::clone(&comparison), Arm::Canary, Some(Stream::Fresh));
         request.executed(&answer(1, 0.99), millis(500));
         request.ended(Some(Ok(())));
@@ -322,7 +324,7 @@ mod tests {
         );
         assert_eq!(segment.seen.requests, Pair::new(200, 1));
         assert_eq!(segment.seen.latency.iter().copied().sum::<Pair>(), Pair::new(200, 1));
-        assert_eq!(segment.keyed, Counts::default());
+        assert_eq!(segment.keyed.requests(), Pair::default());
     }
 
     #[test]
@@ -373,6 +375,6 @@ mod tests {
             }
         });
         assert_eq!(comparison.snapshot().0.seen.requests, Pair::new(4_000, 0));
-        assert_eq!(comparison.cut(None).unwrap().score, [0.5]);
+        assert_eq!(comparison.cuts(None).unwrap().score, [0.5]);
     }
 }

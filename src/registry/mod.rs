@@ -6,7 +6,7 @@
 //!
 //! - `disk` reads the repository, `external` and `admission` decide whether a version may serve,
 //! - `loader` runs admissions on their own threads and puts the outcome into the book (`state`),
-//! - `operations` are what operators ask for,
+//! - `operations` are what operators ask for, `rollout` what they ask to happen by itself,
 //! - `watch` notices changes on disk, `collect` exports the state as metrics.
 
 mod admission;
@@ -17,6 +17,7 @@ mod external;
 mod facts;
 mod loader;
 mod operations;
+mod rollout;
 mod selection;
 mod settings;
 mod state;
@@ -35,8 +36,9 @@ use std::{
 pub use self::{
     admission::{Admitted, Refusal, admit, columns, open_version},
     operations::{ChangeOptions, RegistryError},
+    rollout::{RolloutAsk, RolloutDriver},
     settings::{ServingDefaults, cores},
-    status::{HistoryEntry, ModelStatus, VersionState, VersionStatus},
+    status::{HistoryEntry, ModelStatus, RolloutStatus, VersionState, VersionStatus},
     watch::Watcher,
 };
 use self::{
@@ -44,7 +46,7 @@ use self::{
     state::{Entry, State, VersionEntry},
 };
 use crate::{
-    config::Policy,
+    config::{Policy, RolloutConfig},
     domain::{ModelName, Version},
     engine::Runtime,
     monitor::{Clock, MonitorHandle, MonitorSettings, VersionMonitor},
@@ -64,6 +66,8 @@ pub struct RegistryOptions {
     pub settle: Duration,
     pub load_threads: usize,
     pub policy: Policy,
+    /// What rollouts do where nobody says otherwise.
+    pub rollout: RolloutConfig,
     pub serving: ServingDefaults,
     /// The threads of costly runs.
     pub pool: Pool,
@@ -110,11 +114,14 @@ impl Registry {
         metrics: &Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let stored = store.releases()?;
+        let rollouts = store.rollouts()?.into_iter();
+        let rollouts = rollouts.map(|(name, (rollout, keys))| (name, rollout::Kept::new(rollout, keys))).collect();
         let (jobs, queue) = mpsc::channel();
         let threads = options.load_threads;
         let state = State {
             models: BTreeMap::new(),
             store,
+            rollouts,
             stored,
             is_complete: false,
             is_scanned: false,

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{
     Registry, loader,
+    rollout::Kept,
     state::{Entry, State},
     status::{HistoryEntry, ModelStatus, VersionState, VersionStatus},
 };
@@ -12,6 +13,7 @@ use crate::{
     fault::{ErrorCode, Fault},
     monitor::DriftReport,
     release::{Change, Release, ReleaseError},
+    rollout::{RolloutError, Status},
     store::{Entry as AuditEntry, StoreError},
 };
 
@@ -52,6 +54,8 @@ pub enum RegistryError {
     #[error(transparent)]
     Release(#[from] ReleaseError),
     #[error(transparent)]
+    Rollout(#[from] RolloutError),
+    #[error(transparent)]
     Store(#[from] StoreError),
 }
 
@@ -67,6 +71,7 @@ impl Fault for RegistryError {
             Self::Stale { .. } => ErrorCode::Stale,
             Self::Window { .. } => ErrorCode::BadRequest,
             Self::Release(error) => error.code(),
+            Self::Rollout(error) => error.code(),
             Self::Store(error) => error.code(),
         }
     }
@@ -247,7 +252,7 @@ fn version_status(state: &State, name: &ModelName, version: Version) -> Result<V
 }
 
 impl State {
-    fn entry(&self, name: &ModelName) -> Result<&Entry, RegistryError> {
+    pub(super) fn entry(&self, name: &ModelName) -> Result<&Entry, RegistryError> {
         self.models.get(name).ok_or_else(|| RegistryError::UnknownModel(name.clone()))
     }
 
@@ -260,23 +265,32 @@ impl State {
     ) -> Result<Planned<'a>, RegistryError> {
         let entry = self.entry(name)?;
         entry.check_generation(name, options)?;
-        let next = entry.release.apply(change)?;
+        let mut next = entry.release.apply(change)?;
         // A rollback names no version itself: its target is the next stable one.
         let target = if *change == Change::Rollback { next.stable } else { change.version() };
         if let Some(version) = target {
             entry.check_ready(name, version)?;
         }
         let before = entry.release.clone();
-        Ok(Planned { model: name.clone(), operation: change.operation(), before, next, options })
+        let going = self.rollouts.get(name);
+        let rollout = going.and_then(|going| going.superseded(change, &before, &next, &options.actor));
+        if rollout.is_some() && next.canary == before.canary {
+            // The canary was the rollout's: it must not go on with nobody watching it.
+            next.canary = None;
+        }
+        Ok(Planned { model: name.clone(), operation: change.operation(), before, next, options, rollout })
     }
 
     /// Makes checked changes durable and enters them into the book: all or none.
     pub(super) fn commit(&mut self, planned: Vec<Planned<'_>>) -> Result<(), StoreError> {
-        let entries: Vec<_> = planned.iter().map(Planned::audit_entry).collect();
-        self.store.commit(&entries)?;
+        let entries: Vec<_> = planned.iter().flat_map(Planned::audit_entries).collect();
+        self.store.commit_with(&entries, &Self::rollout_rows(&planned))?;
         for change in planned {
             if let Some(entry) = self.models.get_mut(&change.model) {
                 entry.release = change.next;
+            }
+            if let Some(rollout) = change.rollout {
+                self.rollouts.insert(change.model, rollout);
             }
         }
         Ok(())
@@ -286,13 +300,27 @@ impl State {
 /// A change of a release that has passed every check.
 pub(super) struct Planned<'a> {
     pub(super) model: ModelName,
-    operation: &'static str,
-    before: Release,
-    next: Release,
-    options: &'a ChangeOptions,
+    pub(super) operation: &'static str,
+    pub(super) before: Release,
+    pub(super) next: Release,
+    pub(super) options: &'a ChangeOptions,
+    /// The rollout as it is after the change, where the change is one of it too.
+    pub(super) rollout: Option<Kept>,
 }
 
 impl Planned<'_> {
+    /// The change, and the end of the rollout that it ends.
+    fn audit_entries(&self) -> impl Iterator<Item = AuditEntry<'_>> {
+        let rollout = self.rollout.as_ref().map(|kept| &kept.rollout);
+        let superseded = rollout.filter(|rollout| rollout.status == Status::Superseded).map(|rollout| AuditEntry {
+            operation: "rollout_supersede",
+            from: &self.next,
+            reason: Some(&rollout.note),
+            ..self.audit_entry()
+        });
+        std::iter::once(self.audit_entry()).chain(superseded)
+    }
+
     fn audit_entry(&self) -> AuditEntry<'_> {
         AuditEntry {
             model: &self.model,
@@ -307,7 +335,7 @@ impl Planned<'_> {
 }
 
 impl Entry {
-    fn check_generation(&self, name: &ModelName, options: &ChangeOptions) -> Result<(), RegistryError> {
+    pub(super) fn check_generation(&self, name: &ModelName, options: &ChangeOptions) -> Result<(), RegistryError> {
         let found = self.release.generation;
         match options.if_generation {
             Some(expected) if expected != found => Err(RegistryError::Stale { model: name.clone(), expected, found }),
@@ -315,7 +343,7 @@ impl Entry {
         }
     }
 
-    fn check_ready(&self, name: &ModelName, version: Version) -> Result<(), RegistryError> {
+    pub(super) fn check_ready(&self, name: &ModelName, version: Version) -> Result<(), RegistryError> {
         let model = name.clone();
         let Some(known) = self.versions.get(&version) else {
             return Err(RegistryError::UnknownVersion { model, version });

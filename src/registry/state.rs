@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     disk::{ConfigPrint, Fingerprint},
+    rollout::Kept,
     status::{ModelStatus, VersionState, VersionStatus},
 };
 use crate::{
@@ -24,6 +25,8 @@ use crate::{
 pub(super) struct State {
     pub(super) models: BTreeMap<ModelName, Entry>,
     pub(super) store: Store,
+    /// The rollout of each model that goes on, or the last one.
+    pub(super) rollouts: BTreeMap<ModelName, Kept>,
     /// Releases read at the start of models not seen on disk yet.
     pub(super) stored: BTreeMap<ModelName, Release>,
     /// True once everything found by the first scan is loaded or refused.
@@ -130,6 +133,11 @@ impl Entry {
         ModelStatus { name: name.clone(), release: self.release.clone(), versions }
     }
 
+    /// The version if it serves.
+    pub(super) fn servable(&self, version: Version) -> Option<Arc<Servable>> {
+        self.versions.get(&version)?.servable.clone()
+    }
+
     pub(super) fn highest_ready(&self) -> Option<Version> {
         self.versions.iter().rev().find(|(_, entry)| entry.servable.is_some()).map(|(version, _)| *version)
     }
@@ -160,6 +168,8 @@ impl State {
         let versions: BTreeMap<_, _> = ready.collect();
         let not_ready = entry.versions.keys().filter(|version| !versions.contains_key(version));
         let not_ready = not_ready.copied().collect();
-        Some(ModelRoute { release: entry.release.clone(), versions, not_ready })
+        let kept = self.rollouts.get(name);
+        let comparison = kept.and_then(|kept| kept.comparison(|version| versions.contains_key(&version)));
+        Some(ModelRoute { release: entry.release.clone(), versions, not_ready, comparison })
     }
 }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use crate::{
     domain::{ModelName, Version},
     release::Release,
+    rollout::Rollout,
     schedule::LaneStatus,
 };
 
@@ -64,6 +65,14 @@ pub struct ModelStatus {
     pub release: Release,
     /// In ascending order.
     pub versions: Vec<VersionStatus>,
+}
+
+/// A rollout, and the release that it works on.
+#[derive(Debug, Clone)]
+pub struct RolloutStatus {
+    pub model: ModelName,
+    pub release: Release,
+    pub rollout: Rollout,
 }
 
 /// One entry of the audit log.

@@ -1,0 +1,448 @@
+//! Progressive rollouts: what operators ask of them, and the looks that carry them on.
+//!
+//! Every change of a release goes the way of [`Registry::change`]: planned, durable, then published. A rollout
+//! is written in the same transaction, so that after a crash both are as they were before the change or
+//! both as after it.
+
+mod ask;
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, SystemTime},
+};
+
+pub use self::ask::RolloutAsk;
+use super::{
+    ChangeOptions, Registry, RegistryError,
+    operations::Planned,
+    state::{Entry, State},
+    status::{RolloutStatus, VersionState},
+};
+use crate::{
+    domain::{ModelName, Percent, Version},
+    monitor::{DriftState, FeatureRole},
+    observe::{Comparison, Reading, score_column},
+    release::{Change, Release, Split},
+    rollout::{Cause, Decision, Drift, Presence, Rollout, RolloutError, Status, Vitals},
+    route::Servable,
+    store::{RolloutRow, StoreError},
+};
+
+/// The author of what a rollout does by itself.
+const ACTOR: &str = "rollout";
+
+/// A rollout in the registry's book: the one that goes on, or the last one.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    pub(super) rollout: Rollout,
+    /// The keys that are in the counts of this step.
+    keys: Vec<u8>,
+    /// Where requests are counted; `None` until both versions serve.
+    live: Option<Arc<Comparison>>,
+    /// Deciles of the score, of stable's profile.
+    deciles: Option<Vec<f64>>,
+    /// When it was last looked at and last written, by the registry's clock; `None`: not since the start.
+    looked: Option<Duration>,
+    written: Option<Duration>,
+}
+
+impl Kept {
+    pub(super) fn new(rollout: Rollout, keys: Vec<u8>) -> Self {
+        Self { rollout, keys, live: None, deciles: None, looked: None, written: None }
+    }
+
+    fn row<'a>(&'a self, model: &'a ModelName) -> RolloutRow<'a> {
+        RolloutRow { model, rollout: &self.rollout, keys: &self.keys }
+    }
+
+    /// Where requests are to be counted. Only while the arm of each is drawn: a canary that is not loaded
+    /// gets nothing, and stable answers its share.
+    pub(super) fn comparison(&self, has: impl Fn(Version) -> bool) -> Option<Arc<Comparison>> {
+        let Rollout { plan, stable, status, .. } = &self.rollout;
+        (status.is_active() && has(plan.version) && has(*stable)).then(|| self.live.clone()).flatten()
+    }
+
+    /// Takes over what was counted since the last look.
+    fn read(&mut self) {
+        let Some(live) = &self.live else { return };
+        self.rollout.cuts = live.cuts(self.deciles.as_deref()).cloned();
+        let (segment, keys) = live.snapshot();
+        *self.rollout.segment_mut() = segment;
+        self.keys = keys;
+    }
+
+    /// Begins to count, as stable's answers can be read.
+    fn begin(&mut self, stable: &Servable) {
+        let reading = Reading::of(&stable.signature);
+        self.deciles = deciles(&reading, stable);
+        let segment = self.rollout.segment();
+        self.live = Some(Arc::new(Comparison::new(segment, self.rollout.cuts.as_ref(), reading, &self.keys)));
+    }
+
+    fn end(&mut self, status: Status, note: String) {
+        self.rollout.end(status, note, SystemTime::now());
+        self.live = None;
+    }
+
+    /// The rollout after a change by somebody else; `None` when that leaves it as it is.
+    pub(super) fn superseded(&self, change: &Change, before: &Release, next: &Release, actor: &str) -> Option<Self> {
+        let is_touched = before.stable != next.stable || before.canary != next.canary;
+        if !self.rollout.status.is_active() || !is_touched {
+            return None;
+        }
+        let mut kept = self.clone();
+        kept.read();
+        let note = format!("superseded at {} % by {actor}'s {}", self.rollout.percent(), change.operation());
+        kept.end(Status::Superseded, note);
+        Some(kept)
+    }
+}
+
+/// The deciles of the score in stable's reference profile, where it has them.
+fn deciles(reading: &Reading, stable: &Servable) -> Option<Vec<f64>> {
+    let output = reading.score_output()?;
+    let column = score_column(stable.signature.output(output)?)?;
+    stable.monitor.as_ref()?.edges(FeatureRole::Output, output, column).filter(|edges| edges.len() < 10)
+}
+
+impl Registry {
+    /// The rollout that goes on, or the last one.
+    pub fn rollout(&self, name: &ModelName) -> Result<RolloutStatus, RegistryError> {
+        let state = self.lock();
+        let release = state.entry(name)?.release.clone();
+        let kept = state.rollouts.get(name).ok_or(RolloutError::None)?;
+        let mut kept = kept.clone();
+        kept.read();
+        Ok(RolloutStatus { model: name.clone(), release, rollout: kept.rollout })
+    }
+
+    /// Gives a version the share of the first step, and carries it on from there.
+    pub fn start_rollout(
+        &self,
+        name: &ModelName,
+        ask: RolloutAsk,
+        options: &ChangeOptions,
+    ) -> Result<RolloutStatus, RegistryError> {
+        self.operate(name, "rollout_start", options, |state| {
+            let entry = state.entry(name)?;
+            if let Some(going) = state.rollouts.get(name).filter(|kept| kept.rollout.status.is_active()) {
+                return Err(RolloutError::Active(going.rollout.plan.version).into());
+            }
+            let plan = ask.plan(&self.shared.options.rollout).map_err(RolloutError::from)?;
+            let version = plan.version;
+            let stable = entry.release.stable.ok_or_else(|| RegistryError::NoStable(name.clone()))?;
+            let rollout = Rollout::start(plan, stable, SystemTime::now()).map_err(RolloutError::from)?;
+            let next = entry.release.apply(&Change::SetCanary(Split { version, percent: rollout.percent() }))?;
+            entry.check_ready(name, version)?;
+            entry.check_ready(name, stable)?;
+            let mut kept = Kept::new(rollout, Vec::new());
+            if let Some(servable) = entry.servable(stable) {
+                kept.begin(&servable);
+            }
+            Ok((next, kept))
+        })
+    }
+
+    /// Stops it from advancing; its gates go on.
+    pub fn pause_rollout(&self, name: &ModelName, options: &ChangeOptions) -> Result<RolloutStatus, RegistryError> {
+        self.operate(name, "rollout_pause", options, |state| state.changed_rollout(name, |kept| kept.rollout.pause()))
+    }
+
+    pub fn resume_rollout(&self, name: &ModelName, options: &ChangeOptions) -> Result<RolloutStatus, RegistryError> {
+        self.operate(name, "rollout_resume", options, |state| state.changed_rollout(name, |kept| kept.rollout.resume()))
+    }
+
+    /// Ends it, and the canary with it.
+    pub fn abort_rollout(&self, name: &ModelName, options: &ChangeOptions) -> Result<RolloutStatus, RegistryError> {
+        self.operate(name, "rollout_abort", options, |state| {
+            let (release, kept) = state.changed_rollout(name, |kept| {
+                kept.rollout.check_active()?;
+                let note = format!("aborted at {} % by {}", kept.rollout.percent(), options.actor);
+                kept.end(Status::Aborted, note);
+                Ok(())
+            })?;
+            Ok((release.apply(&Change::ClearCanary)?, kept))
+        })
+    }
+
+    /// Plans an operation, makes it durable, publishes it, counts it and logs it.
+    fn operate(
+        &self,
+        name: &ModelName,
+        operation: &'static str,
+        options: &ChangeOptions,
+        plan: impl FnOnce(&State) -> Result<(Release, Kept), RegistryError>,
+    ) -> Result<RolloutStatus, RegistryError> {
+        let mut state = self.lock();
+        let planned = state.entry(name).and_then(|entry| {
+            entry.check_generation(name, options)?;
+            let (next, kept) = plan(&state)?;
+            let (model, before) = (name.clone(), entry.release.clone());
+            Ok(Planned { model, operation, before, next, options, rollout: Some(kept) })
+        });
+        let outcome = planned.and_then(|planned| {
+            let (release, rollout) = (planned.next.clone(), planned.rollout.clone());
+            if !options.dry_run {
+                state.commit(vec![planned])?;
+                self.publish(&state, [name]);
+            }
+            let rollout = rollout.ok_or(RolloutError::None)?.rollout;
+            Ok(RolloutStatus { model: name.clone(), release, rollout })
+        });
+        let is_known = state.models.contains_key(name);
+        drop(state);
+        self.tell(name, operation, options, is_known, outcome.as_ref().map(|status| status.rollout.note.as_str()));
+        outcome
+    }
+
+    fn tell(
+        &self,
+        model: &ModelName,
+        operation: &'static str,
+        options: &ChangeOptions,
+        is_known: bool,
+        outcome: Result<&str, &RegistryError>,
+    ) {
+        let label = match outcome {
+            Ok(_) => "ok",
+            Err(RegistryError::Store(_)) => "failed",
+            Err(_) => "refused",
+        };
+        if is_known && !options.dry_run {
+            self.shared.metrics.release_operations.with_label_values(&[model.as_str(), operation, label]).inc();
+        }
+        match outcome {
+            Ok(note) if !options.dry_run => {
+                tracing::info!(%model, operation, actor = options.actor, note, "rollout changed");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%model, operation, %error, "rollout operation refused"),
+        }
+    }
+
+    /// Looks at every rollout that goes on, and does what its counts call for.
+    pub fn look_at_rollouts(&self) {
+        let names: Vec<_> = {
+            let state = self.lock();
+            if !state.is_scanned {
+                return;
+            }
+            let going = state.rollouts.iter().filter(|(_, kept)| kept.rollout.status.is_active());
+            going.map(|(name, _)| name.clone()).collect()
+        };
+        let now = (self.shared.clock)();
+        for name in names {
+            self.look_at_rollout(&name, now);
+        }
+    }
+
+    fn look_at_rollout(&self, name: &ModelName, now: Duration) {
+        let mut state = self.lock();
+        let (Ok(entry), Some(kept)) = (state.entry(name), state.rollouts.get(name)) else { return };
+        let mut kept = kept.clone();
+        if !kept.rollout.status.is_active() {
+            return;
+        }
+        let vitals = self.vitals(name, entry, &kept.rollout, now);
+        let both_serve = vitals.stable == Presence::Serving && vitals.canary == Presence::Serving;
+        kept.read();
+        // First written, then decided: see `store::rollout`.
+        if let Err(error) = state.write_counts(name, &mut kept, now) {
+            tracing::error!(model = %name, %error, "cannot write what the rollout has counted");
+        }
+        let elapsed = kept.looked.map_or(Duration::ZERO, |looked| now.saturating_sub(looked));
+        kept.looked = Some(now);
+        match kept.rollout.look(elapsed, &vitals) {
+            Decision::Hold(_) => {
+                let begins = kept.live.is_none() && both_serve;
+                if begins && let Some(stable) = state.servable(name, kept.rollout.stable) {
+                    kept.begin(&stable);
+                }
+                state.rollouts.insert(name.clone(), kept);
+                if begins {
+                    self.publish(&state, [name]);
+                }
+            }
+            decision => self.carry_out(state, name, kept, decision),
+        }
+    }
+
+    /// Carries out a decision that changes the release.
+    fn carry_out(
+        &self,
+        mut state: std::sync::MutexGuard<'_, State>,
+        name: &ModelName,
+        mut kept: Kept,
+        decision: Decision,
+    ) {
+        let (version, at) = (kept.rollout.plan.version, kept.rollout.percent());
+        let (operation, change) = match &decision {
+            Decision::Hold(_) => return,
+            Decision::Advance(percent) => ("rollout_advance", Change::SetCanary(Split { version, percent: *percent })),
+            Decision::Promote => ("rollout_complete", Change::Promote(version)),
+            Decision::RollBack(_) => {
+                let percent = Percent::new(0.0).expect("0 is a percentage");
+                ("rollout_roll_back", Change::SetCanary(Split { version, percent }))
+            }
+        };
+        let figures = figures(&kept.rollout);
+        let cause = match decision {
+            Decision::RollBack(Cause { metric, words }) => {
+                kept.end(Status::RolledBack, format!("rolled back at {at} %: {words}"));
+                Some((metric, kept.rollout.findings().log_combined))
+            }
+            Decision::Promote => {
+                kept.end(Status::Completed, format!("completed: version {version} is stable; {figures}"));
+                None
+            }
+            _ => {
+                kept.rollout.advance();
+                kept.rollout.note = format!("{}; {figures}", kept.rollout.note);
+                kept.keys.clear();
+                kept.live = None;
+                if let Some(stable) = state.servable(name, kept.rollout.stable) {
+                    kept.begin(&stable);
+                }
+                None
+            }
+        };
+        let note = kept.rollout.note.clone();
+        let options = ChangeOptions { actor: ACTOR.into(), reason: Some(note.clone()), ..ChangeOptions::default() };
+        let outcome = state.entry(name).and_then(|entry| {
+            let (model, before) = (name.clone(), entry.release.clone());
+            let next = before.apply(&change)?;
+            Ok(Planned { model, operation, before, next, options: &options, rollout: Some(kept) })
+        });
+        let outcome = outcome.and_then(|planned| Ok(state.commit(vec![planned])?));
+        if outcome.is_ok() {
+            self.publish(&state, [name]);
+        }
+        drop(state);
+        if let (Some((metric, evidence)), Ok(())) = (cause, &outcome) {
+            let (model, version) = (name, version.get());
+            tracing::warn!(%model, version, metric, evidence = evidence.exp(), note, "rolled back: the canary gets nothing now");
+        }
+        // What could not be made durable is decided again at the next look.
+        self.tell(name, operation, &options, true, outcome.as_ref().map(|()| note.as_str()));
+    }
+
+    fn vitals(&self, name: &ModelName, entry: &Entry, rollout: &Rollout, now: Duration) -> Vitals {
+        let canary = rollout.plan.version;
+        Vitals {
+            stable: presence(entry, rollout.stable),
+            canary: presence(entry, canary),
+            drift: entry.servable(canary).map_or(Drift::Unknown, |servable| drift(name, &servable, now)),
+            // Live quality is not measured yet: nothing is known of it.
+            worse_quality: None,
+        }
+    }
+}
+
+fn presence(entry: &Entry, version: Version) -> Presence {
+    let Some(known) = entry.versions.get(&version) else { return Presence::Gone("it is gone from disk".into()) };
+    match known.state {
+        _ if known.servable.is_some() && known.state != VersionState::Draining => Presence::Serving,
+        VersionState::Discovered | VersionState::Loading | VersionState::Ready => Presence::Loading,
+        state => Presence::Gone(known.reason.clone().unwrap_or_else(|| state.as_str().into())),
+    }
+}
+
+/// Whether outputs of the canary have drifted from its profile. Inputs are not its doing.
+fn drift(name: &ModelName, canary: &Servable, now: Duration) -> Drift {
+    let Some(monitor) = &canary.monitor else { return Drift::Unknown };
+    let window = monitor.window_lengths().iter().max().copied().unwrap_or_default();
+    let report = monitor.report(name, canary.version, window, now);
+    let outputs = report.features.iter().filter(|feature| canary.signature.output(&feature.tensor).is_some());
+    let drifted = outputs.filter(|feature| feature.state == DriftState::Drift);
+    let drifted: Vec<_> = drifted.map(|feature| feature.feature.clone()).collect();
+    if drifted.is_empty() { Drift::No } else { Drift::Of(drifted) }
+}
+
+/// What a step came to, for the history.
+fn figures(rollout: &Rollout) -> String {
+    let (seen, findings) = (&rollout.segment().seen, rollout.findings());
+    let (requests, failures) = (seen.requests, seen.failures);
+    format!(
+        "{} requests with {} failures on the canary, {} with {} on stable; evidence {:.2} of {:.0}",
+        requests.canary,
+        failures.canary,
+        requests.stable,
+        failures.stable,
+        findings.log_combined.exp(),
+        1.0 / rollout.plan.alpha,
+    )
+}
+
+/// How long counts may be unwritten while nothing but the time has changed.
+const WRITE_AFTER: Duration = Duration::from_secs(10);
+
+impl State {
+    /// A copy of the rollout of a model after a change, with the release as it is.
+    fn changed_rollout(
+        &self,
+        name: &ModelName,
+        change: impl FnOnce(&mut Kept) -> Result<(), RolloutError>,
+    ) -> Result<(Release, Kept), RegistryError> {
+        let mut kept = self.rollouts.get(name).cloned().ok_or(RolloutError::None)?;
+        kept.read();
+        change(&mut kept)?;
+        Ok((self.entry(name)?.release.clone(), kept))
+    }
+
+    /// Writes what was counted where that is new, and the time now and then.
+    fn write_counts(&mut self, name: &ModelName, kept: &mut Kept, now: Duration) -> Result<(), StoreError> {
+        let counts = |rollout: &Rollout| (rollout.segment().clone(), rollout.cuts.clone());
+        let is_new = self.rollouts.get(name).is_none_or(|before| counts(&before.rollout) != counts(&kept.rollout));
+        let is_due = kept.written.is_none_or(|written| now.saturating_sub(written) >= WRITE_AFTER);
+        if is_new || is_due {
+            // Not written until it is: after a failure the next look tries again.
+            kept.written = None;
+            self.store.commit_with(&[], &[kept.row(name)])?;
+            kept.written = Some(now);
+        }
+        Ok(())
+    }
+
+    fn servable(&self, name: &ModelName, version: Version) -> Option<Arc<Servable>> {
+        self.models.get(name)?.servable(version)
+    }
+
+    /// The rows that go with planned changes.
+    pub(super) fn rollout_rows<'a>(planned: &'a [Planned<'_>]) -> Vec<RolloutRow<'a>> {
+        planned.iter().filter_map(|change| change.rollout.as_ref().map(|kept| kept.row(&change.model))).collect()
+    }
+}
+
+/// The thread that looks at rollouts. Dropping it ends the thread.
+#[derive(Debug)]
+pub struct RolloutDriver {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl RolloutDriver {
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(registry: Registry, every: Duration) -> std::io::Result<Self> {
+        let (stop, stopped) = mpsc::channel();
+        let thread = thread::Builder::new().name("rollout".into()).spawn(move || {
+            while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                registry.look_at_rollouts();
+            }
+        })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for RolloutDriver {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread of the rollouts panicked");
+        }
+    }
+}
