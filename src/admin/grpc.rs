@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use tonic::{Request, Response, Status, service::Routes};
 
-use super::{AdminError, AdminService, request::ACTOR_HEADER, value};
+use super::{AdminError, AdminService, RolloutChange, request::ACTOR_HEADER, value, wire as json};
 use crate::{
     fault::Fault,
     proto::{self, admin as wire, admin::admin_service_server},
@@ -52,6 +52,17 @@ impl GrpcDoor {
         let model = value::model(model).map_err(status)?;
         let release = self.service.change(model, change, options).await.map_err(status)?;
         Ok(Response::new(wire::Release::from(&release)))
+    }
+
+    async fn change_rollout(
+        &self,
+        request: Request<wire::RolloutRequest>,
+        change: RolloutChange,
+    ) -> Result<Response<wire::Rollout>, Status> {
+        let options = options(&request, request.get_ref().options.as_ref()).map_err(status)?;
+        let model = value::model(&request.get_ref().model).map_err(status)?;
+        let rollout = self.service.change_rollout(model, change, options).await.map_err(status)?;
+        Ok(Response::new(wire::Rollout::from(&rollout)))
     }
 }
 
@@ -137,6 +148,36 @@ impl admin_service_server::AdminService for GrpcDoor {
         let options = options(&request, request.get_ref().options.as_ref()).map_err(status)?;
         let label = value::label(&request.get_ref().label).map_err(status)?;
         self.change(&request.get_ref().model, Change::ClearLabel(label), options).await
+    }
+
+    async fn start_rollout(
+        &self,
+        request: Request<wire::StartRolloutRequest>,
+    ) -> Result<Response<wire::Rollout>, Status> {
+        let options = options(&request, request.get_ref().options.as_ref()).map_err(status)?;
+        let request = request.into_inner();
+        let model = value::model(&request.model).map_err(status)?;
+        let ask = value::rollout(&json::RolloutBody::from(request)).map_err(status)?;
+        let rollout = self.service.start_rollout(model, ask, options).await.map_err(status)?;
+        Ok(Response::new(wire::Rollout::from(&rollout)))
+    }
+
+    async fn get_rollout(&self, request: Request<wire::GetRolloutRequest>) -> Result<Response<wire::Rollout>, Status> {
+        let model = value::model(&request.get_ref().model).map_err(status)?;
+        let rollout = self.service.rollout(model).await.map_err(status)?;
+        Ok(Response::new(wire::Rollout::from(&rollout)))
+    }
+
+    async fn pause_rollout(&self, request: Request<wire::RolloutRequest>) -> Result<Response<wire::Rollout>, Status> {
+        self.change_rollout(request, RolloutChange::Pause).await
+    }
+
+    async fn resume_rollout(&self, request: Request<wire::RolloutRequest>) -> Result<Response<wire::Rollout>, Status> {
+        self.change_rollout(request, RolloutChange::Resume).await
+    }
+
+    async fn abort_rollout(&self, request: Request<wire::RolloutRequest>) -> Result<Response<wire::Rollout>, Status> {
+        self.change_rollout(request, RolloutChange::Abort).await
     }
 
     async fn get_history(

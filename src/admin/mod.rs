@@ -14,5 +14,5 @@ pub mod wire;
 pub use plane::serve_admin;
 pub use request::AdminRequest;
 pub use rest::RestDoor;
-pub use service::{AdminError, AdminService};
+pub use service::{AdminError, AdminService, RolloutChange};
 pub use value::parse_window;

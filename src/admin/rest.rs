@@ -85,6 +85,17 @@ impl RestDoor {
             AdminRequest::Change { model, change, options } => {
                 json(StatusCode::OK, &wire::Release::from(&self.service.change(model, change, options).await?))
             }
+            AdminRequest::Rollout(model) => {
+                json(StatusCode::OK, &wire::RolloutStatus::from(&self.service.rollout(model).await?))
+            }
+            AdminRequest::StartRollout { model, ask, options } => {
+                let status = self.service.start_rollout(model, ask, options).await?;
+                json(StatusCode::OK, &wire::RolloutStatus::from(&status))
+            }
+            AdminRequest::ChangeRollout { model, change, options } => {
+                let status = self.service.change_rollout(model, change, options).await?;
+                json(StatusCode::OK, &wire::RolloutStatus::from(&status))
+            }
             AdminRequest::History { model, limit } => {
                 let entries = self.service.history(model.clone(), limit).await?;
                 let entries = entries.iter().map(wire::HistoryEntry::from).collect();

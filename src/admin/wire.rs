@@ -4,9 +4,11 @@
 
 mod body;
 mod drift;
+mod rollout;
 
 pub use body::{LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, SplitBody, VersionBody};
 pub use drift::{Bin, DriftReport, Feature, Measures};
+pub use rollout::{Arms, Evidence, Limits, MetricEvidence, RolloutBody, RolloutStatus};
 
 use std::{
     collections::BTreeMap,

@@ -1,11 +1,14 @@
 //! The operator commands: they ask the admin API over REST and print what it answers.
 
 mod args;
+mod rollout;
 
 pub use args::{
-    AdminUrl, ChangeArgs, DriftArgs, GatewayArgs, HistoryArgs, LabelArgs, ModelsArgs, RollbackArgs, SplitArgs,
-    StatusArgs, VersionArgs,
+    AdminUrl, ChangeArgs, DriftArgs, GatewayArgs, HistoryArgs, LabelArgs, ModelsArgs, RollbackArgs, RolloutStartArgs,
+    SplitArgs, StatusArgs, VersionArgs,
 };
+
+pub use rollout::RolloutCommand;
 
 use std::process::ExitCode;
 
@@ -73,6 +76,15 @@ pub enum OperatorCommand {
   tidegate shadow fraud --version 4 --percent 100
   tidegate shadow fraud --clear")]
     Shadow(SplitArgs),
+
+    /// Give a version a growing share of the requests, and take it back when it is worse.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  tidegate rollout start fraud --version 4
+  tidegate rollout status fraud"
+    )]
+    Rollout(RolloutCommand),
 
     /// Let a label stand for a version, or remove it.
     #[command(after_help = "Examples:
@@ -147,6 +159,7 @@ fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError>
         }
         OperatorCommand::Canary(args) => split(args, "canary", look),
         OperatorCommand::Shadow(args) => split(args, "shadow", look),
+        OperatorCommand::Rollout(command) => rollout::execute(command, look),
         OperatorCommand::Label(args) => label(args, look),
         OperatorCommand::History(args) => {
             let call = Call::get(format!("{}/history", model_path(&args.model))).query("limit", args.limit);

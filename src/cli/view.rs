@@ -1,9 +1,11 @@
 //! What operator commands show to people.
 
 mod drift;
+mod rollout;
 mod table;
 
 pub(super) use drift::drift;
+pub(super) use rollout::rollout;
 
 use comfy_table::{Cell, Color};
 

@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use crate::admin::AdminError;
 
 /// All that is here, as `GET /` lists it.
-pub(crate) const ENDPOINTS: [&str; 22] = [
+pub(crate) const ENDPOINTS: [&str; 27] = [
     "GET /admin/v1/models",
     "GET /admin/v1/models/{model}",
     "POST /admin/v1/models/{model}/versions/{version}/load",
@@ -21,6 +21,11 @@ pub(crate) const ENDPOINTS: [&str; 22] = [
     "DELETE /admin/v1/models/{model}/shadow",
     "PUT /admin/v1/models/{model}/labels/{label}",
     "DELETE /admin/v1/models/{model}/labels/{label}",
+    "GET /admin/v1/models/{model}/rollout",
+    "POST /admin/v1/models/{model}/rollout",
+    "DELETE /admin/v1/models/{model}/rollout",
+    "POST /admin/v1/models/{model}/rollout/pause",
+    "POST /admin/v1/models/{model}/rollout/resume",
     "GET /admin/v1/models/{model}/history?limit=100",
     "GET /admin/v1/models/{model}/drift?version=1&window=5m",
     "POST /v2/repository/index",
@@ -47,6 +52,9 @@ pub(super) enum Place<'a> {
     Unload(&'a str, &'a str),
     /// What is changed of a model's release.
     Release(&'a str, Part<'a>),
+    Rollout(&'a str),
+    RolloutPause(&'a str),
+    RolloutResume(&'a str),
     History(&'a str),
     Drift(&'a str),
 }
@@ -83,6 +91,9 @@ impl<'a> Place<'a> {
             ["admin", "v1", "models", model, "canary"] => Self::Release(model, Part::Canary),
             ["admin", "v1", "models", model, "shadow"] => Self::Release(model, Part::Shadow),
             ["admin", "v1", "models", model, "labels", label] => Self::Release(model, Part::Label(label)),
+            ["admin", "v1", "models", model, "rollout"] => Self::Rollout(model),
+            ["admin", "v1", "models", model, "rollout", "pause"] => Self::RolloutPause(model),
+            ["admin", "v1", "models", model, "rollout", "resume"] => Self::RolloutResume(model),
             ["admin", "v1", "models", model, "history"] => Self::History(model),
             ["admin", "v1", "models", model, "drift"] => Self::Drift(model),
             _ => return None,
@@ -102,11 +113,14 @@ impl<'a> Place<'a> {
         match self {
             Self::Endpoints | Self::Models | Self::Model(_) | Self::History(_) | Self::Drift(_) => "GET, HEAD",
             Self::Logging => "GET, HEAD, POST",
+            Self::Rollout(_) => "GET, HEAD, POST, DELETE",
             Self::RepositoryIndex
             | Self::RepositoryLoad(_)
             | Self::RepositoryUnload(_)
             | Self::Load(..)
             | Self::Unload(..)
+            | Self::RolloutPause(_)
+            | Self::RolloutResume(_)
             | Self::Release(_, Part::Promote | Part::Rollback) => "POST",
             Self::Release(_, Part::Canary | Part::Shadow | Part::Label(_)) => "PUT, DELETE",
         }
