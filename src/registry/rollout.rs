@@ -120,6 +120,12 @@ impl Registry {
         Ok(RolloutStatus { model: name.clone(), release, rollout: kept.rollout })
     }
 
+    /// The rollout of every model that has or had one, for metrics: as of the last look.
+    pub(super) fn rollouts(&self) -> Vec<(ModelName, Rollout)> {
+        let state = self.lock();
+        state.rollouts.iter().map(|(name, kept)| (name.clone(), kept.rollout.clone())).collect()
+    }
+
     /// Gives a version the share of the first step, and carries it on from there.
     pub fn start_rollout(
         &self,

@@ -19,6 +19,7 @@ mod monitoring;
 mod onnx;
 mod releases;
 mod repository;
+mod rollouts;
 mod start_and_stop;
 mod tidy;
 mod tracing;
