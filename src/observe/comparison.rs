@@ -127,6 +127,12 @@ impl Compared {
         Self { comparison, arm, stream }
     }
 
+    /// How its arm was drawn; `None`: it is no evidence.
+    #[must_use]
+    pub fn stream(&self) -> Option<Stream> {
+        self.stream
+    }
+
     /// The model ran: `ran` is its time in the queue and in the model.
     pub(super) fn executed(&self, outputs: &[Tensor], ran: Duration) {
         let comparison = &self.comparison;

@@ -311,7 +311,8 @@ pub(super) struct Planned<'a> {
 impl Planned<'_> {
     /// The change, and the end of the rollout that it ends.
     fn audit_entries(&self) -> impl Iterator<Item = AuditEntry<'_>> {
-        let rollout = self.rollout.as_ref().map(|kept| &kept.rollout);
+        let is_by_others = !self.operation.starts_with("rollout_");
+        let rollout = self.rollout.as_ref().filter(|_| is_by_others).map(|kept| &kept.rollout);
         let superseded = rollout.filter(|rollout| rollout.status == Status::Superseded).map(|rollout| AuditEntry {
             operation: "rollout_supersede",
             from: &self.next,

@@ -8,7 +8,7 @@ mod ask;
 
 use std::{
     sync::{
-        Arc,
+        Arc, MutexGuard,
         mpsc::{self, RecvTimeoutError},
     },
     thread::{self, JoinHandle},
@@ -27,7 +27,7 @@ use crate::{
     monitor::{DriftState, FeatureRole},
     observe::{Comparison, Reading, score_column},
     release::{Change, Release, Split},
-    rollout::{Cause, Decision, Drift, Presence, Rollout, RolloutError, Status, Vitals},
+    rollout::{Decision, Drift, Presence, Rollout, RolloutError, Status, Vitals},
     route::Servable,
     store::{RolloutRow, StoreError},
 };
@@ -253,6 +253,13 @@ impl Registry {
         if !kept.rollout.status.is_active() {
             return;
         }
+        if !is_carried_by(&entry.release, &kept.rollout) {
+            // Never by this program, which writes both at once: by an older one that knows no rollouts.
+            let note = "superseded: the release was changed while nobody looked at the rollout".to_owned();
+            kept.end(Status::Superseded, note);
+            let (change, operation) = (None, "rollout_supersede");
+            return self.commit_step(state, name, Step { kept, change, operation, cause: None });
+        }
         let vitals = self.vitals(name, entry, &kept.rollout, now);
         let both_serve = vitals.stable == Presence::Serving && vitals.canary == Presence::Serving;
         kept.read();
@@ -273,39 +280,8 @@ impl Registry {
                     self.publish(&state, [name]);
                 }
             }
-            decision => self.carry_out(state, name, kept, decision),
-        }
-    }
-
-    /// Carries out a decision that changes the release.
-    fn carry_out(
-        &self,
-        mut state: std::sync::MutexGuard<'_, State>,
-        name: &ModelName,
-        mut kept: Kept,
-        decision: Decision,
-    ) {
-        let (version, at) = (kept.rollout.plan.version, kept.rollout.percent());
-        let (operation, change) = match &decision {
-            Decision::Hold(_) => return,
-            Decision::Advance(percent) => ("rollout_advance", Change::SetCanary(Split { version, percent: *percent })),
-            Decision::Promote => ("rollout_complete", Change::Promote(version)),
-            Decision::RollBack(_) => {
-                let percent = Percent::new(0.0).expect("0 is a percentage");
-                ("rollout_roll_back", Change::SetCanary(Split { version, percent }))
-            }
-        };
-        let figures = figures(&kept.rollout);
-        let cause = match decision {
-            Decision::RollBack(Cause { metric, words }) => {
-                kept.end(Status::RolledBack, format!("rolled back at {at} %: {words}"));
-                Some((metric, kept.rollout.findings().log_combined))
-            }
-            Decision::Promote => {
-                kept.end(Status::Completed, format!("completed: version {version} is stable; {figures}"));
-                None
-            }
-            _ => {
+            Decision::Advance(percent) => {
+                let figures = figures(&kept.rollout);
                 kept.rollout.advance();
                 kept.rollout.note = format!("{}; {figures}", kept.rollout.note);
                 kept.keys.clear();
@@ -313,14 +289,36 @@ impl Registry {
                 if let Some(stable) = state.servable(name, kept.rollout.stable) {
                     kept.begin(&stable);
                 }
-                None
+                let change = Some(Change::SetCanary(Split { version: kept.rollout.plan.version, percent }));
+                self.commit_step(state, name, Step { kept, change, operation: "rollout_advance", cause: None });
             }
-        };
+            Decision::Promote => {
+                let (version, figures) = (kept.rollout.plan.version, figures(&kept.rollout));
+                kept.end(Status::Completed, format!("completed: version {version} is stable; {figures}"));
+                let change = Some(Change::Promote(version));
+                self.commit_step(state, name, Step { kept, change, operation: "rollout_complete", cause: None });
+            }
+            Decision::RollBack(cause) => {
+                let (version, at) = (kept.rollout.plan.version, kept.rollout.percent());
+                kept.end(Status::RolledBack, format!("rolled back at {at} %: {}", cause.words));
+                // Still named by the release, so that it stays loaded.
+                let percent = Percent::new(0.0).expect("0 is a percentage");
+                let change = Some(Change::SetCanary(Split { version, percent }));
+                let cause = Some(cause.metric);
+                self.commit_step(state, name, Step { kept, change, operation: "rollout_roll_back", cause });
+            }
+        }
+    }
+
+    /// Makes a step durable, publishes it, counts it and logs it.
+    fn commit_step(&self, mut state: MutexGuard<'_, State>, name: &ModelName, step: Step) {
+        let Step { kept, change, operation, cause } = step;
+        let (version, evidence) = (kept.rollout.plan.version.get(), kept.rollout.findings().log_combined.exp());
         let note = kept.rollout.note.clone();
         let options = ChangeOptions { actor: ACTOR.into(), reason: Some(note.clone()), ..ChangeOptions::default() };
         let outcome = state.entry(name).and_then(|entry| {
             let (model, before) = (name.clone(), entry.release.clone());
-            let next = before.apply(&change)?;
+            let next = change.map_or_else(|| Ok(before.clone()), |change| before.apply(&change))?;
             Ok(Planned { model, operation, before, next, options: &options, rollout: Some(kept) })
         });
         let outcome = outcome.and_then(|planned| Ok(state.commit(vec![planned])?));
@@ -328,9 +326,8 @@ impl Registry {
             self.publish(&state, [name]);
         }
         drop(state);
-        if let (Some((metric, evidence)), Ok(())) = (cause, &outcome) {
-            let (model, version) = (name, version.get());
-            tracing::warn!(%model, version, metric, evidence = evidence.exp(), note, "rolled back: the canary gets nothing now");
+        if let (Some(metric), Ok(())) = (cause, &outcome) {
+            tracing::warn!(model = %name, version, metric, evidence, note, "rolled back: the canary gets nothing now");
         }
         // What could not be made durable is decided again at the next look.
         self.tell(name, operation, &options, true, outcome.as_ref().map(|()| note.as_str()));
@@ -346,6 +343,21 @@ impl Registry {
             worse_quality: None,
         }
     }
+}
+
+/// What a look has decided to do: the rollout as it is afterwards, and the change of the release.
+struct Step {
+    kept: Kept,
+    change: Option<Change>,
+    operation: &'static str,
+    /// The gate that failed.
+    cause: Option<&'static str>,
+}
+
+/// The release is as the rollout has left it.
+fn is_carried_by(release: &Release, rollout: &Rollout) -> bool {
+    let canary = Split { version: rollout.plan.version, percent: rollout.percent() };
+    (release.stable, release.canary) == (Some(rollout.stable), Some(canary))
 }
 
 fn presence(entry: &Entry, version: Version) -> Presence {
