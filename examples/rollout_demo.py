@@ -18,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,7 +68,6 @@ class Gateway:
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=self.log, stderr=self.log)
         bound = wait_for("the gateway", self.bound)
         self.client = http.client.HTTPConnection(bound["http"])
-        self.admin = http.client.HTTPConnection(bound["admin"])
         self.url = f"http://{bound['admin']}"
         wait_for("version 2", lambda: self.state("2") == "ready")
 
@@ -74,10 +75,11 @@ class Gateway:
         return json.loads(self.addresses.read_text()) if self.addresses.exists() else None
 
     def get(self, path):
-        self.admin.request("GET", path)
-        answer = self.admin.getresponse()
-        body = json.load(answer)
-        return body if answer.status == 200 else None
+        try:
+            with urllib.request.urlopen(f"{self.url}{path}") as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError:
+            return None
 
     def state(self, version):
         model = self.get("/admin/v1/models/car_loan") or {"versions": []}
@@ -98,14 +100,24 @@ class Gateway:
         subprocess.run([BINARY, *shlex.split(line)], env=environment, check=True)
         print(flush=True)
 
+    def infer(self, body):
+        try:
+            self.client.request("POST", "/v2/models/car_loan/infer", body)
+            self.client.getresponse().read()
+        except http.client.RemoteDisconnected:  # nothing was sent for so long that the gateway hung up
+            self.client.close()
+            self.infer(body)
+
     def serve_loans_until(self, state, requests):
         """Sends loans until the rollout has ended that way."""
 
         def ended():
             for body in itertools.islice(requests, 100):
-                self.client.request("POST", "/v2/models/car_loan/infer", body)
-                self.client.getresponse().read()
-            return self.get("/admin/v1/models/car_loan/rollout")["state"] == state
+                self.infer(body)
+            rollout = self.get("/admin/v1/models/car_loan/rollout")
+            if rollout["state"] not in ("running", state):
+                sys.exit(f"the rollout is {rollout['state']}: {rollout['note']}")
+            return rollout["state"] == state
 
         wait_for(f"the rollout to be {state}", ended)
 
