@@ -1,13 +1,15 @@
 //! What operator commands show to people.
 
 mod drift;
-mod runs;
 mod history;
+mod rollout;
+mod runs;
 mod shadow;
 mod table;
 
 pub(super) use drift::drift;
 pub(super) use history::history;
+pub(super) use rollout::rollout;
 
 use comfy_table::{Cell, Color};
 

@@ -169,6 +169,7 @@ impl Drop for StopAtEnd<'_> {
 
 /// What the gateway measured of its own flips, from the acceptance of the change to the published table,
 /// the durable write excluded.
+#[expect(clippy::print_stdout, reason = "a figure for who asks with --nocapture")]
 fn report_flips(gateway: &Gateway, swaps: u64) {
     let name = "tidegate_release_publish_duration_seconds";
     let value = |suffix: &str, labels: &[(&str, &str)]| gateway.metric(&format!("{name}{suffix}"), labels).unwrap();
