@@ -4,7 +4,7 @@ PYTHON ?= python3
 CARGO ?= cargo
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/tidegate
 
-.PHONY: help run demo test setup build profiles lint fuzz bench bench-quick clean
+.PHONY: help run demo rollout-demo test setup build profiles lint fuzz bench bench-quick clean
 
 help: ## Show the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -ts '	'
@@ -15,6 +15,10 @@ run: setup build ## Get ONNX Runtime and the demo models, build, and serve model
 demo: setup build ## Replay the car-loan data and watch the monitor find the drift
 	$(PYTHON) scripts/fetch.py data
 	$(CARGO) run --release --locked --quiet --example demo -- --gateway $(BINARY)
+
+rollout-demo: setup build ## Roll out a bad version, which takes itself back, and a good one
+	$(PYTHON) scripts/fetch.py data
+	TIDEGATE_BINARY=$(BINARY) $(PYTHON) examples/rollout_demo.py
 
 test: ## Everything that CI runs
 	scripts/test.sh

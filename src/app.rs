@@ -32,7 +32,7 @@ use crate::{
     lifecycle::{Readiness, stop_signal},
     monitor::{Clock, Monitor, MonitorCollector, MonitorHandle, MonitorSettings, Thresholds},
     protocol::{BodyBudget, DoorOptions, ServerSettings, serve_grpc, serve_http},
-    registry::{Registry, RegistryOptions, ServingDefaults, Watcher, Watchers, bytes_or_share, cores},
+    registry::{Registry, RegistryOptions, RolloutDriver, ServingDefaults, Watcher, Watchers, bytes_or_share, cores},
     route::{RoutePublisher, Routes, routes},
     schedule::Pool,
     shadow::{Shadow, ShadowOptions},
@@ -166,6 +166,7 @@ impl App {
         doors.spawn(serve_grpc(grpc, Arc::clone(&self.gateway), options, shutdown.clone()));
 
         let watcher = Watcher::start(self.registry.clone(), config.repository.poll_interval.0)?;
+        let rollouts = RolloutDriver::start(self.registry.clone(), config.rollout.look_interval.0)?;
         self.announce_when_ready(config, addresses);
         let signal = tokio::select! {
             signal = stop_signal() => signal?,
@@ -179,6 +180,7 @@ impl App {
         let drained = tokio::time::timeout(config.server.drain_timeout.0, doors.join_all()).await;
         tokio::task::spawn_blocking(move || {
             drop(watcher);
+            drop(rollouts);
             control.stop();
             registry.flush();
         })
@@ -233,6 +235,7 @@ fn build_registry(
         allow_pinning: config.release.allow_pinning,
         evict_previous: config.release.evict_previous,
         model_memory: Some(config.limits.model_memory.0).filter(|bytes| *bytes > 0),
+        rollout: config.rollout.clone(),
         serving: ServingDefaults { scheduler: config.scheduler.clone(), batching: config.batching.clone() },
         monitor: config.monitor.enabled.then(|| monitor_settings(config)),
     };

@@ -19,6 +19,7 @@ pub mod app;
 pub mod cli;
 pub mod registry;
 pub mod release;
+pub mod rollout;
 pub mod store;
 
 // The shelves: they import nothing above them.

@@ -8,10 +8,10 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, metadata::MetadataValue, service::Routes};
 
 use super::{
-    AdminError, AdminService, EventFilter,
+    AdminError, AdminService, EventFilter, RolloutChange,
     request::{ACTOR_HEADER, KEY_HEADER},
     rest::REPLAYED_HEADER,
-    value,
+    value, wire as json,
 };
 use crate::{
     fault::Fault,
@@ -57,11 +57,18 @@ impl GrpcDoor {
     ) -> Result<Response<wire::Release>, Status> {
         let model = value::model(model).map_err(status)?;
         let changed = self.service.change(model, change, options).await.map_err(status)?;
-        let mut response = Response::new(wire::Release::from(&changed.release));
-        if changed.is_repeated {
-            response.metadata_mut().insert(REPLAYED_HEADER, MetadataValue::from_static("true"));
-        }
-        Ok(response)
+        Ok(replayed(wire::Release::from(&changed.release), changed.is_repeated))
+    }
+
+    async fn change_rollout(
+        &self,
+        request: Request<wire::RolloutRequest>,
+        change: RolloutChange,
+    ) -> Result<Response<wire::Rollout>, Status> {
+        let options = options(&request, request.get_ref().options.as_ref()).map_err(status)?;
+        let model = value::model(&request.get_ref().model).map_err(status)?;
+        let rollout = self.service.change_rollout(model, change, options).await.map_err(status)?;
+        Ok(replayed(wire::Rollout::from(&rollout), rollout.is_repeated))
     }
 }
 
@@ -166,6 +173,36 @@ impl admin_service_server::AdminService for GrpcDoor {
         self.change(&request.get_ref().model, Change::ClearLabel(label), options).await
     }
 
+    async fn start_rollout(
+        &self,
+        request: Request<wire::StartRolloutRequest>,
+    ) -> Result<Response<wire::Rollout>, Status> {
+        let options = options(&request, request.get_ref().options.as_ref()).map_err(status)?;
+        let request = request.into_inner();
+        let model = value::model(&request.model).map_err(status)?;
+        let ask = value::rollout(&json::RolloutBody::from(request)).map_err(status)?;
+        let rollout = self.service.start_rollout(model, ask, options).await.map_err(status)?;
+        Ok(replayed(wire::Rollout::from(&rollout), rollout.is_repeated))
+    }
+
+    async fn get_rollout(&self, request: Request<wire::GetRolloutRequest>) -> Result<Response<wire::Rollout>, Status> {
+        let model = value::model(&request.get_ref().model).map_err(status)?;
+        let rollout = self.service.rollout(model).await.map_err(status)?;
+        Ok(Response::new(wire::Rollout::from(&rollout)))
+    }
+
+    async fn pause_rollout(&self, request: Request<wire::RolloutRequest>) -> Result<Response<wire::Rollout>, Status> {
+        self.change_rollout(request, RolloutChange::Pause).await
+    }
+
+    async fn resume_rollout(&self, request: Request<wire::RolloutRequest>) -> Result<Response<wire::Rollout>, Status> {
+        self.change_rollout(request, RolloutChange::Resume).await
+    }
+
+    async fn abort_rollout(&self, request: Request<wire::RolloutRequest>) -> Result<Response<wire::Rollout>, Status> {
+        self.change_rollout(request, RolloutChange::Abort).await
+    }
+
     async fn get_history(
         &self,
         request: Request<wire::GetHistoryRequest>,
@@ -197,6 +234,15 @@ fn split(request: &wire::SplitRequest) -> Result<Split, AdminError> {
 }
 
 /// The options of a change. The actor is the message's, or else the metadata's, or else the peer.
+/// An answer, marked when an earlier request has made the change.
+fn replayed<T>(answer: T, is_repeated: bool) -> Response<T> {
+    let mut response = Response::new(answer);
+    if is_repeated {
+        response.metadata_mut().insert(REPLAYED_HEADER, MetadataValue::from_static("true"));
+    }
+    response
+}
+
 fn options<T>(request: &Request<T>, options: Option<&wire::ChangeOptions>) -> Result<ChangeOptions, AdminError> {
     let given = options.cloned().unwrap_or_default();
     let metadata = |name| request.metadata().get(name).map(|value| value.to_str().unwrap_or_default());

@@ -17,5 +17,5 @@ pub use events::EventFilter;
 pub use plane::serve_admin;
 pub use request::AdminRequest;
 pub use rest::RestDoor;
-pub use service::{AdminError, AdminService};
+pub use service::{AdminError, AdminService, RolloutChange};
 pub use value::parse_window;

@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::wire::{
     DriftReport, ErrorBody, Event, History, LogChangeBody, ModelList, ModelStatus, ReasonBody, Release,
-    RepositoryEntry, RepositoryIndexBody, RepositoryModelBody, SplitBody, VersionBody, VersionStatus,
+    RepositoryEntry, RepositoryIndexBody, RepositoryModelBody, RolloutBody, RolloutStatus, SplitBody, VersionBody,
+    VersionStatus,
 };
 use crate::protocol::LogSettings;
 
@@ -179,6 +180,48 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "ClearLabel",
         "Remove a label.",
         of::<Release>,
+    )
+    .change(CHANGE)
+    .body(of::<ReasonBody>),
+    Operation::get(
+        "/admin/v1/models/{model}/rollout",
+        "GetRollout",
+        "The rollout that goes on, or the last one.",
+        of::<RolloutStatus>,
+    ),
+    Operation::new(
+        Method::POST,
+        "/admin/v1/models/{model}/rollout",
+        "StartRollout",
+        "Give a version a growing share of the requests, and take it back when it is worse.",
+        of::<RolloutStatus>,
+    )
+    .change(CHANGE)
+    .body(of::<RolloutBody>),
+    Operation::new(
+        Method::DELETE,
+        "/admin/v1/models/{model}/rollout",
+        "AbortRollout",
+        "End the rollout, and the canary with it.",
+        of::<RolloutStatus>,
+    )
+    .change(CHANGE)
+    .body(of::<ReasonBody>),
+    Operation::new(
+        Method::POST,
+        "/admin/v1/models/{model}/rollout/pause",
+        "PauseRollout",
+        "Keep the rollout from advancing; its gates go on.",
+        of::<RolloutStatus>,
+    )
+    .change(CHANGE)
+    .body(of::<ReasonBody>),
+    Operation::new(
+        Method::POST,
+        "/admin/v1/models/{model}/rollout/resume",
+        "ResumeRollout",
+        "Let a paused rollout go on.",
+        of::<RolloutStatus>,
     )
     .change(CHANGE)
     .body(of::<ReasonBody>),

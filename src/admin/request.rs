@@ -8,12 +8,12 @@ use http::{Method, header::IF_MATCH, request::Parts};
 use serde::de::DeserializeOwned;
 
 use super::{
-    AdminError, EventFilter, value,
-    wire::{LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, SplitBody, VersionBody},
+    AdminError, EventFilter, RolloutChange, value,
+    wire::{LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, RolloutBody, SplitBody, VersionBody},
 };
 use crate::{
     domain::{ModelName, Version},
-    registry::ChangeOptions,
+    registry::{ChangeOptions, RolloutAsk},
     release::{Change, Split},
 };
 use place::{Part, Place};
@@ -62,6 +62,17 @@ pub enum AdminRequest {
     Change {
         model: ModelName,
         change: Change,
+        options: ChangeOptions,
+    },
+    Rollout(ModelName),
+    StartRollout {
+        model: ModelName,
+        ask: RolloutAsk,
+        options: ChangeOptions,
+    },
+    ChangeRollout {
+        model: ModelName,
+        change: RolloutChange,
         options: ChangeOptions,
     },
     History {
@@ -160,6 +171,9 @@ impl Reader<'_> {
                 let (change, options) = self.change(part)?;
                 AdminRequest::Change { model: value::model(model)?, change, options }
             }
+            Place::Rollout(model) => self.rollout(value::model(model)?)?,
+            Place::RolloutPause(model) => self.rollout_change(value::model(model)?, RolloutChange::Pause)?,
+            Place::RolloutResume(model) => self.rollout_change(value::model(model)?, RolloutChange::Resume)?,
             Place::History(model) => {
                 self.only(&["limit", "verify"])?;
                 let limit = value::history_limit(self.number("limit")?)?;
@@ -167,6 +181,23 @@ impl Reader<'_> {
             }
             Place::Drift(model) => self.drift(model)?,
         })
+    }
+
+    fn rollout(&self, model: ModelName) -> Result<AdminRequest, AdminError> {
+        if self.head.method == Method::DELETE {
+            return self.rollout_change(model, RolloutChange::Abort);
+        }
+        if self.head.method != Method::POST {
+            self.only(&[])?;
+            return Ok(AdminRequest::Rollout(model));
+        }
+        let body: RolloutBody = self.body(r#"{"version": 4}, with optional "steps", "interval", "alpha" and more"#)?;
+        let ask = value::rollout(&body)?;
+        Ok(AdminRequest::StartRollout { model, ask, options: self.options(body.reason)? })
+    }
+
+    fn rollout_change(&self, model: ModelName, change: RolloutChange) -> Result<AdminRequest, AdminError> {
+        Ok(AdminRequest::ChangeRollout { model, change, options: self.options_alone()? })
     }
 
     fn drift(&self, model: &str) -> Result<AdminRequest, AdminError> {

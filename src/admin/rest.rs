@@ -15,7 +15,7 @@ use super::{
     AdminError, AdminRequest, AdminService, events, openapi,
     wire::{self, ErrorBody},
 };
-use crate::{fault::Fault, protocol::http::server::PlaneBody};
+use crate::{fault::Fault, protocol::http::server::PlaneBody, registry::RolloutStatus};
 
 /// Says that an answer is that of an earlier request with the same idempotency key.
 pub(super) const REPLAYED_HEADER: &str = "idempotency-replayed";
@@ -88,11 +88,16 @@ impl RestDoor {
             }
             AdminRequest::Change { model, change, options } => {
                 let changed = self.service.change(model, change, options).await?;
-                let mut response = json(StatusCode::OK, &wire::Release::from(&changed.release));
-                if changed.is_repeated {
-                    response.headers_mut().insert(REPLAYED_HEADER, HeaderValue::from_static("true"));
-                }
-                response
+                replayed(json(StatusCode::OK, &wire::Release::from(&changed.release)), changed.is_repeated)
+            }
+            AdminRequest::Rollout(model) => {
+                json(StatusCode::OK, &wire::RolloutStatus::from(&self.service.rollout(model).await?))
+            }
+            AdminRequest::StartRollout { model, ask, options } => {
+                rollout(&self.service.start_rollout(model, ask, options).await?)
+            }
+            AdminRequest::ChangeRollout { model, change, options } => {
+                rollout(&self.service.change_rollout(model, change, options).await?)
             }
             AdminRequest::History { model, limit, verify } => {
                 let (entries, verification) = self.service.history(model.clone(), limit, verify).await?;
@@ -104,6 +109,18 @@ impl RestDoor {
         };
         Ok(answer.map(Either::Left))
     }
+}
+
+fn rollout(status: &RolloutStatus) -> Response<Full<Bytes>> {
+    replayed(json(StatusCode::OK, &wire::RolloutStatus::from(status)), status.is_repeated)
+}
+
+/// Marks an answer to a change that an earlier request has made.
+fn replayed(mut response: Response<Full<Bytes>>, is_repeated: bool) -> Response<Full<Bytes>> {
+    if is_repeated {
+        response.headers_mut().insert(REPLAYED_HEADER, HeaderValue::from_static("true"));
+    }
+    response
 }
 
 /// Triton's answer to a load or an unload.

@@ -17,7 +17,10 @@ use crate::{
     fault::{ErrorCode, Fault},
     monitor::DriftReport,
     protocol::LogSettings,
-    registry::{ChangeOptions, Changed, HistoryEntry, ModelStatus, Registry, RegistryError, VersionStatus},
+    registry::{
+        ChangeOptions, Changed, HistoryEntry, ModelStatus, Registry, RegistryError, RolloutAsk, RolloutStatus,
+        VersionStatus,
+    },
     release::Change,
     store::Verification,
     telemetry::LogControl,
@@ -63,6 +66,14 @@ impl Fault for AdminError {
             other => other.to_string(),
         }
     }
+}
+
+/// What is done to a rollout that goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RolloutChange {
+    Pause,
+    Resume,
+    Abort,
 }
 
 /// The operations on models and releases. The registry blocks (disk, loads), so each call
@@ -132,6 +143,34 @@ impl AdminService {
         options: ChangeOptions,
     ) -> Result<VersionStatus, AdminError> {
         self.blocking(move |registry| registry.unload(&name, version, &options)).await
+    }
+
+    /// The rollout that goes on, or the last one.
+    pub async fn rollout(&self, name: ModelName) -> Result<RolloutStatus, AdminError> {
+        self.blocking(move |registry| registry.rollout(&name)).await
+    }
+
+    pub async fn start_rollout(
+        &self,
+        name: ModelName,
+        ask: RolloutAsk,
+        options: ChangeOptions,
+    ) -> Result<RolloutStatus, AdminError> {
+        self.blocking(move |registry| registry.start_rollout(&name, ask, &options)).await
+    }
+
+    pub async fn change_rollout(
+        &self,
+        name: ModelName,
+        change: RolloutChange,
+        options: ChangeOptions,
+    ) -> Result<RolloutStatus, AdminError> {
+        self.blocking(move |registry| match change {
+            RolloutChange::Pause => registry.pause_rollout(&name, &options),
+            RolloutChange::Resume => registry.resume_rollout(&name, &options),
+            RolloutChange::Abort => registry.abort_rollout(&name, &options),
+        })
+        .await
     }
 
     /// Loads every version of a model that is not loaded, which is Triton's load.

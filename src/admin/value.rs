@@ -2,11 +2,47 @@
 
 use std::time::Duration;
 
-use super::AdminError;
+use super::{AdminError, wire::RolloutBody};
 use crate::{
     domain::{IdError, Label, ModelName, Percent, Version},
     events::Topic,
+    registry::RolloutAsk,
+    rollout::OnDrift,
 };
+
+/// What a rollout is asked to do. The plan as a whole is checked where it is made.
+pub(super) fn rollout(body: &RolloutBody) -> Result<RolloutAsk, AdminError> {
+    let steps = body.steps.as_ref();
+    let steps = steps.map(|steps| steps.iter().map(|step| percent(step.0)).collect::<Result<_, _>>());
+    Ok(RolloutAsk {
+        version: version(body.version)?,
+        steps: steps.transpose()?,
+        interval: body.interval.as_deref().map(|text| duration("interval", text)).transpose()?,
+        alpha: body.alpha,
+        min_requests: body.min_requests,
+        max_error_rate: body.max_error_rate,
+        max_p99_ratio: body.max_p99_ratio,
+        latency_tolerance: body
+            .latency_tolerance
+            .as_deref()
+            .map(|text| duration("latency_tolerance", text))
+            .transpose()?,
+        output_tolerance: body.output_tolerance,
+        on_drift: body.on_drift.as_deref().map(on_drift).transpose()?,
+    })
+}
+
+fn duration(name: &str, text: &str) -> Result<Duration, AdminError> {
+    let accepted = "use a duration such as 2ms, 30s or 10m";
+    humantime::parse_duration(text)
+        .map_err(|_| AdminError::BadRequest(format!("'{name}' is '{}': {accepted}", shown(text))))
+}
+
+fn on_drift(text: &str) -> Result<OnDrift, AdminError> {
+    let found = OnDrift::ALL.into_iter().find(|on_drift| on_drift.as_str() == text);
+    let refused = || format!("'on_drift' is '{}': use hold, roll_back or ignore", shown(text));
+    found.ok_or_else(|| AdminError::BadRequest(refused()))
+}
 
 /// How many entries of the audit log an answer has when nothing else is asked for.
 const DEFAULT_HISTORY: u64 = 100;
@@ -129,6 +165,22 @@ mod tests {
         assert_eq!(history_limit(Some(10_000)).unwrap(), 10_000);
         for bad in [0, 10_001, u64::MAX] {
             assert!(history_limit(Some(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rollout_refuses_values_by_their_name() {
+        let body = RolloutBody { version: 4, ..RolloutBody::default() };
+        assert_eq!(rollout(&body).unwrap(), RolloutAsk::of(Version::new(4).unwrap()));
+        let bad = [
+            (RolloutBody { interval: Some("soon".into()), ..body.clone() }, "'interval' is 'soon'"),
+            (RolloutBody { latency_tolerance: Some("2".into()), ..body.clone() }, "'latency_tolerance' is '2'"),
+            (RolloutBody { on_drift: Some("panic".into()), ..body.clone() }, "hold, roll_back or ignore"),
+            (RolloutBody { steps: Some(vec![crate::admin::wire::Share(101.0)]), ..body }, "0 to 100"),
+        ];
+        for (body, words) in bad {
+            let error = rollout(&body).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
         }
     }
 

@@ -6,12 +6,14 @@ mod body;
 mod drift;
 mod event;
 mod history;
+mod rollout;
 mod shadow;
 
 pub use body::{LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, SplitBody, VersionBody};
 pub use drift::{Bin, DriftReport, Feature, Measures};
 pub use event::{Event, Missed};
 pub use history::{Broken, Head, History, HistoryEntry, Verification};
+pub use rollout::{Arms, Evidence, Limits, MetricEvidence, RolloutBody, RolloutStatus};
 pub use shadow::{Comparison, OutputComparison};
 
 use std::{

@@ -89,7 +89,9 @@ fn words() -> Vec<String> {
 
 /// The model of a command: what follows its name, options left out.
 fn model_on(words: &[String]) -> Option<&str> {
-    let mut words = words.iter().skip(2);
+    // `tidegate rollout start` is one command.
+    let command = if words.get(1).is_some_and(|word| word == "rollout") { 3 } else { 2 };
+    let mut words = words.iter().skip(command);
     while let Some(word) = words.next() {
         match word.strip_prefix("--") {
             None if !word.starts_with('-') && !word.is_empty() => return Some(word),
@@ -150,6 +152,8 @@ mod tests {
             ("tidegate promote --reason why --dry-run fraud 3", Some("fraud")),
             ("tidegate promote --reason=why fraud", Some("fraud")),
             ("tidegate promote --admin-url http://g:1 fraud", Some("fraud")),
+            ("tidegate rollout start fraud --version ", Some("fraud")),
+            ("tidegate rollout pause ", None),
             ("tidegate promote ", None),
             ("tidegate", None),
         ] {

@@ -1,11 +1,13 @@
 //! The operator commands: they ask the admin API over REST and print what it answers.
 
 mod args;
+mod rollout;
 
 pub use args::{
-    AdminUrl, ChangeArgs, DriftArgs, GatewayArgs, HistoryArgs, LabelArgs, ModelsArgs, RollbackArgs, SplitArgs,
-    StatusArgs, UnloadArgs, VersionArgs,
+    AdminUrl, ChangeArgs, DriftArgs, GatewayArgs, HistoryArgs, LabelArgs, ModelsArgs, RollbackArgs, RolloutStartArgs,
+    SplitArgs, StatusArgs, UnloadArgs, VersionArgs,
 };
+pub use rollout::RolloutCommand;
 
 use std::{
     io::{self, IsTerminal},
@@ -82,6 +84,15 @@ pub enum OperatorCommand {
   tidegate shadow fraud --clear")]
     Shadow(SplitArgs),
 
+    /// Give a version a growing share of the requests, and take it back when it is worse.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  tidegate rollout start fraud --version 4
+  tidegate rollout status fraud"
+    )]
+    Rollout(RolloutCommand),
+
     /// Let a label stand for a version, or remove it.
     #[command(after_help = "Examples:
   tidegate label fraud champion --version 3
@@ -139,7 +150,10 @@ fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError>
             let call = Call::get("/admin/v1/models");
             show(&args.gateway, &call, |models: &ModelList| view::models(models, look))
         }
-        OperatorCommand::Status(args) if args.watch => watch_status(args, look),
+        OperatorCommand::Status(args) if args.watch => {
+            let call = Call::get(model_path(&args.model));
+            watched(args, || show(&args.gateway, &call, |model: &ModelStatus| view::status(model, look)))
+        }
         OperatorCommand::Status(args) => {
             let call = Call::get(model_path(&args.model));
             show(&args.gateway, &call, |model: &ModelStatus| view::status(model, look))
@@ -164,6 +178,7 @@ fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError>
         }
         OperatorCommand::Canary(args) => split(args, "canary", look),
         OperatorCommand::Shadow(args) => split(args, "shadow", look),
+        OperatorCommand::Rollout(command) => rollout::execute(command, look),
         OperatorCommand::Label(args) => label(args, look),
         OperatorCommand::History(args) => {
             let mut call = Call::get(format!("{}/history", model_path(&args.model))).query("limit", args.limit);
@@ -185,13 +200,11 @@ fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError>
     }
 }
 
-/// Shows a model until nobody looks any more.
-fn watch_status(args: &StatusArgs, look: Look) -> Result<Answer, ClientError> {
-    let call = Call::get(model_path(&args.model));
-    let ask = || show(&args.gateway, &call, |model: &ModelStatus| view::status(model, look)).map(|answer| answer.text);
+/// Shows it again and again until nobody looks any more.
+fn watched(args: &StatusArgs, look: impl Fn() -> Result<Answer, ClientError>) -> Result<Answer, ClientError> {
     // JSON is for programs, which want one answer a line.
     let in_place = args.gateway.output == Output::Table && io::stdout().is_terminal();
-    watch(ask, || thread::sleep(args.interval), &mut io::stdout(), in_place)?;
+    watch(|| look().map(|answer| answer.text), || thread::sleep(args.interval), &mut io::stdout(), in_place)?;
     Ok(String::new().into())
 }
 

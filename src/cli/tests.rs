@@ -32,7 +32,7 @@ fn examples(help: &str) -> Vec<String> {
 #[test]
 fn help_of_every_command_has_an_example_of_it() {
     let commands = all_commands(&Cli::command(), "");
-    assert_eq!(commands.len(), 19, "the root, 16 commands and 2 of config");
+    assert_eq!(commands.len(), 25, "the root, 17 commands, 2 of config and 5 of rollout");
     for (name, command) in commands {
         let examples = examples(&command.get_after_help().map(ToString::to_string).unwrap_or_default());
         assert!(!examples.is_empty(), "{name}");
@@ -78,6 +78,12 @@ fn wrong_usage_is_refused_with_exit_code_2() {
         "tidegate canary fraud --percent 4",
         "tidegate canary fraud --version 4 --percent 101",
         "tidegate canary fraud --clear --version 4 --percent 10",
+        "tidegate rollout",
+        "tidegate rollout start fraud",
+        "tidegate rollout start fraud --version 4 --steps 1,x",
+        "tidegate rollout start fraud --version 4 --interval soon",
+        "tidegate rollout start fraud --version 4 --on-drift panic",
+        "tidegate rollout abort",
         "tidegate label fraud 3 --version 3",
         "tidegate label fraud champion",
         "tidegate label fraud champion --clear --version 3",

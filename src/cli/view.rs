@@ -2,12 +2,14 @@
 
 mod drift;
 mod history;
+mod rollout;
 mod runs;
 mod shadow;
 mod table;
 
 pub(super) use drift::drift;
 pub(super) use history::history;
+pub(super) use rollout::rollout;
 
 use comfy_table::{Cell, Color};
 

@@ -162,9 +162,14 @@ fn overlay(
     Ok(config)
 }
 
-/// Numbers and booleans as such, everything else as text.
+/// Numbers, booleans and lists (`[1, 5, 100]`) as such, everything else as text.
 fn scalar(value: &str) -> toml::Value {
-    if let Ok(flag) = value.parse::<bool>() {
+    let list = || format!("list = {value}").parse::<toml::Table>().ok()?.remove("list");
+    if value.starts_with('[')
+        && let Some(list @ toml::Value::Array(_)) = list()
+    {
+        list
+    } else if let Ok(flag) = value.parse::<bool>() {
         flag.into()
     } else if let Ok(number) = value.parse::<i64>() {
         number.into()
@@ -244,6 +249,19 @@ mod tests {
             let error = load(None, variables(&[(name, value)]), &Overrides::default()).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn variable_may_hold_a_list() {
+        let steps = |text: &str| {
+            load(None, variables(&[("TIDEGATE_ROLLOUT__STEPS", text)]), &Overrides::default())
+                .map(|config| config.rollout.steps)
+        };
+        assert_eq!(steps("[10, 100]").unwrap(), [10.0, 100.0]);
+        assert!(steps("[10, 1]").unwrap_err().to_string().contains("rollout.steps"));
+        assert!(steps("[10").unwrap_err().to_string().contains("TIDEGATE_ROLLOUT__STEPS"));
+        // An address of IPv6 begins alike, and is no list.
+        assert_eq!(scalar("[::1]:80"), toml::Value::from("[::1]:80"));
     }
 
     #[test]

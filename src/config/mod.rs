@@ -8,6 +8,7 @@ pub(crate) mod fuzzing;
 mod labels;
 mod load;
 mod model;
+mod rollout;
 mod triton;
 mod units;
 
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     load::{ConfigError, Overrides, faults_of_file, load},
     model::{ModelConfig, ModelConfigError, Policy, VersionPolicyConfig, WarmupData, WarmupInput, WarmupSample},
+    rollout::{DriftAction, RolloutConfig},
     triton::{DeclaredTensor, TritonModel},
     units::{ByteSize, Span},
 };
@@ -34,6 +36,7 @@ pub struct Config {
     pub scheduler: SchedulerConfig,
     pub batching: BatchingConfig,
     pub release: ReleaseConfig,
+    pub rollout: RolloutConfig,
     pub shadow: ShadowConfig,
     pub limits: LimitsConfig,
     pub monitor: MonitorConfig,
@@ -324,6 +327,7 @@ impl Config {
         check(self.batching.max_size > 0, "batching.max_size must be at least 1");
         let target = self.batching.target_p99;
         check(target.is_none_or(|target| !target.0.is_zero()), "batching.target_p99 must be more than 0s");
+        self.rollout.check(&mut check);
         check(self.shadow.threads > 0, "shadow.threads must be at least 1");
         check(self.shadow.max_queue > 0, "shadow.max_queue must be at least 1");
         check(self.shadow.max_queue_size.0 > 0, "shadow.max_queue_size must be more than 0B");

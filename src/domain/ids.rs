@@ -132,6 +132,9 @@ impl fmt::Display for Label {
 pub struct Percent(f64);
 
 impl Percent {
+    /// Nothing.
+    pub const ZERO: Self = Self(0.0);
+
     /// # Errors
     /// When `value` is not a number from 0 to 100.
     pub fn new(value: f64) -> Result<Self, IdError> {
@@ -152,7 +155,10 @@ impl fmt::Display for Percent {
 
 /// The id of a request: the client's own, or a UUIDv7 made at the door.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct RequestId(Arc<str>);
+pub struct RequestId {
+    text: Arc<str>,
+    is_made: bool,
+}
 
 impl RequestId {
     /// Longer ids are refused: an id is kept in logs, spans and the feedback index.
@@ -164,21 +170,30 @@ impl RequestId {
     /// When the id is longer than [`RequestId::MAX_BYTES`].
     pub fn given_or_new(given: &str) -> Result<Self, IdError> {
         match given.len() {
-            0 => Ok(Self((&*new_uuid().hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer())).into())),
-            1..=Self::MAX_BYTES => Ok(Self(given.into())),
+            0 => {
+                let text = (&*new_uuid().hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer())).into();
+                Ok(Self { text, is_made: true })
+            }
+            1..=Self::MAX_BYTES => Ok(Self { text: given.into(), is_made: false }),
             _ => Err(IdError::RequestId),
         }
     }
 
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// Made here, so that no other request has it. A client may give many requests one id.
+    #[must_use]
+    pub fn is_made(&self) -> bool {
+        self.is_made
     }
 }
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -262,6 +277,7 @@ mod tests {
     fn request_id_is_kept_or_made() {
         assert_eq!(RequestId::given_or_new("abc").unwrap().as_str(), "abc");
         assert_eq!(RequestId::given_or_new("").unwrap().as_str().len(), 36);
+        assert!(RequestId::given_or_new("").unwrap().is_made() && !RequestId::given_or_new("abc").unwrap().is_made());
         assert!(RequestId::given_or_new(&"x".repeat(1025)).is_err());
     }
 

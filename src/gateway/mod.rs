@@ -126,6 +126,9 @@ impl Gateway {
         route.permits(&model, &target)?;
         let key = routing_key.as_deref().unwrap_or(id.as_str());
         let Choice { servable, role, shadow } = route.choose(&model, &target, key)?;
+        if let Some(compared) = route.compared(&model, role, routing_key.as_deref(), &id) {
+            record.compared(compared);
+        }
         drop(route);
         record.routed(Arc::clone(&servable) as Arc<dyn AsVersionMetrics>, role);
         let version = servable.version;

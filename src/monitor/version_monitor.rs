@@ -132,6 +132,17 @@ impl VersionMonitor {
         }
     }
 
+    /// The edges between the reference's bins of a numeric column.
+    #[must_use]
+    pub fn edges(&self, role: FeatureRole, tensor: &str, column: usize) -> Option<Vec<f64>> {
+        let is_it =
+            |profile: &FeatureProfile| (profile.role, &*profile.tensor, profile.column) == (role, tensor, column);
+        match &self.features.iter().find(|feature| is_it(&feature.profile))?.profile.distribution {
+            Distribution::Numeric { edges, .. } => Some(edges.clone()),
+            Distribution::Categorical { .. } => None,
+        }
+    }
+
     /// The windows that metrics are given for.
     #[must_use]
     pub fn window_lengths(&self) -> &[Duration] {

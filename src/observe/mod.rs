@@ -4,6 +4,8 @@
 //! way counts by itself. A record dropped without [`Record::close`] means that the caller went
 //! away, and is counted as `cancelled`.
 
+mod answer;
+mod comparison;
 mod totals;
 
 use std::{
@@ -11,6 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use self::{
+    answer::{Reading, score_column},
+    comparison::{Arm, Compared, Comparison},
+};
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
 use crate::{
@@ -173,6 +179,8 @@ pub struct Record {
     protocol: Protocol,
     started: Instant,
     routed: Option<Routed>,
+    /// What the request is to the rollout that goes on.
+    compared: Option<Compared>,
     /// Queue and inference time, once the model ran.
     ran: Option<Duration>,
     is_closed: bool,
@@ -187,6 +195,7 @@ impl Record {
             protocol,
             started: Instant::now(),
             routed: None,
+            compared: None,
             ran: None,
             is_closed: false,
         }
@@ -198,9 +207,18 @@ impl Record {
         self.routed = Some(Routed { metrics: version, role });
     }
 
+    /// A rollout goes on, and the request counts in it.
+    pub fn compared(&mut self, compared: Compared) {
+        self.compared = Some(compared);
+    }
+
     /// The model ran.
     pub fn executed(&mut self, inputs: &[Tensor], executed: &Executed) {
-        self.ran = Some(executed.queue + executed.inference);
+        let ran = executed.queue + executed.inference;
+        self.ran = Some(ran);
+        if let Some(compared) = &self.compared {
+            compared.executed(&executed.outputs, ran);
+        }
         if let Some(routed) = &self.routed {
             routed.metrics.version_metrics().executed(rows(inputs), executed);
         }
@@ -210,6 +228,9 @@ impl Record {
     pub fn close(mut self, outcome: Result<(), ErrorCode>) {
         self.is_closed = true;
         let protocol = self.protocol;
+        if let Some(compared) = &self.compared {
+            compared.ended(Some(outcome));
+        }
         if let Err(code) = outcome
             && self.ran.is_none()
             && code != ErrorCode::Internal
@@ -242,6 +263,9 @@ impl Drop for Record {
             let metrics = routed.metrics.version_metrics();
             metrics.inflight.dec();
             if !self.is_closed {
+                if let Some(compared) = &self.compared {
+                    compared.ended(None);
+                }
                 let version = Some((metrics.version, routed.role));
                 count(&self.metrics, self.model.as_str(), version, self.protocol, CANCELLED);
             }

@@ -12,8 +12,9 @@ use super::{
     status::{ModelStatus, VersionState},
 };
 use crate::{
-    domain::Role,
+    domain::{ModelName, Role},
     release::Release,
+    rollout::{Rollout, Status},
     telemetry::{Sample, gauge_family},
 };
 
@@ -29,6 +30,15 @@ const MEMORY: (&str, &str) =
 const GENERATION: (&str, &str) = ("tidegate_release_generation", "Changes made to a model's release so far.");
 const TRAFFIC: (&str, &str) = ("tidegate_traffic_percent", "Share of unpinned requests that a version gets, by role.");
 
+const ROLLOUT: (&str, &str) =
+    ("tidegate_rollout_state", "1 for the state that a model's last rollout is in, 0 for the others.");
+const EVIDENCE: (&str, &str) = (
+    "tidegate_rollout_evidence",
+    "Evidence that the version differs, by metric, while a rollout goes on; combined: what is compared with the limit.",
+);
+const LIMIT: (&str, &str) =
+    ("tidegate_rollout_evidence_limit", "The combined evidence at which the version is rolled back: 1/alpha.");
+
 impl RegistryCollector {
     pub(super) fn new(registry: &Registry) -> Self {
         let labels = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
@@ -41,6 +51,9 @@ impl RegistryCollector {
             describe(MEMORY, &["model", "version"]),
             describe(GENERATION, &["model"]),
             describe(TRAFFIC, &["model", "version", "role"]),
+            describe(ROLLOUT, &["model", "version", "state"]),
+            describe(EVIDENCE, &["model", "version", "metric"]),
+            describe(LIMIT, &["model", "version"]),
         ];
         Self { shared: Arc::downgrade(&registry.shared), descriptions }
     }
@@ -53,12 +66,17 @@ impl Collector for RegistryCollector {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let Some(shared) = self.shared.upgrade() else { return Vec::new() };
-        let models = Registry { shared }.models();
+        let registry = Registry { shared };
+        let (models, rollouts) = (registry.models(), registry.rollouts());
+        let going = || rollouts.iter().filter(|(_, rollout)| rollout.status.is_active());
         let families = [
             (STATE, models.iter().flat_map(states).collect::<Vec<_>>()),
             (MEMORY, models.iter().flat_map(memory).collect()),
             (GENERATION, models.iter().map(generation).collect()),
             (TRAFFIC, models.iter().flat_map(|model| traffic(model.name.as_str(), &model.release)).collect()),
+            (ROLLOUT, rollouts.iter().flat_map(rollout_states).collect()),
+            (EVIDENCE, going().flat_map(evidence).collect()),
+            (LIMIT, going().map(limit).collect()),
         ];
         let filled = families.into_iter().filter(|(_, samples)| !samples.is_empty());
         filled.map(|((name, help), samples)| gauge_family(name, help, samples)).collect()
@@ -88,6 +106,31 @@ fn memory(model: &ModelStatus) -> Vec<Sample> {
 
 fn generation(model: &ModelStatus) -> Sample {
     (vec![("model", model.name.to_string())], model.release.generation as f64)
+}
+
+/// The labels of a rollout, and one more.
+fn labels((model, rollout): &(ModelName, Rollout), more: Option<(&'static str, &str)>) -> Vec<(&'static str, String)> {
+    let mut labels = vec![("model", model.to_string()), ("version", rollout.plan.version.to_string())];
+    labels.extend(more.map(|(name, value)| (name, value.to_owned())));
+    labels
+}
+
+fn rollout_states(rollout: &(ModelName, Rollout)) -> Vec<Sample> {
+    let one = |status: Status| {
+        (labels(rollout, Some(("state", status.as_str()))), f64::from(u8::from(rollout.1.status == status)))
+    };
+    Status::ALL.map(one).to_vec()
+}
+
+fn evidence(rollout: &(ModelName, Rollout)) -> Vec<Sample> {
+    let findings = rollout.1.findings();
+    let each = findings.each.iter().map(|finding| (finding.metric.as_str(), finding.log_evidence));
+    let all = each.chain([("combined", findings.log_combined)]);
+    all.map(|(metric, log)| (labels(rollout, Some(("metric", metric))), log.exp())).collect()
+}
+
+fn limit(rollout: &(ModelName, Rollout)) -> Sample {
+    (labels(rollout, None), 1.0 / rollout.1.plan.alpha)
 }
 
 fn traffic(model: &str, release: &Release) -> Vec<Sample> {

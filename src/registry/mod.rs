@@ -6,7 +6,8 @@
 //!
 //! - `disk` reads the repository, `external` and `admission` decide whether a version may serve,
 //! - `loader` runs admissions on their own threads and puts the outcome into the book (`state`),
-//! - `operations` and `versions` are what operators ask for, `audit` bounds what of it is written,
+//! - `operations` and `versions` are what operators ask for, `rollout` what they ask to happen by itself,
+//!   `audit` bounds what of it is written,
 //! - `memory` plans what stays loaded, `room` acts on it,
 //! - `watch` notices changes on disk, `collect` exports the state as metrics.
 
@@ -22,6 +23,7 @@ pub(crate) mod fuzzing;
 mod loader;
 mod memory;
 mod operations;
+mod rollout;
 mod room;
 mod selection;
 mod settings;
@@ -42,8 +44,9 @@ use std::{
 pub use self::{
     admission::{Admitted, Refusal, admit, columns, open_version},
     operations::{ChangeOptions, Changed, RegistryError},
+    rollout::{RolloutAsk, RolloutDriver},
     settings::{ServingDefaults, bytes_or_share, cores},
-    status::{HistoryEntry, ModelStatus, VersionState, VersionStatus},
+    status::{HistoryEntry, ModelStatus, RolloutStatus, VersionState, VersionStatus},
     watch::Watcher,
 };
 use self::{
@@ -53,7 +56,7 @@ use self::{
     state::{Entry, State, VersionEntry},
 };
 use crate::{
-    config::Policy,
+    config::{Policy, RolloutConfig},
     domain::{ModelName, Version},
     engine::Runtime,
     events::Events,
@@ -75,6 +78,8 @@ pub struct RegistryOptions {
     pub settle: Duration,
     pub load_threads: usize,
     pub policy: Policy,
+    /// What rollouts do where nobody says otherwise.
+    pub rollout: RolloutConfig,
     /// Requests may name a version or a label, where a model's configuration does not say otherwise.
     pub allow_pinning: bool,
     /// The rollback target may make room in memory, likewise.
@@ -134,11 +139,14 @@ impl Registry {
         metrics: &Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let stored = store.releases()?;
+        let rollouts = store.rollouts()?.into_iter();
+        let rollouts = rollouts.map(|(name, (rollout, keys))| (name, rollout::Kept::new(rollout, keys))).collect();
         let (jobs, queue) = mpsc::channel();
         let threads = options.load_threads;
         let state = State {
             models: BTreeMap::new(),
             store,
+            rollouts,
             stored,
             is_complete: false,
             is_scanned: false,
@@ -331,15 +339,19 @@ impl Registry {
         }
         let names: BTreeSet<_> = planned.iter().map(|planned| planned.attempt.model.clone()).collect();
         let releases: Vec<Release> = planned.iter().map(|planned| planned.next.clone()).collect();
-        if let Err(error) = state.commit(planned) {
-            tracing::error!(models = names.len(), %error, "cannot promote");
-            return BTreeSet::new();
-        }
+        let superseded = match state.commit(planned) {
+            Ok(superseded) => superseded,
+            Err(error) => {
+                tracing::error!(models = names.len(), %error, "cannot promote");
+                return BTreeSet::new();
+            }
+        };
         let made = due.iter().filter(|(name, ..)| names.contains(name));
         for ((name, version, options), release) in made.zip(&releases) {
             tracing::info!(model = %name, version = version.get(), reason = options.reason, "promoted");
             self.tell_release(name, "promote", release, options);
         }
+        self.tell_superseded(state, &superseded);
         names
     }
 

@@ -6,6 +6,7 @@ use super::{
     Registry,
     audit::Attempt,
     memory::Shortage,
+    rollout::Kept,
     state::{Entry, State},
     status::{HistoryEntry, ModelStatus, VersionState},
 };
@@ -15,6 +16,7 @@ use crate::{
     fault::{ErrorCode, Fault},
     monitor::DriftReport,
     release::{Change, Outcome, Release, ReleaseError},
+    rollout::RolloutError,
     store::{KeyError, StoreError, Verification},
 };
 
@@ -76,6 +78,8 @@ pub enum RegistryError {
     #[error(transparent)]
     Release(#[from] ReleaseError),
     #[error(transparent)]
+    Rollout(#[from] RolloutError),
+    #[error(transparent)]
     Key(#[from] KeyError),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -95,6 +99,7 @@ impl Fault for RegistryError {
             Self::Stale { .. } => ErrorCode::Stale,
             Self::Window { .. } => ErrorCode::BadRequest,
             Self::Release(error) => error.code(),
+            Self::Rollout(error) => error.code(),
             Self::Key(error) => error.code(),
             Self::Store(error) => error.code(),
         }
@@ -186,11 +191,12 @@ impl Registry {
         }
         let write = Instant::now();
         let is_published_before = write.saturating_duration_since(started);
-        state.commit(vec![planned])?;
+        let superseded = state.commit(vec![planned])?;
         let published = Instant::now();
         self.publish(state, [&name]);
         self.shared.metrics.publish_duration.observe((is_published_before + published.elapsed()).as_secs_f64());
         self.tell_release(&name, change.operation(), &changed.release, options);
+        self.tell_superseded(state, &superseded);
         Ok(changed)
     }
 
@@ -213,7 +219,7 @@ impl Registry {
         });
     }
 
-    fn count(&self, name: &ModelName, operation: &str, outcome: Outcome) {
+    pub(super) fn count(&self, name: &ModelName, operation: &str, outcome: Outcome) {
         // That all was so already is as good as a change to who asked for it.
         let label = if outcome == Outcome::Unchanged { Outcome::Done } else { outcome }.as_str();
         self.shared.metrics.release_operations.with_label_values(&[name.as_str(), operation, label]).inc();
@@ -329,7 +335,7 @@ impl State {
     ) -> Result<Planned, RegistryError> {
         let entry = self.entry(name)?;
         entry.check_generation(name, options)?;
-        let next = entry.release.apply(change)?;
+        let mut next = entry.release.apply(change)?;
         // A rollback names no version itself: its target is the next stable one.
         let target = if *change == Change::Rollback { next.stable } else { change.version() };
         if let Some(version) = target {
@@ -337,21 +343,32 @@ impl State {
         }
         let before = entry.release.clone();
         let attempt = Attempt::new(name, change.operation(), change.asked(), options);
-        Ok(Planned { before, next, attempt })
+        let going = self.rollouts.get(name);
+        let rollout = going.and_then(|going| going.superseded(change, &before, &next, &options.actor));
+        if rollout.is_some() && next.canary == before.canary {
+            // The canary was the rollout's: it must not go on with nobody watching it.
+            next.canary = None;
+        }
+        Ok(Planned { before, next, attempt, rollout })
     }
 
-    /// Makes checked changes durable and enters them into the book: all or none.
-    pub(super) fn commit(&mut self, planned: Vec<Planned>) -> Result<(), StoreError> {
-        let made =
-            |Planned { before, next, attempt }| Attempt { outcome: Outcome::Done, releases: (before, next), ..attempt };
-        let made: Vec<Attempt> = planned.into_iter().map(made).collect();
-        self.store.commit(&made.iter().map(Attempt::entry).collect::<Vec<_>>())?;
-        for attempt in made {
+    /// Makes checked changes durable and enters them into the book: all or none. Says of which models they
+    /// ended a rollout.
+    pub(super) fn commit(&mut self, planned: Vec<Planned>) -> Result<Vec<ModelName>, StoreError> {
+        let made: Vec<(Attempt, Option<Kept>)> = planned.into_iter().map(Planned::made).collect();
+        let ended: Vec<_> = made.iter().filter_map(|(attempt, kept)| kept.as_ref()?.end_by(attempt)).collect();
+        let entries: Vec<_> = made.iter().map(|(attempt, _)| attempt).chain(&ended).map(Attempt::entry).collect();
+        let rollouts = made.iter().filter_map(|(attempt, kept)| Some(kept.as_ref()?.row(&attempt.model)));
+        self.store.commit_with(&entries, &rollouts.collect::<Vec<_>>())?;
+        for (attempt, rollout) in made {
             if let Some(entry) = self.models.get_mut(&attempt.model) {
                 entry.release = attempt.releases.1;
             }
+            if let Some(rollout) = rollout {
+                self.rollouts.insert(attempt.model, rollout);
+            }
         }
-        Ok(())
+        Ok(ended.into_iter().map(|attempt| attempt.model).collect())
     }
 
     /// What an earlier attempt with the same key answered.
@@ -381,9 +398,18 @@ impl State {
 
 /// A change of a release that has passed every check.
 pub(super) struct Planned {
-    before: Release,
+    pub(super) before: Release,
     pub(super) next: Release,
     pub(super) attempt: Attempt,
+    /// The rollout as it is after the change, where the change is one of it too.
+    pub(super) rollout: Option<Kept>,
+}
+
+impl Planned {
+    fn made(self) -> (Attempt, Option<Kept>) {
+        let Self { before, next, attempt, rollout } = self;
+        (Attempt { outcome: Outcome::Done, releases: (before, next), ..attempt }, rollout)
+    }
 }
 
 impl Outcome {

@@ -88,8 +88,9 @@ impl Registry {
                     },
                 )?;
                 let release = planned.next.clone();
-                state.commit(vec![planned])?;
+                let superseded = state.commit(vec![planned])?;
                 self.tell_release(&owner, Change::ForgetPrevious.operation(), &release, options);
+                self.tell_superseded(state, &superseded);
             }
             self.retire(state, &owner, evicted, &format!("to make room {why}"));
             state.leave_out(&owner, evicted, &format!("unloaded to make room {why}"));

@@ -11,6 +11,7 @@ use std::{
 use super::{
     audit::Repeats,
     disk::{ConfigPrint, Fingerprint},
+    rollout::Kept,
     status::{ModelStatus, VersionState, VersionStatus},
 };
 use crate::{
@@ -25,6 +26,8 @@ use crate::{
 pub(super) struct State {
     pub(super) models: BTreeMap<ModelName, Entry>,
     pub(super) store: Store,
+    /// The rollout of each model that goes on, or the last one.
+    pub(super) rollouts: BTreeMap<ModelName, Kept>,
     /// Releases read at the start of models not seen on disk yet.
     pub(super) stored: BTreeMap<ModelName, Release>,
     /// True once everything found by the first scan is loaded or refused.
@@ -136,6 +139,11 @@ impl Entry {
         ModelStatus { name: name.clone(), release: self.release.clone(), versions, comparison: None }
     }
 
+    /// The version if it serves.
+    pub(super) fn servable(&self, version: Version) -> Option<Arc<Servable>> {
+        self.versions.get(&version)?.servable.clone()
+    }
+
     pub(super) fn highest_ready(&self) -> Option<Version> {
         self.versions.iter().rev().find(|(_, entry)| entry.servable.is_some()).map(|(version, _)| *version)
     }
@@ -168,7 +176,9 @@ impl State {
         let versions: BTreeMap<_, _> = ready.collect();
         let not_ready = entry.versions.keys().filter(|version| !versions.contains_key(version));
         let not_ready = not_ready.copied().collect();
-        let release = entry.release.clone();
-        Some(ModelRoute { release, versions, not_ready, allow_pinning: own.unwrap_or(allow_pinning) })
+        let (release, kept) = (entry.release.clone(), self.rollouts.get(name));
+        let comparison = kept.and_then(|kept| kept.comparison(|version| versions.contains_key(&version)));
+        let allow_pinning = own.unwrap_or(allow_pinning);
+        Some(ModelRoute { release, versions, not_ready, allow_pinning, comparison })
     }
 }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use crate::{
     domain::{ModelName, ShadowDrop, Version},
     release::{Outcome, Release},
+    rollout::Rollout,
     schedule::LaneStatus,
     shadow::ShadowReport,
 };
@@ -69,6 +70,16 @@ pub struct ModelStatus {
     pub versions: Vec<VersionStatus>,
     /// How the shadow version compares, once copies were run.
     pub comparison: Option<ShadowReport>,
+}
+
+/// A rollout, and the release that it works on.
+#[derive(Debug, Clone)]
+pub struct RolloutStatus {
+    pub model: ModelName,
+    pub release: Release,
+    pub rollout: Rollout,
+    /// True when the change asked for was made by an earlier request with the same key; all else is as it is now.
+    pub is_repeated: bool,
 }
 
 /// One entry of the audit log: an attempt at a change, made or not.

@@ -13,11 +13,12 @@ use std::{
 use arc_swap::ArcSwap;
 
 use crate::{
-    domain::{ModelFacts, ModelName, Percent, Role, ServingSettings, Signature, Target, Version},
+    domain::{ModelFacts, ModelName, Percent, RequestId, Role, ServingSettings, Signature, Target, Version},
     fault::{ErrorCode, Fault},
     monitor::VersionMonitor,
-    observe::VersionMetrics,
+    observe::{Arm, Compared, Comparison, VersionMetrics},
     release::{Release, Split},
+    rollout::Stream,
     schedule::Lane,
 };
 
@@ -52,6 +53,8 @@ pub struct ModelRoute {
     pub not_ready: BTreeSet<Version>,
     /// Requests may name a version or a label.
     pub allow_pinning: bool,
+    /// Where requests are counted while a rollout goes on.
+    pub comparison: Option<Arc<Comparison>>,
 }
 
 /// All models at one moment.
@@ -171,6 +174,32 @@ impl ModelRoute {
         Ok(Choice { servable: Arc::clone(servable), role, shadow })
     }
 
+    /// What a request is to the rollout that goes on: `None` when there is none, or when the request
+    /// was not drawn between the two versions. Only requests whose arm is a coin of their own are evidence.
+    #[must_use]
+    pub fn compared(
+        &self,
+        model: &ModelName,
+        role: Role,
+        routing_key: Option<&str>,
+        id: &RequestId,
+    ) -> Option<Compared> {
+        let comparison = self.comparison.as_ref()?;
+        let arm = match role {
+            Role::Stable => Arm::Stable,
+            Role::Canary => Arm::Canary,
+            Role::Shadow | Role::Pinned => return None,
+        };
+        let stream = match routing_key.or_else(|| (!id.is_made()).then_some(id.as_str())) {
+            None => Some(Stream::Fresh),
+            Some(key) => {
+                let was_canary = is_below(bucket(model, CANARY, key), comparison.floor());
+                (!was_canary && comparison.is_first(bucket(model, UNIT, key))).then_some(Stream::Keyed)
+            }
+        };
+        Some(Compared::new(Arc::clone(comparison), arm, stream))
+    }
+
     /// A version that is not there now, but is no invention of the client.
     fn knows(&self, version: Version) -> bool {
         self.not_ready.contains(&version) || self.release.versions().any(|named| named == version)
@@ -192,6 +221,8 @@ impl ModelRoute {
 /// Salts, so that the canary and the shadow draw independently of each other.
 const CANARY: &str = "canary";
 const SHADOW: &str = "shadow";
+/// For the place of a key among those that a rollout has counted.
+const UNIT: &str = "unit";
 
 fn takes(model: &ModelName, salt: &str, key: &str, split: Split) -> bool {
     is_below(bucket(model, salt, key), split.percent)
@@ -225,6 +256,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{observe::Reading, rollout::Segment};
 
     fn model() -> ModelName {
         "m".parse().unwrap()
@@ -279,7 +311,56 @@ mod tests {
     }
 
     fn empty_route(release: Release) -> ModelRoute {
-        ModelRoute { release, versions: BTreeMap::new(), not_ready: BTreeSet::new(), allow_pinning: true }
+        ModelRoute {
+            release,
+            versions: BTreeMap::new(),
+            not_ready: BTreeSet::new(),
+            allow_pinning: true,
+            comparison: None,
+        }
+    }
+
+    /// The route of a model whose rollout has raised the canary from 10 % to 30 %.
+    fn rolling_route() -> ModelRoute {
+        let segment = Segment::new(percent(30.0), percent(10.0));
+        let comparison = Comparison::new(&segment, None, Reading::default(), &[]);
+        ModelRoute { comparison: Some(Arc::new(comparison)), ..empty_route(Release::default()) }
+    }
+
+    #[test]
+    fn request_is_evidence_by_the_coin_that_drew_its_arm() {
+        let route = rolling_route();
+        let (made, given) = (RequestId::given_or_new("").unwrap(), RequestId::given_or_new("r").unwrap());
+        let stream = |role, key, id| route.compared(&model(), role, key, id).map(|compared| compared.stream());
+        assert_eq!(stream(Role::Canary, None, &made), Some(Some(Stream::Fresh)));
+        assert_eq!(stream(Role::Pinned, None, &made), None);
+        assert_eq!(stream(Role::Shadow, None, &made), None);
+        // A key counts once, whoever gives it: as a routing key, or as the id where there is none.
+        let keyed: Vec<_> = (0..3).map(|_| stream(Role::Stable, Some("user-0"), &made)).collect();
+        assert_eq!(keyed, [Some(Some(Stream::Keyed)), Some(None), Some(None)]);
+        assert_eq!(stream(Role::Stable, None, &given), Some(Some(Stream::Keyed)));
+        assert_eq!(stream(Role::Stable, None, &given), Some(None));
+        assert!(empty_route(Release::default()).compared(&model(), Role::Canary, None, &made).is_none());
+    }
+
+    #[test]
+    fn keys_that_are_evidence_go_to_the_canary_by_the_share_that_was_added() {
+        let route = rolling_route();
+        let id = RequestId::given_or_new("").unwrap();
+        let (mut canary, mut all) = (0_u32, 0_u32);
+        for key in (0..20_000).map(|key| key.to_string()) {
+            let is_canary =
+                takes(&model(), CANARY, &key, Split { version: Version::new(2).unwrap(), percent: percent(30.0) });
+            let role = if is_canary { Role::Canary } else { Role::Stable };
+            if route.compared(&model(), role, Some(&key), &id).unwrap().stream().is_some() {
+                (canary, all) = (canary + u32::from(is_canary), all + 1);
+            }
+        }
+        // A tenth was on the canary before; some keys share a place with another.
+        assert!((15_000..=18_000).contains(&all), "{all}");
+        let (share, expected) = (f64::from(canary) / f64::from(all), 20.0 / 90.0);
+        let margin = 5.0 * (expected * (1.0 - expected) / f64::from(all)).sqrt();
+        assert!((share - expected).abs() <= margin, "{share}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::{StoreError, chain};
+use super::{StoreError, chain, rollout};
 
 type Step = fn(&Transaction<'_>) -> rusqlite::Result<()>;
 
@@ -23,6 +23,7 @@ pub(super) fn migrate(transaction: &Transaction<'_>) -> Result<(), StoreError> {
     for step in &STEPS[done..] {
         step(transaction)?;
     }
+    transaction.execute_batch(rollout::TABLE)?;
     transaction.pragma_update(None, "user_version", FORMAT)?;
     Ok(())
 }

@@ -10,11 +10,13 @@
 //! | `json` | the stored form of a release |
 //! | `chain` | the hash chain over the audit log |
 //! | `keys` | idempotency keys |
+//! | `rollout` | progressive rollouts and what they have counted |
 
 mod chain;
 mod json;
 mod keys;
 mod migrate;
+mod rollout;
 
 use std::{
     collections::BTreeMap,
@@ -27,12 +29,14 @@ use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 pub use self::{
     chain::{Broken, Head, Verification},
     keys::{KeyEntry, LIFETIME as KEY_LIFETIME},
+    rollout::RolloutRow,
 };
 use crate::{
     domain::ModelName,
     fault::{ErrorCode, Fault},
     registry::HistoryEntry,
     release::{Outcome, Release},
+    rollout::Rollout,
 };
 
 /// Why the state could not be read or written.
@@ -131,12 +135,25 @@ impl Store {
     /// Makes changes durable, the releases and their audit entries: all or none of them. What
     /// takes long is waiting for the disk, once per call.
     pub fn commit(&mut self, entries: &[Entry<'_>]) -> Result<(), StoreError> {
+        self.commit_with(entries, &[])
+    }
+
+    /// The same, and rollouts as they are then.
+    pub fn commit_with(&mut self, entries: &[Entry<'_>], rollouts: &[RolloutRow<'_>]) -> Result<(), StoreError> {
         let transaction = self.connection.transaction()?;
         for entry in entries {
             write(&transaction, entry)?;
         }
+        for row in rollouts {
+            rollout::write(&transaction, row)?;
+        }
         transaction.commit()?;
         Ok(())
+    }
+
+    /// The last rollout of every model that had one, with the keys counted in the step that goes on.
+    pub fn rollouts(&self) -> Result<BTreeMap<ModelName, (Rollout, Vec<u8>)>, StoreError> {
+        rollout::read_all(&self.connection)
     }
 
     /// The audit log of a model, newest first.

@@ -1,5 +1,5 @@
-"""The commands of README.md and docs/RELEASES.md, run as a reader would run them, and their output compared with what
-the page shows.
+"""The commands of README.md, docs/RELEASES.md and docs/ROLLOUT.md, run as a reader would run them, and their output
+compared with what the page shows.
 
 A fenced block marked `console` holds lines `$ command`, each followed by the output to expect. In the expected output
 
@@ -12,7 +12,8 @@ its own, in the repository's root, with `tidegate` and our Python on the path. I
 must succeed, unless the expected output has a line that begins with `error:`.
 
 Right before each block stands `<!-- test: run -->`, or `<!-- test: no (reason) -->` where it cannot be run here.
-The blocks of a page run in order against one gateway, which starts with an empty state on the default ports.
+The blocks of README.md and of docs/RELEASES.md run in order against one gateway for each page, which starts with an
+empty state on the default ports; the one command of docs/ROLLOUT.md starts its own.
 """
 
 import math
@@ -173,6 +174,15 @@ def test_every_console_block_says_whether_it_is_run(page):
         f"{name}: before the console blocks at the lines {unclear} there is neither "
         "`<!-- test: run -->` nor `<!-- test: no (reason) -->`"
     )
+
+
+def test_commands_of_the_rollout_page_print_what_it_says():
+    page = blocks((ROOT / "docs/ROLLOUT.md").read_text(encoding="utf-8"))
+    to_run = [(block, Step(block.line + 1, block.lines[0].removeprefix("$ "), block.lines[1:])) for block in page]
+    assert to_run and all(block.marker == "run" for block, _ in to_run)
+    # The one command shows others, each as a line of its output.
+    faults = [fault for _, step in to_run if (fault := run(step))]
+    assert not faults, "\n\n".join(faults)
 
 
 def is_clear(marker):

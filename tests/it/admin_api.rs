@@ -84,6 +84,11 @@ fn documented_answers_have_the_fields_of_real_ones() {
     check("History", &history);
     check("HistoryEntry", &history["entries"][0]);
     check("Verification", &history["verification"]);
+    let plan = json!({"version": 1, "steps": [50, 100]});
+    let (_, rollout) = gateway.admin("POST", &format!("{ADMIN}/rollout"), Some(&plan));
+    check("RolloutStatus", &rollout);
+    check("Evidence", &rollout["evidence"]);
+    check("MetricEvidence", &rollout["evidence"]["metrics"][0]);
     check("ErrorBody", &gateway.admin("GET", "/admin/v1/models/none", None).1);
 }
 
@@ -159,6 +164,33 @@ impl Events {
             }
         }
     }
+}
+
+#[test]
+fn events_tell_of_rollouts_and_of_what_they_do_to_the_release() {
+    let (_repository, gateway) = serving();
+    let (mut rollouts, mut releases) =
+        (Events::open(&gateway, "?topic=rollout"), Events::open(&gateway, "?topic=release"));
+    let change = |method: &str, path: &str, body: Value| {
+        assert_eq!(gateway.admin(method, &format!("{ADMIN}{path}"), Some(&body)).0, 200, "{method} {path}");
+    };
+    change("POST", "/rollout", json!({"version": 1, "steps": [50, 100], "interval": "1h"}));
+    change("POST", "/rollout/pause", json!({}));
+    change("PUT", "/canary", json!({"version": 1, "percent": 2}));
+    for (what, words) in [
+        ("rollout_start", "started at 50 %"),
+        ("rollout_pause", "paused"),
+        ("rollout_supersede", "superseded at 50 % by 127.0.0.1's canary"),
+    ] {
+        let (name, event) = rollouts.next();
+        assert_eq!((name.as_str(), &event["what"], &event["version"]), ("rollout", &json!(what), &json!(1)));
+        assert!(event["message"].as_str().unwrap().contains(words), "{event}");
+    }
+    for what in ["rollout_start", "canary"] {
+        assert_eq!(releases.next().1["what"], what);
+    }
+    let labels = [("model", "m"), ("operation", "rollout_supersede"), ("outcome", "ok")];
+    assert_eq!(gateway.metric("tidegate_release_operations_total", &labels), Some(1.0));
 }
 
 #[test]

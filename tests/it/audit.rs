@@ -124,6 +124,61 @@ fn chain_is_checked_and_the_first_broken_entry_is_named() {
 }
 
 #[test]
+fn changes_of_rollouts_are_in_the_chain_with_what_was_asked_and_refused() {
+    let (repository, mut gateway) = serving();
+    let ann = [("tidegate-actor", "ann")];
+    let plan = json!({"version": 1, "steps": [10, 100], "interval": "1h", "reason": "slowly"});
+    assert_eq!(post(&gateway, "/rollout", &ann, &plan).0, 200);
+    assert_eq!(post(&gateway, "/rollout", &ann, &plan).0, 409);
+    assert_eq!(post(&gateway, "/rollout/pause", &ann, &json!({})).0, 200);
+    assert_eq!(post(&gateway, "/promote", &ann, &json!({"version": 2})).0, 200);
+    assert_eq!(post(&gateway, "/rollout/pause", &ann, &json!({})).0, 409);
+    gateway.kill();
+    let gateway = Gateway::start(&repository);
+    let entries = history(&gateway);
+    let summaries: Vec<_> = entries.iter().rev().skip(1).map(summary).collect();
+    assert_eq!(
+        summaries,
+        [
+            "ann rollout_start version 1, steps 10 100, interval 1h ok",
+            "ann rollout_start version 1, steps 10 100, interval 1h refused",
+            "ann rollout_pause  ok",
+            "ann promote version 2 ok",
+            "ann rollout_supersede version 1 ok",
+            "ann rollout_pause  refused",
+        ]
+    );
+    let [_, ended, promoted, .., started, _] = &entries[..] else { panic!("{entries:?}") };
+    assert_eq!((&started["reason"], &started["to"]["canary"]["percent"]), (&json!("slowly"), &json!(10)));
+    assert_eq!(promoted["to"]["canary"], Value::Null, "nobody watches it any more");
+    assert!(ended["reason"].as_str().unwrap().contains("superseded at 10 % by ann's promote"), "{ended}");
+    let (_, verified) = gateway.admin("GET", &format!("{ADMIN}/history?verify=true"), None);
+    assert_eq!(verified["verification"]["intact"], true, "{verified}");
+}
+
+#[test]
+fn rollout_with_a_key_is_started_once_and_follows_if_match() {
+    let (repository, mut gateway) = serving();
+    let plan = json!({"version": 1, "steps": [10, 100], "interval": "1h"});
+    let stale = post(&gateway, "/rollout", &[("If-Match", "7")], &plan);
+    assert_eq!(stale.0, 412, "{}", stale.1);
+    let key = [("Idempotency-Key", "\"r-1\""), ("If-Match", "1")];
+    let first = post(&gateway, "/rollout", &key, &plan);
+    assert_eq!((first.0, first.2), (200, false), "{}", first.1);
+    assert_eq!(post(&gateway, "/rollout/pause", &[("Idempotency-Key", "p-1")], &json!({})).0, 200);
+    assert_eq!(post(&gateway, "/rollout/resume", &[], &json!({})).1["state"], "running");
+    gateway.kill();
+    let gateway = Gateway::start(&repository);
+    let (status, again, is_repeated) = post(&gateway, "/rollout/pause", &[("Idempotency-Key", "p-1")], &json!({}));
+    assert_eq!((status, &again["state"], is_repeated), (200, &json!("running"), true), "paused once: as it is now");
+    let (status, again, is_repeated) = post(&gateway, "/rollout", &key, &plan);
+    assert_eq!((status, is_repeated), (200, true), "{again}");
+    assert_eq!(again["started_at"], first.1["started_at"]);
+    let other = json!({"version": 1, "steps": [20, 100], "interval": "1h"});
+    assert_eq!(post(&gateway, "/rollout", &key, &other).0, 422);
+}
+
+#[test]
 fn change_with_a_key_is_made_once_and_survives_a_restart() {
     let (repository, mut gateway) = serving();
     let key = [("Idempotency-Key", "\"k-1\"")];

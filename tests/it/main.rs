@@ -25,6 +25,7 @@ mod overload;
 mod policies;
 mod releases;
 mod repository;
+mod rollouts;
 mod start_and_stop;
 mod swap;
 mod tidy;

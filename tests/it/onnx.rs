@@ -164,6 +164,37 @@ pub fn counting_loop() -> Vec<u8> {
     })
 }
 
+/// `y = x + 10` as [`add`], but a run fails when a value of `x` is `limit` or more: it is looked up in a
+/// table of so many zeros.
+pub fn fails_from(limit: usize) -> Vec<u8> {
+    let attribute = |name: &str, kind: i32| AttributeProto {
+        name: Some(name.into()),
+        r#type: Some(kind),
+        ..AttributeProto::default()
+    };
+    let zeros = AttributeProto { ints: vec![0; limit], ..attribute("value_ints", 7) };
+    let ten = AttributeProto { i: Some(10), ..attribute("value_int", 2) };
+    let cast = |element: i64, from: &str, into: &str| NodeProto {
+        attribute: vec![AttributeProto { i: Some(element), ..attribute("to", 2) }],
+        ..node("Cast", &[from], &[into])
+    };
+    model(GraphProto {
+        name: Some("fails_from".into()),
+        node: vec![
+            NodeProto { attribute: vec![zeros], ..node("Constant", &[], &["table"]) },
+            NodeProto { attribute: vec![ten], ..node("Constant", &[], &["ten"]) },
+            cast(7, "x", "place"),
+            node("Gather", &["table", "place"], &["zero"]),
+            node("Add", &["zero", "ten"], &["added"]),
+            cast(1, "added", "float"),
+            node("Add", &["x", "float"], &["y"]),
+        ],
+        input: vec![value("x", DataType::Fp32, &[ANY, 1])],
+        output: vec![value("y", DataType::Fp32, &[ANY, 1])],
+        ..GraphProto::default()
+    })
+}
+
 /// Two inputs, `a` and `b`, and two outputs: `sum` and `product`.
 pub fn sum_and_product() -> Vec<u8> {
     let tensor = |name| value(name, DataType::Int64, &[ANY]);

@@ -3,7 +3,7 @@
 use crate::{
     admin::{events::Told, wire as json},
     domain, monitor,
-    proto::admin::{self as wire, comparison, drift_report, verification},
+    proto::admin::{self as wire, comparison, drift_report, rollout, verification},
     registry, release,
     schedule::LaneStatus,
     shadow, store,
@@ -191,6 +191,80 @@ impl From<json::Feature> for drift_report::Feature {
             threshold: feature.threshold.unwrap_or(f64::INFINITY),
             measures: feature.measures.named().map(|(name, value)| (name.to_owned(), value)).collect(),
             bins: feature.bins.into_iter().map(bin).collect(),
+        }
+    }
+}
+
+/// An empty text or list asks for nothing.
+impl From<wire::StartRolloutRequest> for json::RolloutBody {
+    fn from(request: wire::StartRolloutRequest) -> Self {
+        let text = |text: String| Some(text).filter(|text| !text.is_empty());
+        let steps = request.steps.into_iter().map(json::Share).collect::<Vec<_>>();
+        Self {
+            version: request.version,
+            steps: Some(steps).filter(|steps| !steps.is_empty()),
+            interval: text(request.interval),
+            alpha: request.alpha,
+            min_requests: request.min_requests,
+            max_error_rate: request.max_error_rate,
+            max_p99_ratio: request.max_p99_ratio,
+            latency_tolerance: text(request.latency_tolerance),
+            output_tolerance: request.output_tolerance,
+            on_drift: text(request.on_drift),
+            reason: None,
+        }
+    }
+}
+
+impl From<&registry::RolloutStatus> for wire::Rollout {
+    fn from(status: &registry::RolloutStatus) -> Self {
+        let of = json::RolloutStatus::from(status);
+        Self {
+            model: of.model,
+            version: of.version,
+            stable: of.stable,
+            state: of.state,
+            note: of.note,
+            step: of.step,
+            percent: of.percent.0,
+            steps: of.steps.iter().map(|step| step.0).collect(),
+            interval: of.interval,
+            served_seconds: of.served_seconds,
+            min_requests: of.min_requests,
+            requests: Some(of.requests.into()),
+            failures: Some(of.failures.into()),
+            alpha: of.evidence.alpha,
+            evidence_limit: of.evidence.limit,
+            evidence: of.evidence.combined,
+            metrics: of.evidence.metrics.into_iter().map(rollout::Metric::from).collect(),
+            max_error_rate: of.limits.max_error_rate,
+            max_p99_ratio: of.limits.max_p99_ratio,
+            latency_tolerance: of.limits.latency_tolerance,
+            output_tolerance: of.limits.output_tolerance,
+            on_drift: of.limits.on_drift,
+            started_at: of.started_at,
+            ended_at: of.ended_at.unwrap_or_default(),
+            release: Some(wire::Release::from(&status.release)),
+        }
+    }
+}
+
+impl From<json::Arms> for rollout::Arms {
+    fn from(arms: json::Arms) -> Self {
+        Self { stable: arms.stable, canary: arms.canary }
+    }
+}
+
+impl From<json::MetricEvidence> for rollout::Metric {
+    fn from(metric: json::MetricEvidence) -> Self {
+        Self {
+            metric: metric.metric,
+            evidence: metric.evidence,
+            weight: metric.weight,
+            material: metric.material,
+            requests: Some(metric.requests.into()),
+            events: metric.events.map(rollout::Arms::from),
+            distance: metric.distance,
         }
     }
 }

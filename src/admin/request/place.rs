@@ -23,6 +23,9 @@ pub(super) enum Place<'a> {
     Unload(&'a str, &'a str),
     /// What is changed of a model's release.
     Release(&'a str, Part<'a>),
+    Rollout(&'a str),
+    RolloutPause(&'a str),
+    RolloutResume(&'a str),
     History(&'a str),
     Drift(&'a str),
 }
@@ -61,6 +64,9 @@ impl<'a> Place<'a> {
             ["admin", "v1", "models", model, "canary"] => Self::Release(model, Part::Canary),
             ["admin", "v1", "models", model, "shadow"] => Self::Release(model, Part::Shadow),
             ["admin", "v1", "models", model, "labels", label] => Self::Release(model, Part::Label(label)),
+            ["admin", "v1", "models", model, "rollout"] => Self::Rollout(model),
+            ["admin", "v1", "models", model, "rollout", "pause"] => Self::RolloutPause(model),
+            ["admin", "v1", "models", model, "rollout", "resume"] => Self::RolloutResume(model),
             ["admin", "v1", "models", model, "history"] => Self::History(model),
             ["admin", "v1", "models", model, "drift"] => Self::Drift(model),
             _ => return None,
@@ -83,11 +89,14 @@ impl<'a> Place<'a> {
             }
             Self::Events => "GET",
             Self::Logging => "GET, HEAD, POST",
+            Self::Rollout(_) => "GET, HEAD, POST, DELETE",
             Self::RepositoryIndex
             | Self::RepositoryLoad(_)
             | Self::RepositoryUnload(_)
             | Self::Load(..)
             | Self::Unload(..)
+            | Self::RolloutPause(_)
+            | Self::RolloutResume(_)
             | Self::Release(_, Part::Promote | Part::Rollback) => "POST",
             Self::Release(_, Part::Canary | Part::Shadow | Part::Label(_)) => "PUT, DELETE",
         }

@@ -22,6 +22,47 @@ fn change(line: &str, body: &str) -> Change {
     }
 }
 
+#[test]
+fn rollout_is_read_from_method_path_and_body() {
+    let m = "/admin/v1/models/fraud/rollout";
+    let body = r#"{"version":4,"steps":[1,12.5,100],"interval":"1m30s","alpha":0.05,"min_requests":7,
+        "max_error_rate":0.2,"max_p99_ratio":3,"latency_tolerance":"1ms","output_tolerance":0,"on_drift":"ignore","reason":"why"}"#;
+    let Ok(AdminRequest::StartRollout { model, ask, options }) = request(&format!("POST {m}"), &[], body) else {
+        panic!("{body}");
+    };
+    let steps = [1.0, 12.5, 100.0].map(|step| crate::domain::Percent::new(step).unwrap()).to_vec();
+    let expected = RolloutAsk {
+        version: v(4),
+        steps: Some(steps),
+        interval: Some(Duration::from_secs(90)),
+        alpha: Some(0.05),
+        min_requests: Some(7),
+        max_error_rate: Some(0.2),
+        max_p99_ratio: Some(3.0),
+        latency_tolerance: Some(Duration::from_millis(1)),
+        output_tolerance: Some(0.0),
+        on_drift: Some(crate::rollout::OnDrift::Ignore),
+    };
+    assert_eq!((model.as_str(), ask, options.reason.as_deref()), ("fraud", expected, Some("why")));
+    for (line, expected) in [
+        (format!("DELETE {m}"), RolloutChange::Abort),
+        (format!("POST {m}/pause?dry_run=true"), RolloutChange::Pause),
+        (format!("POST {m}/resume"), RolloutChange::Resume),
+    ] {
+        match request(&line, &[("if-match", "7")], "") {
+            Ok(AdminRequest::ChangeRollout { change, options, .. }) => {
+                assert_eq!((change, options.dry_run, options.if_generation), (expected, line.contains("dry"), Some(7)));
+            }
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+    assert!(matches!(request(&format!("GET {m}"), &[], ""), Ok(AdminRequest::Rollout(_))));
+    for bad in [r#"{"version":4,"step":[100]}"#, r#"{"version":0}"#, r#"{"steps":[100]}"#, ""] {
+        assert_eq!(refusal(&format!("POST {m}"), &[], bad).0, 400, "{bad}");
+    }
+    assert_eq!(refusal(&format!("PUT {m}"), &[], "{}").0, 405);
+}
+
 fn options(line: &str, headers: &[(&'static str, &str)], body: &str) -> ChangeOptions {
     match request(line, headers, body) {
         Ok(AdminRequest::Change { options, .. } | AdminRequest::Load { options, .. }) => options,
@@ -237,6 +278,9 @@ fn documented(place: &Place<'_>) -> &'static str {
         Place::Release(_, Part::Canary) => "/admin/v1/models/{model}/canary",
         Place::Release(_, Part::Shadow) => "/admin/v1/models/{model}/shadow",
         Place::Release(_, Part::Label(_)) => "/admin/v1/models/{model}/labels/{label}",
+        Place::Rollout(_) => "/admin/v1/models/{model}/rollout",
+        Place::RolloutPause(_) => "/admin/v1/models/{model}/rollout/pause",
+        Place::RolloutResume(_) => "/admin/v1/models/{model}/rollout/resume",
         Place::History(_) => "/admin/v1/models/{model}/history",
         Place::Drift(_) => "/admin/v1/models/{model}/drift",
     }

@@ -69,7 +69,7 @@ pub struct LogChangeBody {
 
 // serde's own messages do not name the field that has the wrong type; these do.
 
-fn version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+pub(super) fn version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let value = Value::deserialize(deserializer)?;
     value.as_u64().filter(|number| *number > 0).ok_or_else(|| wrong("version", &value, "a whole number from 1"))
 }
@@ -80,7 +80,7 @@ fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Share, D::Error
     percent.map(Share).ok_or_else(|| wrong("percent", &value, "a number from 0 to 100"))
 }
 
-fn reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+pub(super) fn reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::Null => Ok(None),
         Value::String(text) => Ok(Some(text)),

@@ -109,6 +109,7 @@ pub struct UnloadArgs {
     pub gateway: GatewayArgs,
 }
 
+/// For all that is done to a model and says nothing more: rollback, and the changes of a rollout.
 #[derive(Debug, Clone, Args)]
 pub struct RollbackArgs {
     /// The name of the model.
@@ -138,6 +139,59 @@ pub struct SplitArgs {
     /// End it.
     #[arg(long, conflicts_with_all = ["version", "percent"])]
     pub clear: bool,
+
+    #[command(flatten)]
+    pub change: ChangeArgs,
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+}
+
+/// What is not given is as the gateway is configured.
+#[derive(Debug, Clone, Args)]
+pub struct RolloutStartArgs {
+    /// The name of the model.
+    #[arg(add = ArgValueCompleter::new(complete::models))]
+    pub model: ModelName,
+
+    /// The version to roll out.
+    #[arg(long, value_name = "VERSION", add = ArgValueCompleter::new(complete::versions))]
+    pub version: Version,
+
+    /// Its shares, ascending to 100.
+    #[arg(long, value_name = "PERCENT,…", value_delimiter = ',', value_parser = percent)]
+    pub steps: Option<Vec<Percent>>,
+
+    /// How long each step lasts at least, such as 10m.
+    #[arg(long, value_name = "DURATION", value_parser = parse_window)]
+    pub interval: Option<Duration>,
+
+    /// The probability, at most, that a version which does not differ is rolled back.
+    #[arg(long, value_name = "PROBABILITY")]
+    pub alpha: Option<f64>,
+
+    /// Requests that it must have had before a step is left.
+    #[arg(long, value_name = "N")]
+    pub min_requests: Option<u64>,
+
+    /// The share of its requests that may fail, from 0 to 1.
+    #[arg(long, value_name = "RATE")]
+    pub max_error_rate: Option<f64>,
+
+    /// Its 99th percentile of latency over stable's, at most.
+    #[arg(long, value_name = "RATIO")]
+    pub max_p99_ratio: Option<f64>,
+
+    /// A latency that is longer by less is never held against it, such as 2ms.
+    #[arg(long, value_name = "DURATION", value_parser = parse_window)]
+    pub latency_tolerance: Option<Duration>,
+
+    /// How far predicted classes or scores may differ (total variation distance, 0 to 1).
+    #[arg(long, value_name = "DISTANCE")]
+    pub output_tolerance: Option<f64>,
+
+    /// While its answers have drifted from its reference profile.
+    #[arg(long, value_name = "ACTION", value_parser = ["hold", "roll_back", "ignore"])]
+    pub on_drift: Option<String>,
 
     #[command(flatten)]
     pub change: ChangeArgs,

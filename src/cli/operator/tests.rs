@@ -101,6 +101,38 @@ fn split_and_label_are_put_or_deleted() {
 }
 
 #[test]
+fn rollout_is_started_with_what_is_said_and_changed_by_its_paths() {
+    let status = r#"{"model":"fraud","version":4,"stable":3,"state":"running","note":"started at 1 %","step":1,"percent":1,
+        "steps":[1,100],"interval":"10m","served_seconds":0,"min_requests":200,"requests":{"stable":0,"canary":0},
+        "failures":{"stable":0,"canary":0},"evidence":{"alpha":0.01,"limit":100,"combined":0.625,"metrics":[]},
+        "limits":{"max_error_rate":0.1,"max_p99_ratio":2,"latency_tolerance":"2ms","output_tolerance":0.1,"on_drift":"hold"},
+        "started_at":"2026-01-02T03:04:05.678Z","ended_at":null,"release":{"generation":2,"stable":3,"previous":null,
+        "canary":{"version":4,"percent":1},"shadow":null,"labels":{}}}"#;
+    let full =
+        "start fraud --version 4 --steps 1,12.5%,100 --interval 10m --alpha 0.05 --min-requests 9 --on-drift ignore";
+    let body =
+        r#"{"version":4,"steps":[1,12.5,100],"interval":"10m","alpha":0.05,"min_requests":9,"on_drift":"ignore"}"#;
+    for (line, request, body) in [
+        ("start fraud --version 4 --dry-run", "POST /admin/v1/models/fraud/rollout?dry_run=true", r#"{"version":4}"#),
+        (full, "POST /admin/v1/models/fraud/rollout", body),
+        ("status fraud", "GET /admin/v1/models/fraud/rollout", ""),
+        ("pause fraud --reason lunch", "POST /admin/v1/models/fraud/rollout/pause?reason=lunch", ""),
+        ("resume fraud", "POST /admin/v1/models/fraud/rollout/resume", ""),
+        ("abort fraud", "DELETE /admin/v1/models/fraud/rollout", ""),
+    ] {
+        let (url, server) = gateway(vec![(200, status)]);
+        let answer = run_line(&format!("tidegate rollout {line}"), &url).unwrap();
+        assert!(
+            answer.text.starts_with("fraud: version 4 beside 3, running, step 1 of 2 (1%, 100%)"),
+            "{}",
+            answer.text
+        );
+        let asked = server.join().unwrap();
+        assert_eq!((&*asked[0][0], asked[0].last().unwrap().as_str()), (&*format!("{request} HTTP/1.1"), body));
+    }
+}
+
+#[test]
 fn drift_asks_for_the_version_and_window() {
     let report = r#"{"model":"fraud","version":2,"window":"5m","rows":0,"state":"ok","features":[]}"#;
     let (url, server) = gateway(vec![(200, report)]);
