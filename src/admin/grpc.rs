@@ -73,12 +73,13 @@ impl admin_service_server::AdminService for GrpcDoor {
 
     async fn load_version(
         &self,
-        request: Request<wire::VersionRequest>,
+        request: Request<wire::LoadVersionRequest>,
     ) -> Result<Response<wire::VersionStatus>, Status> {
         let options = options(&request, request.get_ref().options.as_ref()).map_err(status)?;
         let model = value::model(&request.get_ref().model).map_err(status)?;
         let version = value::version(request.get_ref().version).map_err(status)?;
-        let version = self.service.load(model, version, options).await.map_err(status)?;
+        let is_allowed = request.get_ref().allow_signature_change;
+        let version = self.service.load(model, version, is_allowed, options).await.map_err(status)?;
         Ok(Response::new(wire::VersionStatus::from(&version)))
     }
 

@@ -50,6 +50,8 @@ pub enum AdminRequest {
     Load {
         model: ModelName,
         version: Version,
+        /// The version may break clients of the stable one.
+        allow_signature_change: bool,
         options: ChangeOptions,
     },
     Unload {
@@ -131,7 +133,8 @@ impl Reader<'_> {
             Place::Load(model, version) => AdminRequest::Load {
                 model: value::model(model)?,
                 version: value::version_text(version)?,
-                options: self.options_alone()?,
+                allow_signature_change: self.flag("allow_signature_change")?,
+                options: self.options_with(&["allow_signature_change"])?,
             },
             Place::Unload(model, version) => AdminRequest::Unload {
                 model: value::model(model)?,
@@ -197,14 +200,23 @@ impl Reader<'_> {
 
     /// The options of a change that needs no body.
     fn options_alone(&self) -> Result<ChangeOptions, AdminError> {
+        self.options_with(&[])
+    }
+
+    /// The options of a change that needs no body, beside these query parameters of its own.
+    fn options_with(&self, own: &[&str]) -> Result<ChangeOptions, AdminError> {
         let body: ReasonBody = self.body_or_default(r#"no body, or {"reason": "why"}"#)?;
-        self.options(body.reason)
+        self.options_beside(own, body.reason)
     }
 
     fn options(&self, reason: Option<String>) -> Result<ChangeOptions, AdminError> {
-        self.only(&["dry_run", "reason"])?;
+        self.options_beside(&[], reason)
+    }
+
+    fn options_beside(&self, own: &[&str], reason: Option<String>) -> Result<ChangeOptions, AdminError> {
+        self.only(&[&["dry_run", "reason"], own].concat())?;
         Ok(ChangeOptions {
-            dry_run: self.dry_run()?,
+            dry_run: self.flag("dry_run")?,
             if_generation: self.if_generation()?,
             reason: value::reason(reason.or_else(|| self.query.get("reason").cloned()))?,
             actor: self.actor()?,
@@ -222,13 +234,13 @@ impl Reader<'_> {
         self.options(None)
     }
 
-    fn dry_run(&self) -> Result<bool, AdminError> {
-        match self.query.get("dry_run").map(String::as_str) {
+    fn flag(&self, name: &str) -> Result<bool, AdminError> {
+        match self.query.get(name).map(String::as_str) {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
             Some(other) => {
                 let shown = value::shown(other);
-                Err(AdminError::BadRequest(format!("'dry_run' is '{shown}': use true or false")))
+                Err(AdminError::BadRequest(format!("'{name}' is '{shown}': use true or false")))
             }
         }
     }

@@ -76,8 +76,9 @@ impl RestDoor {
             AdminRequest::Model(model) => {
                 json(StatusCode::OK, &wire::ModelStatus::from(&self.service.model(model).await?))
             }
-            AdminRequest::Load { model, version, options } => {
-                json(StatusCode::OK, &wire::VersionStatus::from(&self.service.load(model, version, options).await?))
+            AdminRequest::Load { model, version, allow_signature_change, options } => {
+                let version = self.service.load(model, version, allow_signature_change, options).await?;
+                json(StatusCode::OK, &wire::VersionStatus::from(&version))
             }
             AdminRequest::Unload { model, version, options } => {
                 json(StatusCode::OK, &wire::VersionStatus::from(&self.service.unload(model, version, options).await?))

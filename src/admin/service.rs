@@ -101,9 +101,10 @@ impl AdminService {
         &self,
         name: ModelName,
         version: Version,
+        allow_signature_change: bool,
         options: ChangeOptions,
     ) -> Result<VersionStatus, AdminError> {
-        self.blocking(move |registry| registry.load(&name, version, &options)).await
+        self.blocking(move |registry| registry.load(&name, version, allow_signature_change, &options)).await
     }
 
     pub async fn unload(
@@ -121,7 +122,7 @@ impl AdminService {
             // A model that was only just copied is to be found too.
             let _ = registry.scan();
             let versions = registry.model(&name)?.versions;
-            let loads = versions.iter().map(|status| registry.load(&name, status.version, &options).map(drop));
+            let loads = versions.iter().map(|status| registry.load(&name, status.version, false, &options).map(drop));
             // All are tried before the first that failed is told.
             loads.collect::<Vec<_>>().into_iter().collect()
         })

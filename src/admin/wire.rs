@@ -2,9 +2,11 @@
 //!
 //! These types mirror the domain on purpose: a rename inside must not change the contract.
 
+mod admission;
 mod body;
 mod drift;
 
+pub use admission::{AdmissionStep, admission};
 pub use body::{LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, SplitBody, VersionBody};
 pub use drift::{Bin, DriftReport, Feature, Measures};
 
@@ -72,6 +74,9 @@ pub struct VersionStatus {
     /// How its runs happen; absent for versions that are not loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<Runs>,
+    /// How its last admission went; empty when there was none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub admission: Vec<AdmissionStep>,
 }
 
 /// How the runs of a version happen, as measured now.
@@ -174,6 +179,7 @@ impl From<&registry::VersionStatus> for VersionStatus {
             monitored: status.monitored,
             traffic_percent: None,
             runs: status.lane.as_ref().map(Runs::from),
+            admission: status.admission.as_deref().map(admission).unwrap_or_default(),
         }
     }
 }

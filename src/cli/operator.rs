@@ -3,7 +3,7 @@
 mod args;
 
 pub use args::{
-    AdminUrl, ChangeArgs, DriftArgs, GatewayArgs, HistoryArgs, LabelArgs, ModelsArgs, RollbackArgs, SplitArgs,
+    AdminUrl, ChangeArgs, DriftArgs, GatewayArgs, HistoryArgs, LabelArgs, LoadArgs, ModelsArgs, RollbackArgs, SplitArgs,
     StatusArgs, VersionArgs,
 };
 
@@ -42,8 +42,9 @@ pub enum OperatorCommand {
 
     /// Load a version that is on disk; wait until it is ready or has failed.
     #[command(after_help = "Examples:
-  tidegate load fraud 4")]
-    Load(VersionArgs),
+  tidegate load fraud 4
+  tidegate load fraud 4 --allow-signature-change")]
+    Load(LoadArgs),
 
     /// Drain and drop a version that the release does not use.
     #[command(after_help = "Examples:
@@ -134,8 +135,14 @@ fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError>
             let call = Call::get(model_path(&args.model));
             show(&args.gateway, &call, |model: &ModelStatus| view::status(model, look))
         }
-        OperatorCommand::Load(args) => versioned(args, "load", look),
-        OperatorCommand::Unload(args) => versioned(args, "unload", look),
+        OperatorCommand::Load(args) => {
+            let mut call = version_call(&args.version, "load");
+            if args.allow_signature_change {
+                call = call.query("allow_signature_change", true);
+            }
+            versioned(&args.version, call, look)
+        }
+        OperatorCommand::Unload(args) => versioned(args, version_call(args, "unload"), look),
         OperatorCommand::Promote(args) => {
             let body = VersionBody { version: args.version.get(), reason: None };
             let call = Call::new(Method::POST, format!("{}/promote", model_path(&args.model))).json(&body);
@@ -206,13 +213,15 @@ fn change(
     Ok(view::change(model.as_str(), &before.release, &after, options.dry_run, look).into())
 }
 
+fn version_call(args: &VersionArgs, operation: &str) -> Call {
+    Call::new(Method::POST, format!("{}/versions/{}/{operation}", model_path(&args.model), args.version))
+}
+
 /// Loads or unloads a version. A version that failed to load is printed, and is a failure.
-fn versioned(args: &VersionArgs, operation: &str, look: Look) -> Result<Answer, ClientError> {
-    let path = format!("{}/versions/{}/{operation}", model_path(&args.model), args.version);
-    let call = Call::new(Method::POST, path).options(&args.change);
-    let text = Client::new(&args.gateway).call(&call)?;
+fn versioned(args: &VersionArgs, call: Call, look: Look) -> Result<Answer, ClientError> {
+    let text = Client::new(&args.gateway).call(&call.options(&args.change))?;
     let version: VersionStatus = read(&text)?;
-    let failure = (version.state == "failed" && operation == "load").then(|| {
+    let failure = (version.state == "failed" && !args.change.dry_run).then(|| {
         let reason = version.reason.as_deref().unwrap_or("the gateway gave no reason");
         format!("{} version {} failed: {reason}", args.model, args.version)
     });

@@ -3,6 +3,7 @@
 //! Read once at the start, in the order defaults < file < environment < flags (see [`load`]),
 //! and handed down by room. `config/tidegate.toml` shows every key; a test keeps the two in step.
 
+mod admission;
 mod labels;
 mod load;
 mod model;
@@ -15,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    admission::{AdmissionConfig, WarmupConfig},
     load::{ConfigError, Overrides, faults_of_file, load},
     model::{ModelConfig, ModelConfigError, Policy, WarmupData, WarmupInput, WarmupSample},
     triton::{DeclaredTensor, TritonModel},
@@ -32,6 +34,8 @@ pub struct Config {
     pub scheduler: SchedulerConfig,
     pub batching: BatchingConfig,
     pub release: ReleaseConfig,
+    pub admission: AdmissionConfig,
+    pub warmup: WarmupConfig,
     pub monitor: MonitorConfig,
     pub telemetry: TelemetryConfig,
 }
@@ -272,6 +276,7 @@ impl Config {
         check(self.batching.max_size > 0, "batching.max_size must be at least 1");
         let target = self.batching.target_p99;
         check(target.is_none_or(|target| !target.0.is_zero()), "batching.target_p99 must be more than 0s");
+        self.admission.faults(&mut check);
         check(!self.monitor.window.0.is_zero(), "monitor.window must be more than 0s");
         check(self.monitor.warning > 0.0, "monitor.warning must be more than 0");
         let (warning, drift) = (self.monitor.warning, self.monitor.drift);

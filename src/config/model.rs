@@ -89,6 +89,8 @@ pub enum WarmupData {
 pub struct ModelReleaseConfig {
     /// Absent: the gateway's `release.policy`.
     pub policy: Option<Policy>,
+    /// New versions may break clients of the stable one.
+    pub allow_signature_change: bool,
 }
 
 /// `[scheduler]` of one model; what is absent is as the gateway's `[scheduler]` says.

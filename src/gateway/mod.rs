@@ -137,6 +137,7 @@ impl Gateway {
         let mut executed = servable.lane.execute(work).instrument(run).await?;
 
         record.executed(&inputs, &executed);
+        servable.recent.offer(&inputs);
         let produced: Arc<[Tensor]> = std::mem::take(&mut executed.outputs).into();
         self.watch(&servable, inputs, Arc::clone(&produced));
         let outputs = answered(produced, &outputs, &servable.facts)?;

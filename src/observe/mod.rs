@@ -4,6 +4,7 @@
 //! way counts by itself. A record dropped without [`Record::close`] means that the caller went
 //! away, and is counted as `cancelled`.
 
+mod recent;
 mod totals;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
 
 use prometheus::{Histogram, IntCounter, IntGauge};
 
+pub use self::recent::{RecentBudget, RecentRequests};
 use crate::{
     domain::{ModelName, ModelStatistics, Protocol, Role, Tensor, Version},
     fault::ErrorCode,

@@ -4,26 +4,24 @@
 //! (disk, loads, locks) and runs on its own threads or on blocking ones; the request path only
 //! ever reads the table that [`Registry::new`] publishes.
 //!
-//! - `disk` reads the repository, `external` and `admission` decide whether a version may serve,
-//! - `loader` runs admissions on their own threads and puts the outcome into the book (`state`),
+//! - `disk` reads the repository, `admission` decides whether a version may serve,
+//! - `loader` runs admissions on their own threads and puts the outcome into the book (`state`);
+//!   `retry` says when one that failed for a passing reason is tried again,
 //! - `operations` are what operators ask for,
 //! - `watch` notices changes on disk, `collect` exports the state as metrics.
 
 mod admission;
 mod collect;
-mod declared;
 mod disk;
-mod external;
 mod facts;
 mod loader;
 mod operations;
+mod retry;
 mod selection;
 mod settings;
 mod state;
 mod status;
-mod warmup;
 mod watch;
-mod zipmap;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,9 +31,12 @@ use std::{
 };
 
 pub use self::{
-    admission::{Admitted, Refusal, admit, columns, open_version},
+    admission::{
+        Admission, AdmissionOptions, AdmissionReport, Baseline, Candidate, Outcome, Refusal, RequestDecoder,
+        SandboxOptions, SignaturePolicy, SigningKey, Step, StepReport, columns, open_version, serve_trials,
+    },
     operations::{ChangeOptions, RegistryError},
-    settings::{ServingDefaults, cores},
+    settings::{ServingDefaults, cores, engine_options},
     status::{HistoryEntry, ModelStatus, VersionState, VersionStatus},
     watch::Watcher,
 };
@@ -48,6 +49,7 @@ use crate::{
     domain::{ModelName, Version},
     engine::Runtime,
     monitor::{Clock, MonitorHandle, MonitorSettings, VersionMonitor},
+    observe::{RecentBudget, RecentRequests},
     release::{Change, Release},
     route::{RoutePublisher, RouteTable},
     schedule::Pool,
@@ -64,6 +66,9 @@ pub struct RegistryOptions {
     pub settle: Duration,
     pub load_threads: usize,
     pub policy: Policy,
+    pub admission: AdmissionOptions,
+    /// Requests of each model that are kept for the warm-up of its next version.
+    pub recent_requests: usize,
     pub serving: ServingDefaults,
     /// The threads of costly runs.
     pub pool: Pool,
@@ -80,7 +85,9 @@ pub struct Registry {
 
 struct Shared {
     options: RegistryOptions,
-    runtime: Runtime,
+    admission: Admission,
+    /// What may be kept of the recent requests of all models.
+    recent: RecentBudget,
     metrics: Arc<Metrics>,
     monitor: MonitorHandle,
     clock: Clock,
@@ -119,11 +126,13 @@ impl Registry {
             is_complete: false,
             is_scanned: false,
             started: Instant::now(),
+            loads: 0,
             warned: BTreeSet::new(),
         };
         let shared = Shared {
+            admission: Admission::new(runtime, options.admission.clone()),
+            recent: RecentBudget::default(),
             options,
-            runtime,
             metrics: Arc::clone(metrics),
             monitor,
             clock,
@@ -198,14 +207,7 @@ impl Registry {
         for (name, release) in stored {
             let directory = self.shared.options.models.join(name.as_str());
             tracing::warn!(model = %name, "the model has a release but no version on disk");
-            let entry = Entry {
-                directory,
-                config: Arc::new(Ok(crate::config::ModelConfig::default())),
-                config_print: None,
-                release,
-                versions: BTreeMap::new(),
-            };
-            state.models.entry(name).or_insert(entry);
+            state.models.entry(name).or_insert_with(|| Entry::new(directory, release, self.recent()));
         }
         names
     }
@@ -213,13 +215,10 @@ impl Registry {
     /// Enters what was found of one model, and asks for what can be loaded.
     fn look_at(&self, state: &mut State, name: &ModelName, found: disk::FoundModel) -> bool {
         let stored = state.stored.remove(name);
-        let entry = state.models.entry(name.clone()).or_insert_with(|| Entry {
-            directory: found.directory.clone(),
-            config: Arc::new(Ok(crate::config::ModelConfig::default())),
-            config_print: None,
-            release: stored.unwrap_or_default(),
-            versions: BTreeMap::new(),
-        });
+        let State { models, loads, .. } = state;
+        let entry = models
+            .entry(name.clone())
+            .or_insert_with(|| Entry::new(found.directory.clone(), stored.unwrap_or_default(), self.recent()));
         let config_changed = entry.config_print != found.config;
         if config_changed {
             entry.config = Arc::new(crate::config::ModelConfig::read(&entry.directory));
@@ -230,7 +229,8 @@ impl Registry {
                 Err(error) => tracing::warn!(model = %name, %error, "the model's configuration cannot be used"),
             }
         }
-        let mut is_unsettled = false;
+        let (mut is_unsettled, mut wanted) = (false, Vec::new());
+        let now = (self.shared.clock)();
         let policy = entry.config.as_ref().as_ref().ok().and_then(|config| Some(&config.triton.as_ref()?.versions));
         let (policy, on_disk) = (policy.cloned().unwrap_or_default(), found.versions.keys().copied().collect());
         for (version, print) in found.versions {
@@ -244,17 +244,36 @@ impl Registry {
             let files_changed = known.tried.as_ref().is_none_or(|tried| !tried.same_files(&known.seen));
             let should_load = match known.state {
                 VersionState::Discovered => known.seen.has_model(),
-                // Somebody may have mended it.
-                VersionState::Failed => files_changed || config_changed,
+                // Somebody may have mended it, or what was wrong may have passed.
+                VersionState::Failed => files_changed || config_changed || known.retry.is_due(now),
                 // Somebody replaced its files or added a profile: load again, serve the old until then.
-                VersionState::Ready => files_changed && known.seen.has_model(),
+                VersionState::Ready => files_changed && known.seen.has_model() || known.retry.is_due(now),
                 VersionState::Loading | VersionState::Draining | VersionState::Unloaded => false,
             };
-            if should_load {
-                loader::request(&self.shared, name, version, known, &entry.directory, &entry.config);
+            if should_load && known.running.is_some() {
+                // Once the load that goes on has ended.
+                is_unsettled = true;
+            } else if should_load {
+                wanted.push(version);
             }
         }
+        // The stable version first: the others are held against it.
+        wanted.sort_by_key(|version| (entry.release.stable != Some(*version), *version));
+        for version in wanted {
+            loader::request(&self.shared, loads, name, version, entry, false);
+        }
         is_unsettled
+    }
+
+    /// Room for the recent requests of one more model.
+    fn recent(&self) -> RecentRequests {
+        RecentRequests::new(self.shared.options.recent_requests, self.shared.recent.clone())
+    }
+
+    /// How long until a load that failed is to be tried again.
+    fn until_next_retry(&self) -> Option<Duration> {
+        let due = self.lock().next_retry()?;
+        Some(due.saturating_sub((self.shared.clock)()))
     }
 
     fn finish_scan(&self, state: &mut State, changed: BTreeSet<ModelName>) {
@@ -353,8 +372,7 @@ fn forget_gone(state: &mut State, found: &BTreeMap<ModelName, disk::FoundModel>)
         let named: Vec<Version> = entry.release.versions().collect();
         let before = entry.versions.len();
         entry.versions.retain(|version, known| {
-            if on_disk.is_some_and(|model| model.versions.contains_key(version)) || known.state == VersionState::Loading
-            {
+            if on_disk.is_some_and(|model| model.versions.contains_key(version)) || known.running.is_some() {
                 return true;
             }
             if known.servable.is_some() && named.contains(version) {

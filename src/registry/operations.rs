@@ -1,9 +1,13 @@
 //! What operators ask of the registry.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::{MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
 
 use super::{
     Registry, loader,
+    retry::Retry,
     state::{Entry, State},
     status::{HistoryEntry, ModelStatus, VersionState, VersionStatus},
 };
@@ -135,31 +139,46 @@ impl Registry {
         Ok(next)
     }
 
-    /// Loads a version that is on disk; returns when it is ready, or says why it is not.
+    /// Loads a version that is on disk; returns when it is ready, or says why it is not. A break of
+    /// the signature fails it, unless that is allowed.
     pub fn load(
         &self,
         name: &ModelName,
         version: Version,
+        allow_signature_change: bool,
         options: &ChangeOptions,
     ) -> Result<VersionStatus, RegistryError> {
         let _ = self.scan();
         let mut state = self.lock();
         state.entry(name)?.check_generation(name, options)?;
-        let entry = state.models.get_mut(name).ok_or_else(|| RegistryError::UnknownModel(name.clone()))?;
+        if options.dry_run {
+            return version_status(&state, name, version);
+        }
+        // What is being loaded already is waited for: it may be without the allowance.
+        state = self.wait_for_load(state, name, version);
+        let State { models, loads, .. } = &mut *state;
+        let entry = models.get_mut(name).ok_or_else(|| RegistryError::UnknownModel(name.clone()))?;
         let unknown = || RegistryError::UnknownVersion { model: name.clone(), version };
-        let known = entry.versions.get_mut(&version).ok_or_else(unknown)?;
-        let is_idle = matches!(known.state, VersionState::Unloaded | VersionState::Failed | VersionState::Discovered);
-        if is_idle && !options.dry_run {
-            loader::request(&self.shared, name, version, known, &entry.directory, &entry.config);
-            let is_loading = |state: &mut State| {
-                let known = state.models.get(name).and_then(|entry| entry.versions.get(&version));
-                known.is_some_and(|known| known.state == VersionState::Loading)
-            };
-            state =
-                self.shared.changed.wait_while(state, is_loading).unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = entry.versions.get(&version).ok_or_else(unknown)?;
+        if matches!(known.state, VersionState::Unloaded | VersionState::Failed | VersionState::Discovered) {
+            loader::request(&self.shared, loads, name, version, entry, allow_signature_change);
+            state = self.wait_for_load(state, name, version);
             state.entry(name)?.check_ready(name, version)?;
         }
         version_status(&state, name, version)
+    }
+
+    fn wait_for_load<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        name: &ModelName,
+        version: Version,
+    ) -> MutexGuard<'a, State> {
+        let is_loading = |state: &mut State| {
+            let known = state.models.get(name).and_then(|entry| entry.versions.get(&version));
+            known.is_some_and(|known| known.running.is_some())
+        };
+        self.shared.changed.wait_while(state, is_loading).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Drains and drops a version that the release does not use.
@@ -181,6 +200,11 @@ impl Registry {
         if !options.dry_run {
             match known.servable.take() {
                 Some(servable) => {
+                    known.retry = Retry::default();
+                    // A new load of it that goes on is not wanted any more.
+                    if let Some(running) = &mut known.running {
+                        running.is_wanted = false;
+                    }
                     known.state = VersionState::Draining;
                     known.requests_before += servable.metrics.requests();
                     tracing::info!(model = %name, version = version.get(), actor = options.actor, "unloading");
@@ -192,7 +216,7 @@ impl Registry {
                     let (state, reason) = (known.state, None);
                     return Err(RegistryError::NotReady { model: name.clone(), version, state, reason });
                 }
-                None => known.state = VersionState::Unloaded,
+                None => (known.state, known.retry) = (VersionState::Unloaded, Retry::default()),
             }
         }
         version_status(&state, name, version)

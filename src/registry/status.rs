@@ -1,7 +1,8 @@
 //! What the registry tells of models and versions.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
+use super::admission::AdmissionReport;
 use crate::{
     domain::{ModelName, Version},
     release::Release,
@@ -56,6 +57,8 @@ pub struct VersionStatus {
     pub monitored: bool,
     /// How its runs happen, as measured; `None` when it is not loaded.
     pub lane: Option<LaneStatus>,
+    /// How its last admission went, step by step; `None` when there was none.
+    pub admission: Option<Arc<AdmissionReport>>,
 }
 
 #[derive(Debug, Clone)]

@@ -59,6 +59,8 @@ impl Watcher {
                     Some(_) => pause,
                     None => poll_interval,
                 };
+                // A load that failed for a passing reason is tried again in its own time.
+                let wait = registry.until_next_retry().map_or(wait, |retry| wait.min(retry.max(BURST)));
                 match woken.recv_timeout(wait) {
                     Ok(Wake::Changed) => thread::sleep(BURST),
                     Err(mpsc::RecvTimeoutError::Timeout) => {}

@@ -28,7 +28,10 @@ use std::{
 };
 
 use self::lane::Core;
-pub use self::{pool::Pool, trial::Trial};
+pub use self::{
+    pool::Pool,
+    trial::{Trial, run_once},
+};
 use crate::{
     domain::{Priority, ServingSettings, Tensor},
     engine::{EngineError, Model},

@@ -68,6 +68,15 @@ impl Trial {
         trial
     }
 
+    /// What was found, in words for an operator.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        match &self.alone {
+            Some(reason) => format!("requests run alone: {reason}"),
+            None => format!("up to {} rows run together", self.useful_rows),
+        }
+    }
+
     fn run(&mut self, model: &dyn Model, settings: &ServingSettings, is_forced: bool) -> Result<(), String> {
         let signature = model.signature().clone();
         let all: Vec<usize> = (0..signature.outputs.len()).collect();
@@ -132,6 +141,13 @@ impl Trial {
         self.costs.record(rows, best);
         Some(best)
     }
+}
+
+/// Runs a model once on made-up inputs of one row, if it takes any: for what may happen then.
+pub fn run_once(model: &dyn Model) {
+    let signature = model.signature().clone();
+    let outputs: Vec<usize> = (0..signature.outputs.len()).collect();
+    let _ = Probes { model, signature: &signature, outputs: &outputs }.first_that_runs();
 }
 
 /// Large batches may never come: their memory is given back.

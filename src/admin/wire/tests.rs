@@ -37,6 +37,7 @@ fn version(number: u64, state: VersionState) -> registry::VersionStatus {
         requests: 12,
         monitored: true,
         lane: None,
+        admission: None,
     }
 }
 

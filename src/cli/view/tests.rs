@@ -21,6 +21,7 @@ fn version(number: u64, state: &str) -> VersionStatus {
         monitored: true,
         traffic_percent: None,
         runs: None,
+        admission: Vec::new(),
     }
 }
 
