@@ -143,11 +143,22 @@ impl Trial {
     }
 }
 
-/// Runs a model once on made-up inputs of one row, if it takes any: for what may happen then.
-pub fn run_once(model: &dyn Model) {
+/// Runs a model once on made-up inputs of one row, for what may happen then.
+///
+/// # Errors
+/// Why it ran on none of them, which is no fault as such.
+pub fn run_once(model: &dyn Model) -> Result<(), EngineError> {
     let signature = model.signature().clone();
     let outputs: Vec<usize> = (0..signature.outputs.len()).collect();
-    let _ = Probes { model, signature: &signature, outputs: &outputs }.first_that_runs();
+    let probes = Probes { model, signature: &signature, outputs: &outputs };
+    let mut outcome = Ok(());
+    for inputs in probes.free_sizes().iter().filter_map(|&size| probes.inputs(size, 1, 0)) {
+        outcome = probes.run(&inputs).map(drop);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
 }
 
 /// Large batches may never come: their memory is given back.
@@ -186,9 +197,14 @@ impl Probes<'_> {
 
     /// The first size of free dimensions that the model runs on.
     fn first_that_runs(&self) -> Option<i64> {
+        let mut sizes = self.free_sizes().iter().copied();
+        sizes.find(|&size| self.inputs(size, 1, 0).is_some_and(|inputs| self.run(&inputs).is_ok()))
+    }
+
+    /// The sizes worth trying.
+    fn free_sizes(&self) -> &'static [i64] {
         let has_free = self.signature.inputs.iter().any(|spec| spec.shape.iter().skip(1).any(|dim| *dim == Dim::Any));
-        let sizes = if has_free { &FREE_SIZES[..] } else { &FREE_SIZES[..1] };
-        sizes.iter().copied().find(|&size| self.inputs(size, 1, 0).is_some_and(|inputs| self.run(&inputs).is_ok()))
+        if has_free { &FREE_SIZES } else { &FREE_SIZES[..1] }
     }
 
     /// Inputs of `rows` rows, of which the first is the row number `first`: rows of different

@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and has no public interface"
 )]
 
+mod admission;
 mod bad_input;
 mod concurrency;
 mod data_types;

@@ -99,6 +99,19 @@ fn model_prints_its_release_and_versions() {
 }
 
 #[test]
+fn admission_prints_its_steps() {
+    let step = registry::StepReport {
+        step: registry::Step::WarmUp,
+        outcome: registry::Outcome::Passed,
+        why: vec!["requests run alone".to_owned()],
+        time: Duration::from_millis(250),
+    };
+    let report = registry::AdmissionReport { steps: vec![step], is_transient: false };
+    let expected = json!([{"step": "warmup", "outcome": "passed", "why": ["requests run alone"], "seconds": 0.25}]);
+    assert_eq!(serde_json::to_value(admission(&report)).unwrap(), expected);
+}
+
+#[test]
 fn traffic_percent_is_what_the_release_gives() {
     let shares = [3, 4, 2, 5].map(|number| traffic_percent(&release(), v(number)));
     assert_eq!(shares, [Some(Share(90.0)), Some(Share(10.0)), None, None]);

@@ -2,7 +2,7 @@
 //! it may go wrong in any way, and then here.
 
 use super::{external::external_files, listing::Listing, zipmap};
-use crate::engine::{EngineOptions, ModelFile, OnnxModel, Runtime};
+use crate::engine::{EngineError, EngineOptions, ModelFile, OnnxModel, Runtime};
 
 /// The bytes of a model that may be opened.
 pub(super) struct Source {
@@ -42,13 +42,13 @@ impl Source {
         options: EngineOptions,
         listing: &Listing,
         model_file: &str,
-    ) -> Result<OnnxModel, String> {
+    ) -> Result<OnnxModel, EngineError> {
         let path = listing.root.join(model_file);
         let file = match &self.flat {
             Some(flat) => ModelFile::Bytes(flat),
             None if !self.is_spread => ModelFile::Bytes(&self.bytes),
             None => ModelFile::Path(&path),
         };
-        runtime.open(&file, options).map_err(|error| format!("{model_file}: {error}"))
+        runtime.open(&file, options)
     }
 }

@@ -64,7 +64,7 @@ impl Sandbox {
         if let Some((mut worker, _)) = idle
             && let Ok(reply) = worker.ask(&line, self.patience(job))
         {
-            self.keep(worker, job);
+            self.keep(worker, job, &reply);
             return Ok(reply);
         }
         // The worker may have been dead already, or an earlier model may have harmed it.
@@ -73,7 +73,7 @@ impl Sandbox {
         let outcome = worker.ask(&line, self.patience(job));
         match outcome {
             Ok(reply) => {
-                self.keep(worker, job);
+                self.keep(worker, job, &reply);
                 Ok(reply)
             }
             Err(death) => Err(death.faults(job)),
@@ -84,8 +84,8 @@ impl Sandbox {
         Duration::from_secs(job.seconds) * PATIENCE
     }
 
-    fn keep(&self, worker: Worker, job: &Job) {
-        if job.size > LARGE {
+    fn keep(&self, worker: Worker, job: &Job, reply: &Reply) {
+        if job.size > LARGE || matches!(reply, Reply::Unable(_)) {
             return;
         }
         let mut pool = self.0.lock();

@@ -13,7 +13,7 @@ use super::{
     limits,
 };
 use crate::{
-    engine::{EngineOptions, PoolOptions, Runtime},
+    engine::{EngineError, EngineOptions, PoolOptions, Runtime},
     registry::admission::{
         digest::{self, DigestCache},
         listing::Listing,
@@ -61,6 +61,9 @@ fn jobs() -> std::io::Result<mpsc::Receiver<String>> {
     Ok(jobs)
 }
 
+/// What an operator should know of an allocation that failed.
+const LIMITED: &str = " (it may allocate what admission.memory_limit says beside four times its size)";
+
 fn try_out(runtime: &Runtime, job: &Job) -> Reply {
     limits::for_job(job.memory, job.seconds);
     let Ok(listing) = Listing::of(&job.directory) else { return Reply::Changed };
@@ -77,11 +80,16 @@ fn try_out(runtime: &Runtime, job: &Job) -> Reply {
         Err(load::Fault::Outside(faults)) => return Reply::Outside(faults),
         Err(load::Fault::Refused(fault)) => return Reply::Refused(vec![fault]),
     };
+    let refused = |error: &EngineError| {
+        let limit = if error.is_out_of_memory() { LIMITED } else { "" };
+        Reply::Refused(vec![format!("{model_file}: {error}{limit}")])
+    };
     match source.open(runtime, EngineOptions::default(), &listing, model_file) {
-        Ok(model) => {
-            schedule::run_once(&model);
-            Reply::Passed
-        }
-        Err(fault) => Reply::Refused(vec![fault]),
+        Ok(model) => match schedule::run_once(&model) {
+            Err(error) if error.is_out_of_memory() => refused(&error),
+            // That a model takes no made-up inputs is no fault.
+            _ => Reply::Passed,
+        },
+        Err(error) => refused(&error),
     }
 }
