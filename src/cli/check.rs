@@ -192,6 +192,7 @@ impl Checker {
             },
             allow_signature_change: own.is_some_and(|own| own.release.allow_signature_change),
             recent: Vec::new(),
+            is_urgent: true,
         };
         let (report, _) = engine.admission.admit(&candidate);
         let faults = report.faults().into_iter().map(str::to_owned).collect();

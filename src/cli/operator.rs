@@ -3,8 +3,8 @@
 mod args;
 
 pub use args::{
-    AdminUrl, ChangeArgs, DriftArgs, GatewayArgs, HistoryArgs, LabelArgs, LoadArgs, ModelsArgs, RollbackArgs, SplitArgs,
-    StatusArgs, VersionArgs,
+    AdminUrl, ChangeArgs, DriftArgs, GatewayArgs, HistoryArgs, LabelArgs, LoadArgs, ModelsArgs, RollbackArgs,
+    SplitArgs, StatusArgs, VersionArgs,
 };
 
 use std::process::ExitCode;

@@ -63,7 +63,12 @@ pub(super) fn admission(steps: &[AdmissionStep], look: Look) -> String {
         };
         let time = if step.outcome == "skipped" { NONE.to_owned() } else { format!("{:.1} ms", step.seconds * 1e3) };
         let first = step.why.first().map(|why| printable(why)).unwrap_or_default();
-        table.row([Cell::new(printable(&step.step)), table.coloured(&step.outcome, colour), Cell::new(time), Cell::new(first)]);
+        table.row([
+            Cell::new(printable(&step.step)),
+            table.coloured(&step.outcome, colour),
+            Cell::new(time),
+            Cell::new(first),
+        ]);
         for why in step.why.iter().skip(1) {
             table.row([Cell::new(""), Cell::new(""), Cell::new(""), Cell::new(printable(why))]);
         }

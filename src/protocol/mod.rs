@@ -60,8 +60,8 @@ mod trace;
 ///
 /// # Errors
 /// What is wrong with it, in the words that a client gets.
-pub fn decode_json_request(body: Bytes) -> Result<(Vec<Tensor>, Vec<OutputRequest>), String> {
-    let decoded = http::decode_json(&body).map_err(|refusal| refusal.to_string())?;
+pub fn decode_json_request(body: &Bytes) -> Result<(Vec<Tensor>, Vec<OutputRequest>), String> {
+    let decoded = http::decode_json(body).map_err(|refusal| refusal.to_string())?;
     Ok((decoded.inputs, decoded.outputs))
 }
 

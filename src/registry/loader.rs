@@ -13,6 +13,7 @@ use super::{
     Registry, Shared,
     admission::{AdmissionReport, Admitted, Baseline, Candidate, Faults, Step, version_directory},
     facts::facts,
+    priority,
     retry::{self, Retry},
     settings::engine_options,
     state::{Entry, Running, State, VersionEntry},
@@ -55,24 +56,19 @@ pub(super) fn start(registry: &Registry, queue: mpsc::Receiver<LoadJob>, threads
 }
 
 fn work(queue: &Mutex<mpsc::Receiver<LoadJob>>, outcomes: &mpsc::Sender<Loaded>, shared: &Weak<Shared>) {
-    step_back();
+    let mut is_behind = false;
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let (Ok(job), Some(shared)) = (job, shared.upgrade()) else { return };
+        // Until what was found at the start is loaded there are no requests to make way for.
+        if !is_behind && shared.publisher.current().complete {
+            priority::step_back();
+            is_behind = true;
+        }
         let outcome = Registry { shared }.run(&job);
         if outcomes.send((job, outcome)).is_err() {
             return;
         }
-    }
-}
-
-/// Puts this thread, and the processes that it starts, behind all others: a load may take longer, a
-/// request may not.
-fn step_back() {
-    // Elsewhere the call would mean the whole process.
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, 19) {
-        tracing::warn!(%error, "loads run at the priority of requests");
     }
 }
 
@@ -137,6 +133,7 @@ impl Registry {
             baselines: &|| self.baselines(job),
             allow_signature_change: job.allow_signature_change || is_allowed,
             recent: job.recent.all(),
+            is_urgent: !self.shared.publisher.current().complete,
         };
         let (mut report, admitted) = self.shared.admission.admit(&candidate);
         let prepared = admitted.and_then(|admitted| {
@@ -209,28 +206,25 @@ impl Registry {
         if !running.is_wanted {
             return;
         }
-        match prepared {
-            Some(prepared) => {
-                entry.state = VersionState::Ready;
-                (entry.reason, entry.retry) = (None, Retry::default());
-                entry.digest = Some(prepared.digest);
-                entry.memory_bytes = Some(prepared.memory_bytes);
-                entry.loaded_at = Some(SystemTime::now());
-                entry.served = job.load;
-                // The counters go on: both loads count into the same series.
-                entry.servable = Some(prepared.servable);
-            }
-            None => {
-                entry.retry = if report.is_transient {
-                    entry.retry.failed((self.shared.clock)(), retry::jitter(&job.model, job.version))
-                } else {
-                    Retry::default()
-                };
-                let again = if report.is_transient { " (tried again by itself)" } else { "" };
-                entry.reason = Some(format!("{}{again}", report.faults().join("; ")));
-                if entry.servable.is_none() {
-                    entry.state = VersionState::Failed;
-                }
+        if let Some(prepared) = prepared {
+            entry.state = VersionState::Ready;
+            (entry.reason, entry.retry) = (None, Retry::default());
+            entry.digest = Some(prepared.digest);
+            entry.memory_bytes = Some(prepared.memory_bytes);
+            entry.loaded_at = Some(SystemTime::now());
+            entry.served = job.load;
+            // The counters go on: both loads count into the same series.
+            entry.servable = Some(prepared.servable);
+        } else {
+            entry.retry = if report.is_transient {
+                entry.retry.failed((self.shared.clock)(), retry::jitter(&job.model, job.version))
+            } else {
+                Retry::default()
+            };
+            let again = if report.is_transient { " (tried again by itself)" } else { "" };
+            entry.reason = Some(format!("{}{again}", report.faults().join("; ")));
+            if entry.servable.is_none() {
+                entry.state = VersionState::Failed;
             }
         }
         entry.admission = Some(Arc::new(report));

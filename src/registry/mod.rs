@@ -16,6 +16,7 @@ mod disk;
 mod facts;
 mod loader;
 mod operations;
+mod priority;
 mod retry;
 mod selection;
 mod settings;

@@ -118,11 +118,8 @@ fn only_what_a_known_key_has_signed_is_admitted_where_that_is_required() {
         fs::read(keys.join("signature")).unwrap()
     };
     for (version, key) in [(1, "good"), (2, "bad")] {
-        let files: [(&str, &[u8]); 3] = [
-            ("model.onnx", &model),
-            ("manifest.json", manifest.as_bytes()),
-            ("manifest.json.sig", &signature(key)),
-        ];
+        let files: [(&str, &[u8]); 3] =
+            [("model.onnx", &model), ("manifest.json", manifest.as_bytes()), ("manifest.json.sig", &signature(key))];
         repository.add_files("m", version, &files);
     }
     repository.add("m", 3, &model);

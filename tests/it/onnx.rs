@@ -232,7 +232,8 @@ pub fn zeros(count: i64) -> Vec<u8> {
         r#type: Some(7),
         ..AttributeProto::default()
     };
-    let keep = AttributeProto { name: Some("keepdims".into()), i: Some(0), r#type: Some(2), ..AttributeProto::default() };
+    let keep =
+        AttributeProto { name: Some("keepdims".into()), i: Some(0), r#type: Some(2), ..AttributeProto::default() };
     model(GraphProto {
         name: Some("zeros".into()),
         node: vec![

@@ -97,6 +97,10 @@ fn rooms_import_only_what_they_may() {
     ];
     for (path, text) in sources() {
         let Some((_, rooms)) = forbidden.iter().find(|(name, _)| *name == room(&path)) else { continue };
+        // Tests in files of their own may use the real neighbour.
+        if path.ends_with("tests.rs") {
+            continue;
+        }
         let text = production(&text);
         for other in *rooms {
             let imported = [format!("crate::{other}::"), format!("    {other}::"), format!("crate::{{{other}::")];

@@ -50,4 +50,3 @@ fn column_fault(spec: &TensorSpec, list: &[String]) -> Option<String> {
         format!("columns: tensor '{}' has {} columns, {} are named", spec.name, width.unwrap_or(0), list.len())
     })
 }
-

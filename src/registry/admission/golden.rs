@@ -4,6 +4,8 @@
 //! them in JSON. An element of a float passes when `|got - expected| ≤ atol + rtol·|expected|`
 //! (NumPy's `allclose`); all others must be equal. What the response leaves out is not compared.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use half::{bf16, f16};
 use serde::Deserialize;
@@ -17,9 +19,9 @@ use crate::{
 
 /// Reads the inputs and the wanted outputs of an inference request in JSON; says what is wrong.
 /// The protocol's own, handed in by the composition root.
-pub type RequestDecoder = fn(Bytes) -> Result<(Vec<Tensor>, Vec<OutputRequest>), String>;
+pub type RequestDecoder = fn(&Bytes) -> Result<(Vec<Tensor>, Vec<OutputRequest>), String>;
 
-const DIRECTORY: &str = "golden/";
+const DIRECTORY: &str = "golden";
 /// As exact as FP32 on another processor can be expected to be.
 const DEFAULT_RTOL: f64 = 1e-4;
 const DEFAULT_ATOL: f64 = 1e-5;
@@ -59,13 +61,10 @@ struct Output {
 }
 
 /// Replays all golden requests; `None` when there are none. Says how many there are.
-pub(super) fn replay(
-    listing: &Listing,
-    model: &dyn Model,
-    decode: RequestDecoder,
-) -> Option<Result<usize, Faults>> {
+pub(super) fn replay(listing: &Listing, model: &dyn Model, decode: RequestDecoder) -> Option<Result<usize, Faults>> {
     let is_golden = |name: &&String| {
-        name.strip_prefix(DIRECTORY).is_some_and(|file| !file.contains('/') && file.ends_with(".json"))
+        let path = Path::new(name.as_str());
+        path.parent() == Some(Path::new(DIRECTORY)) && path.extension().is_some_and(|extension| extension == "json")
     };
     let names: Vec<&String> = listing.files.keys().filter(is_golden).collect();
     if names.is_empty() {
@@ -89,13 +88,14 @@ fn replay_one(text: &[u8], model: &dyn Model, decode: RequestDecoder) -> Result<
     let one = |fault: String| vec![fault];
     let golden: Golden<'_> = serde_json::from_slice(text).map_err(|error| one(error.to_string()))?;
     let request = Bytes::copy_from_slice(golden.request.get().as_bytes());
-    let (inputs, outputs) = decode(request).map_err(|fault| one(format!("request: {fault}")))?;
+    let (inputs, outputs) = decode(&request).map_err(|fault| one(format!("request: {fault}")))?;
     if let Some(output) = outputs.iter().find(|output| output.classes.is_some()) {
         return Err(one(format!("request: output '{}' asks for classes: tensors are compared here", output.name)));
     }
     let wanted = model.signature().check(&inputs, &outputs).map_err(|fault| one(format!("request: {fault}")))?;
     let answer = model.run(&inputs, &wanted).map_err(|error| one(error.to_string()))?;
-    let faults: Vec<String> = golden.response.outputs.iter().filter_map(|output| golden.fault(output, &answer)).collect();
+    let faults: Vec<String> =
+        golden.response.outputs.iter().filter_map(|output| golden.fault(output, &answer)).collect();
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
@@ -123,7 +123,8 @@ impl Golden<'_> {
 
     /// The first element that differs, and how many more do.
     fn mismatch(&self, tensor: &Tensor, expected: &[&Value]) -> Option<String> {
-        let mut differing = (0..expected.len()).filter(|&place| !self.is_close(&element(tensor, place), expected[place]));
+        let mut differing =
+            (0..expected.len()).filter(|&place| !self.is_close(&element(tensor, place), expected[place]));
         let first = differing.next()?;
         let more = differing.count();
         let got = element(tensor, first);

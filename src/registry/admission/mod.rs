@@ -40,14 +40,6 @@ use std::{
 };
 
 pub(super) use self::report::Faults;
-use self::{
-    complete::Parts,
-    digest::{DigestCache, FileDigest},
-    listing::Listing,
-    load::Fault,
-    report::Verdict,
-    sandbox::{Job, Reply, Sandbox},
-};
 pub use self::{
     columns::columns,
     golden::RequestDecoder,
@@ -55,6 +47,14 @@ pub use self::{
     report::{AdmissionReport, Outcome, Step, StepReport},
     sandbox::{SandboxOptions, serve as serve_trials},
     signature::Baseline,
+};
+use self::{
+    complete::Parts,
+    digest::{DigestCache, FileDigest},
+    listing::Listing,
+    load::Fault,
+    report::Verdict,
+    sandbox::{Job, Reply, Sandbox},
 };
 use crate::{
     config::{AdmissionConfig, ModelConfig, ModelConfigError},
@@ -117,6 +117,8 @@ pub struct Candidate<'a> {
     pub allow_signature_change: bool,
     /// Inputs of requests that other versions have answered.
     pub recent: Vec<Arc<[Tensor]>>,
+    /// Nothing else needs the processor more.
+    pub is_urgent: bool,
 }
 
 /// A version that passed.
@@ -155,7 +157,7 @@ impl Admission {
             return None;
         }
         let digest = digest::in_words(digests?.get(parts.model_file.as_ref()?)?);
-        self.try_out(&parts, &digest, report)?;
+        self.try_out(&parts, &digest, candidate.is_urgent, report)?;
         let (model, memory_bytes) = self.load(candidate, &parts, report)?;
         report.run(Step::Signature, || compare(candidate, model.signature()));
         report.run(Step::Golden, || self.replay(&parts.listing, &model));
@@ -185,24 +187,25 @@ impl Admission {
         Verdict::with_faults((), faults, None)
     }
 
-    fn try_out(&self, parts: &Parts, digest: &str, report: &mut AdmissionReport) -> Option<()> {
+    fn try_out(&self, parts: &Parts, digest: &str, is_urgent: bool, report: &mut AdmissionReport) -> Option<()> {
         let Some(sandbox) = &self.sandbox else {
             report.run(Step::Trial, || Verdict::<()>::skipped("admission.isolated is false"));
             return Some(());
         };
         let mut outside = Vec::new();
-        let passed = report.run(Step::Trial, || trial(sandbox, parts, digest, &mut outside));
+        let passed = report.run(Step::Trial, || {
+            let listing = &parts.listing;
+            let model_file = parts.model_file.clone().unwrap_or_default();
+            let (directory, size, digest) = (listing.root.clone(), listing.size(), digest.to_owned());
+            let (memory, seconds) = sandbox.limits(size);
+            trial(sandbox, &Job { directory, model_file, digest, size, seconds, memory, is_urgent }, &mut outside)
+        });
         report.note_outside(outside);
         passed
     }
 
     /// The model, and the bytes of its files.
-    fn load(
-        &self,
-        candidate: &Candidate<'_>,
-        parts: &Parts,
-        report: &mut AdmissionReport,
-    ) -> Option<(OnnxModel, u64)> {
+    fn load(&self, candidate: &Candidate<'_>, parts: &Parts, report: &mut AdmissionReport) -> Option<(OnnxModel, u64)> {
         let mut outside = Vec::new();
         let loaded = report.run(Step::Load, || match open(&self.runtime, candidate.engine, parts) {
             Ok((model, size)) => {
@@ -230,12 +233,8 @@ impl Admission {
 
 const OUTSIDE: &str = "not run: the model refers to files that it must not";
 
-fn trial(sandbox: &Sandbox, parts: &Parts, digest: &str, outside: &mut Vec<String>) -> Verdict<()> {
-    let model_file = parts.model_file.clone().unwrap_or_default();
-    let (directory, size) = (parts.listing.root.clone(), parts.listing.size());
-    let (memory, seconds) = sandbox.limits(size);
-    let job = Job { directory, model_file, digest: digest.to_owned(), size, seconds, memory };
-    match sandbox.try_out(&job) {
+fn trial(sandbox: &Sandbox, job: &Job, outside: &mut Vec<String>) -> Verdict<()> {
+    match sandbox.try_out(job) {
         Ok(Reply::Passed) => Verdict::passed((), None),
         Ok(Reply::Refused(faults)) => Verdict::failed(faults.into()),
         Ok(Reply::Changed) => Verdict::failed(Faults::transient("the files changed during the trial")),

@@ -146,11 +146,7 @@ fn read(file: &str, version: &Path) -> Result<Vec<u8>, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        collections::BTreeMap,
-        num::NonZeroUsize,
-        sync::Mutex,
-    };
+    use std::{collections::BTreeMap, num::NonZeroUsize, sync::Mutex};
 
     use super::*;
     use crate::engine::EngineError;

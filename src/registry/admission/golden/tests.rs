@@ -51,7 +51,9 @@ const REQUEST: &str = r#"{"inputs": [{"name": "x", "datatype": "FP32", "shape": 
 
 /// The faults of a golden request that expects these outputs.
 fn replayed(outputs: &str) -> Result<usize, String> {
-    replayed_text(&format!(r#"{{"request": {REQUEST}, "response": {{"outputs": [{outputs}]}}, "rtol": 1e-3, "atol": 0}}"#))
+    replayed_text(&format!(
+        r#"{{"request": {REQUEST}, "response": {{"outputs": [{outputs}]}}, "rtol": 1e-3, "atol": 0}}"#
+    ))
 }
 
 fn replayed_text(golden: &str) -> Result<usize, String> {
@@ -93,7 +95,10 @@ fn all_that_is_wrong_with_outputs_is_told() {
         (r#"{"name": "z", "datatype": "FP32", "shape": [1], "data": [1]}"#, "output 'z' is expected and not"),
         (r#"{"name": "scores", "datatype": "FP64", "shape": [2, 2], "data": []}"#, "expected FP64, got FP32"),
         (r#"{"name": "scores", "datatype": "FP32", "shape": [4], "data": []}"#, "expected shape [4], got [2, 2]"),
-        (r#"{"name": "scores", "datatype": "FP32", "shape": [2, 2], "data": [1]}"#, "has 1 elements, its shape needs 4"),
+        (
+            r#"{"name": "scores", "datatype": "FP32", "shape": [2, 2], "data": [1]}"#,
+            "has 1 elements, its shape needs 4",
+        ),
     ];
     let all = cases.map(|(output, _)| output).join(", ");
     let faults = replayed(&all).unwrap_err();

@@ -18,6 +18,8 @@ pub(in crate::registry::admission) struct Job {
     pub(in crate::registry::admission) seconds: u64,
     /// Bytes that may be allocated.
     pub(in crate::registry::admission) memory: u64,
+    /// Nothing else needs the processor more.
+    pub(in crate::registry::admission) is_urgent: bool,
 }
 
 /// What came of it.

@@ -62,15 +62,16 @@ impl Sandbox {
         line.push(b'\n');
         let idle = self.0.lock().idle.pop();
         if let Some((mut worker, _)) = idle
-            && let Ok(reply) = worker.ask(&line, self.patience(job))
+            && let Ok(reply) = worker.ask(&line, patience(job))
         {
             self.keep(worker, job, &reply);
             return Ok(reply);
         }
         // The worker may have been dead already, or an earlier model may have harmed it.
-        let unable = |error: std::io::Error| Faults::transient(format!("cannot start a process for the trial: {error}"));
+        let unable =
+            |error: std::io::Error| Faults::transient(format!("cannot start a process for the trial: {error}"));
         let mut worker = Worker::start(&self.0.options).map_err(unable)?;
-        let outcome = worker.ask(&line, self.patience(job));
+        let outcome = worker.ask(&line, patience(job));
         match outcome {
             Ok(reply) => {
                 self.keep(worker, job, &reply);
@@ -78,10 +79,6 @@ impl Sandbox {
             }
             Err(death) => Err(death.faults(job)),
         }
-    }
-
-    fn patience(&self, job: &Job) -> Duration {
-        Duration::from_secs(job.seconds) * PATIENCE
     }
 
     fn keep(&self, worker: Worker, job: &Job, reply: &Reply) {
@@ -96,6 +93,10 @@ impl Sandbox {
             pool.is_watched = thread::Builder::new().name("trial-end".into()).spawn(move || end_idle(&shared)).is_ok();
         }
     }
+}
+
+fn patience(job: &Job) -> Duration {
+    Duration::from_secs(job.seconds) * PATIENCE
 }
 
 impl Shared {
@@ -166,8 +167,7 @@ impl Worker {
         let mut buffer = [0; 4096];
         while line.len() < LONGEST_REPLY {
             let wait = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).ok()?;
-            let mut ends =
-                [PollFd::new(&self.replies, PollFlags::IN), PollFd::new(&self.complaints, PollFlags::IN)];
+            let mut ends = [PollFd::new(&self.replies, PollFlags::IN), PollFd::new(&self.complaints, PollFlags::IN)];
             match poll(&mut ends, Some(&wait)) {
                 Ok(0) => return None,
                 Ok(_) => {}
@@ -202,7 +202,8 @@ impl Worker {
         let status = self.child.wait().ok();
         let _ = (&mut self.complaints).take(LONGEST_REPLY as u64).read_to_end(&mut said);
         let said = String::from_utf8_lossy(&said);
-        let said = said.lines().rfind(|line| !line.trim().is_empty()).map(|line| line.trim().chars().take(256).collect());
+        let said =
+            said.lines().rfind(|line| !line.trim().is_empty()).map(|line| line.trim().chars().take(256).collect());
         Death { status, is_late, said }
     }
 }
@@ -229,8 +230,8 @@ impl Death {
         let said = self.said.as_ref().map(|said| format!(": {said}")).unwrap_or_default();
         match signal {
             _ if self.is_late => {
-                let minutes = u64::from(PATIENCE) * job.seconds;
-                Faults::transient(format!("the trial did not end within {minutes} s: the machine may be too busy"))
+                let seconds = patience(job).as_secs();
+                Faults::transient(format!("the trial did not end within {seconds} s: the machine may be too busy"))
             }
             Some(number) if number == Signal::XCPU => {
                 let seconds = job.seconds;
@@ -247,7 +248,8 @@ impl Death {
                 Faults::lasting(format!("it crashes the process that loads and runs it (signal {number}{name}){said}"))
             }
             None => {
-                let code = self.status.and_then(|status| status.code()).map_or("unknown".into(), |code| code.to_string());
+                let code =
+                    self.status.and_then(|status| status.code()).map_or("unknown".into(), |code| code.to_string());
                 Faults::lasting(format!("it ends the process that loads and runs it (exit code {code}){said}"))
             }
         }

@@ -14,10 +14,13 @@ use super::{
 };
 use crate::{
     engine::{EngineError, EngineOptions, PoolOptions, Runtime},
-    registry::admission::{
-        digest::{self, DigestCache},
-        listing::Listing,
-        load,
+    registry::{
+        admission::{
+            digest::{self, DigestCache},
+            listing::Listing,
+            load,
+        },
+        priority,
     },
     schedule,
 };
@@ -65,6 +68,9 @@ fn jobs() -> std::io::Result<mpsc::Receiver<String>> {
 const LIMITED: &str = " (it may allocate what admission.memory_limit says beside four times its size)";
 
 fn try_out(runtime: &Runtime, job: &Job) -> Reply {
+    if !job.is_urgent {
+        priority::step_back();
+    }
     limits::for_job(job.memory, job.seconds);
     let Ok(listing) = Listing::of(&job.directory) else { return Reply::Changed };
     let model_file = &job.model_file;
