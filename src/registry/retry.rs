@@ -51,10 +51,10 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_a_minute_and_half_of_each_is_chance() {
-        let seconds = |failures, jitter| delay(failures, jitter).as_secs_f64();
-        assert_eq!([1, 2, 3, 6].map(|failures| seconds(failures, 1.0)), [1.0, 2.0, 4.0, 32.0]);
-        assert_eq!([7, 8, 40, u32::MAX].map(|failures| seconds(failures, 1.0)), [60.0; 4]);
-        assert_eq!(seconds(3, 0.0), 2.0);
+        let seconds = |failures, jitter| delay(failures, jitter).as_secs();
+        assert_eq!([1, 2, 3, 6].map(|failures| seconds(failures, 1.0)), [1, 2, 4, 32]);
+        assert_eq!([7, 8, 40, u32::MAX].map(|failures| seconds(failures, 1.0)), [60; 4]);
+        assert_eq!(seconds(3, 0.0), 2);
         let jitter = jitter(&"m".parse().unwrap(), Version::new(1).unwrap());
         assert!((0.0..1.0).contains(&jitter));
     }

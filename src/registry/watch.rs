@@ -10,6 +10,7 @@ use std::{
 use notify::Watcher as _;
 
 use super::Registry;
+use crate::schedule::thread_time;
 
 /// The thread that keeps the book in step with the disk. Dropping it ends the thread.
 #[derive(Debug)]
@@ -32,12 +33,6 @@ const BURST: Duration = Duration::from_millis(50);
 /// processor's time, since a slow network file system costs nothing while it is waited for.
 const PAUSE: u32 = 1000;
 
-/// What this thread has used of a processor so far.
-fn processor_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::try_from(time).unwrap_or_default()
-}
-
 impl Watcher {
     /// Starts watching; looks at the repository at once.
     ///
@@ -51,9 +46,9 @@ impl Watcher {
             let options = &registry.shared.options;
             let subscription = subscribe(&options.models, events);
             loop {
-                let started = processor_time();
+                let started = thread_time();
                 let is_unsettled = registry.scan();
-                let pause = poll_interval.max(processor_time().saturating_sub(started) * PAUSE);
+                let pause = poll_interval.max(thread_time().saturating_sub(started) * PAUSE);
                 let wait = match &subscription {
                     _ if is_unsettled => options.settle.max(BURST).min(poll_interval),
                     Some(_) => pause,

@@ -30,7 +30,7 @@ use std::{
 use self::lane::Core;
 pub use self::{
     pool::Pool,
-    trial::{Trial, run_once},
+    trial::{Stopwatch, Trial, run_once, thread_time, wall_time},
 };
 use crate::{
     domain::{Priority, ServingSettings, Tensor},

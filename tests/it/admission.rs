@@ -50,9 +50,12 @@ fn failed_step(steps: &[(String, String, String)]) -> (&str, &str) {
 }
 
 fn manifest(files: &[(&str, &[u8])]) -> String {
-    let digest = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let digest = |bytes: &[u8]| {
+        let hex: Vec<String> = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("sha256:{}", hex.concat())
+    };
     let files: serde_json::Map<_, _> =
-        files.iter().map(|(name, bytes)| ((*name).to_owned(), json!(format!("sha256:{}", digest(bytes))))).collect();
+        files.iter().map(|(name, bytes)| ((*name).to_owned(), json!(digest(bytes)))).collect();
     json!({ "files": files }).to_string()
 }
 

@@ -61,7 +61,7 @@ use crate::{
     domain::{ServingSettings, Signature, Tensor},
     engine::{EngineOptions, Model, OnnxModel, Runtime},
     monitor::Profile,
-    schedule::Trial,
+    schedule::{Stopwatch, Trial, thread_time, wall_time},
 };
 
 /// What admissions go by.
@@ -316,8 +316,10 @@ fn warm_up(candidate: &Candidate<'_>, model: &OnnxModel) -> Verdict<Trial> {
         return Verdict::failed(faults.into());
     }
     let recent = warmup::warm_up_recent(model, &candidate.recent);
+    // Behind everything else a run may take any time: what counts is how long it would take before it.
+    let stopwatch: Stopwatch = if candidate.is_urgent { wall_time } else { thread_time };
     let is_forced = config.and_then(|config| config.batching.enabled).unwrap_or(false);
-    let trial = Trial::of(model, candidate.serving, is_forced);
+    let trial = Trial::of(model, candidate.serving, is_forced, stopwatch);
     let recent = if recent == 0 { String::new() } else { format!("{recent} recent requests run; ") };
     let note = format!("{recent}{}", trial.in_words());
     Verdict::passed(trial, note)
