@@ -46,6 +46,7 @@ bench: setup ## Run all benchmarks: a quarter of an hour on an idle machine with
 	$(PYTHON) benches/end_to_end.py
 	$(PYTHON) benches/overload.py
 	$(PYTHON) benches/memory.py
+	$(PYTHON) benches/load_interference.py
 
 bench-quick: setup ## One short round of the end-to-end benchmark
 	$(PYTHON) benches/end_to_end.py --quick

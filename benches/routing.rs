@@ -10,7 +10,7 @@ use divan::Bencher;
 use tidegate::{
     domain::{Batching, ModelName, Percent, Priority, ServingSettings, Signature, Target, Tensor, Version},
     engine::{EngineError, Model},
-    observe::VersionMetrics,
+    observe::{RecentBudget, RecentRequests, VersionMetrics},
     release::{Release, Split},
     route::{ModelRoute, Servable},
     schedule::{Lane, Pool, Trial},
@@ -58,7 +58,8 @@ fn servable(number: u64, pool: &Pool) -> Arc<Servable> {
     let lane = Lane::new(model, Arc::clone(&settings), Trial::none(), pool.clone(), || {});
     let metrics = VersionMetrics::new(&Metrics::new(), &model_name(), version(number));
     let facts = Arc::default();
-    Arc::new(Servable { version: version(number), signature, settings, facts, lane, monitor: None, metrics })
+    let recent = Arc::new(RecentRequests::new(0, RecentBudget::default()));
+    Arc::new(Servable { version: version(number), signature, settings, facts, lane, monitor: None, metrics, recent })
 }
 
 /// Versions 1 to 3 are ready, 1 is stable; `percent` of the requests are for 2, and go to 3 too.

@@ -31,8 +31,11 @@ use crate::{
     gateway::Gateway,
     lifecycle::{Readiness, stop_signal},
     monitor::{Clock, Monitor, MonitorCollector, MonitorHandle, MonitorSettings, Thresholds},
-    protocol::{BodyBudget, DoorOptions, ServerSettings, serve_grpc, serve_http},
-    registry::{Registry, RegistryOptions, RolloutDriver, ServingDefaults, Watcher, Watchers, bytes_or_share, cores},
+    protocol::{BodyBudget, DoorOptions, ServerSettings, decode_json_request, serve_grpc, serve_http},
+    registry::{
+        AdmissionOptions, Registry, RegistryOptions, RolloutDriver, ServingDefaults, Watcher, Watchers, bytes_or_share,
+        cores,
+    },
     route::{RoutePublisher, Routes, routes},
     schedule::Pool,
     shadow::{Shadow, ShadowOptions},
@@ -142,14 +145,16 @@ impl App {
         let readiness = Readiness::default();
         let started = Instant::now();
         let clock: Clock = Arc::new(move || started.elapsed());
-        let runtime = load_runtime(config)?;
+        let (runtime, library) = load_runtime(config)?;
         let monitor = Monitor::start(Arc::clone(&clock)).context("cannot start the monitor's thread")?.handle();
         let (routes, publisher) = routes();
         let events = Events::default();
         let shadow = start_shadow(config, &monitor, &metrics)?;
         let (told, copied) = (events.clone(), shadow.clone());
         let watchers = Watchers { monitor: monitor.clone(), clock: Arc::clone(&clock), events: told, shadow: copied };
-        let registry = build_registry(config, &runtime, publisher, watchers, &metrics)?;
+        let admission = AdmissionOptions::of(&config.admission, &library, decode_json_request);
+        let admission = admission.map_err(anyhow::Error::msg)?;
+        let registry = build_registry(config, &runtime, admission, publisher, watchers, &metrics)?;
         register_monitor(&metrics, &registry, &monitor, &clock)?;
         let gateway = build_gateway(routes, &monitor, &shadow, &metrics, &readiness);
         Ok(Self { gateway, registry, metrics, readiness, runtime, events, logs })
@@ -208,18 +213,22 @@ impl App {
     }
 }
 
-fn load_runtime(config: &Config) -> Result<Runtime> {
+/// The runtime, and where its library is.
+fn load_runtime(config: &Config) -> Result<(Runtime, PathBuf)> {
     let variable = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
     let library = find_library(variable, config.runtime.library.as_deref())?;
     let threads = config.runtime.intra_op_threads;
     let threads = if threads == 0 { cores() } else { threads };
     let pool = PoolOptions { threads, spinning: config.runtime.spinning };
-    Ok(Runtime::load(&library, pool, bytes_or_share(config.runtime.max_memory, 2))?)
+    let runtime = Runtime::load(&library, pool, bytes_or_share(config.runtime.max_memory, 2))?;
+    // Trials load it from elsewhere.
+    Ok((runtime, library.canonicalize()?))
 }
 
 fn build_registry(
     config: &Config,
     runtime: &Runtime,
+    admission: AdmissionOptions,
     publisher: RoutePublisher,
     watchers: Watchers,
     metrics: &Arc<Metrics>,
@@ -236,6 +245,8 @@ fn build_registry(
         evict_previous: config.release.evict_previous,
         model_memory: Some(config.limits.model_memory.0).filter(|bytes| *bytes > 0),
         rollout: config.rollout.clone(),
+        admission,
+        recent_requests: config.warmup.recent_requests,
         serving: ServingDefaults { scheduler: config.scheduler.clone(), batching: config.batching.clone() },
         monitor: config.monitor.enabled.then(|| monitor_settings(config)),
     };

@@ -6,6 +6,7 @@ use clap::Parser;
 use tidegate::{
     app,
     cli::{self, Cli, Command, ConfigCommand, ServeArgs},
+    registry,
 };
 
 fn main() -> ExitCode {
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Show(args)) => cli::show_config(&args),
         Command::Config(ConfigCommand::Schema) => cli::print_schema(),
         Command::Completions(args) => cli::completions(&args),
+        Command::AdmissionWorker { library } => registry::serve_trials(&library),
     }
 }
 

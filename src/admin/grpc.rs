@@ -107,11 +107,12 @@ impl admin_service_server::AdminService for GrpcDoor {
 
     async fn load_version(
         &self,
-        request: Request<wire::VersionRequest>,
+        request: Request<wire::LoadVersionRequest>,
     ) -> Result<Response<wire::VersionStatus>, Status> {
         let options = options(&request, request.get_ref().options.as_ref()).map_err(status)?;
         let model = value::model(&request.get_ref().model).map_err(status)?;
         let version = value::version(request.get_ref().version).map_err(status)?;
+        let options = ChangeOptions { allow_signature_change: request.get_ref().allow_signature_change, ..options };
         let version = self.service.load(model, version, options).await.map_err(status)?;
         Ok(Response::new(wire::VersionStatus::from(&version)))
     }
@@ -258,6 +259,8 @@ fn options<T>(request: &Request<T>, options: Option<&wire::ChangeOptions>) -> Re
         actor,
         idempotency_key: key.map(value::idempotency_key).transpose()?,
         evict_previous: given.evict_previous,
+        // A load says it beside its options.
+        allow_signature_change: false,
     })
 }
 

@@ -45,6 +45,12 @@ const REASON: Parameter = ("reason", "string", "Why, for the audit log; that of 
 const EVICT: Parameter = ("evict_previous", "boolean", "Unload the rollback target if there is no room otherwise.");
 const CHANGE: &[Parameter] = &[DRY_RUN, REASON];
 const EVICTING: &[Parameter] = &[DRY_RUN, REASON, EVICT];
+const LOADING: &[Parameter] = &[
+    DRY_RUN,
+    REASON,
+    EVICT,
+    ("allow_signature_change", "boolean", "Load it though its inputs or outputs break clients of the stable version."),
+];
 const HISTORY: &[Parameter] = &[
     ("limit", "integer", "How many entries, from 1 to 10,000; 100 when absent."),
     ("verify", "boolean", "Check the hash chain over the whole audit log."),
@@ -106,7 +112,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "Load a version that is on disk; answers when it is ready, or why it failed.",
         of::<VersionStatus>,
     )
-    .change(EVICTING)
+    .change(LOADING)
     .body(of::<ReasonBody>),
     Operation::new(
         Method::POST,

@@ -103,6 +103,8 @@ impl AdminRequest {
 
 /// The query parameters of every change.
 const COMMON: &[&str] = &["dry_run", "reason"];
+/// Those of a load.
+const OF_A_LOAD: &[&str] = &["dry_run", "reason", "evict_previous", "allow_signature_change"];
 /// Those of a change that may have to make room in memory.
 const WITH_EVICTION: &[&str] = &["dry_run", "reason", "evict_previous"];
 
@@ -160,7 +162,7 @@ impl Reader<'_> {
             Place::Load(model, version) => AdminRequest::Load {
                 model: value::model(model)?,
                 version: value::version_text(version)?,
-                options: self.options_of(self.reason_body()?, WITH_EVICTION)?,
+                options: self.options_of(self.reason_body()?, OF_A_LOAD)?,
             },
             Place::Unload(model, version) => AdminRequest::Unload {
                 model: value::model(model)?,
@@ -266,6 +268,7 @@ impl Reader<'_> {
             actor: self.actor()?,
             idempotency_key: self.idempotency_key()?,
             evict_previous: self.flag("evict_previous")?,
+            allow_signature_change: self.flag("allow_signature_change")?,
         })
     }
 

@@ -2,6 +2,7 @@
 //!
 //! These types mirror the domain on purpose: a rename inside must not change the contract.
 
+mod admission;
 mod body;
 mod drift;
 mod event;
@@ -9,6 +10,7 @@ mod history;
 mod rollout;
 mod shadow;
 
+pub use admission::{AdmissionStep, admission};
 pub use body::{LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, SplitBody, VersionBody};
 pub use drift::{Bin, DriftReport, Feature, Measures};
 pub use event::{Event, Missed};
@@ -84,6 +86,9 @@ pub struct VersionStatus {
     /// Copies that it did not run as shadow or that could not be compared, by reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub shadow_dropped: BTreeMap<String, u64>,
+    /// How its last admission went; empty when there was none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub admission: Vec<AdmissionStep>,
 }
 
 /// How the runs of a version happen, as measured now.
@@ -175,6 +180,7 @@ impl From<&registry::VersionStatus> for VersionStatus {
                 .iter()
                 .map(|(why, copies)| (why.as_str().to_owned(), *copies))
                 .collect(),
+            admission: status.admission.as_deref().map(admission).unwrap_or_default(),
         }
     }
 }

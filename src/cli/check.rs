@@ -5,16 +5,23 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use serde::Serialize;
 
-use super::{CheckArgs, Output, print};
+use super::{
+    CheckArgs, ConfigFlags, Output, load_config,
+    output::{Look, complain},
+    print, view,
+};
 use crate::{
-    config::{self, ModelConfig},
+    admin::wire::{AdmissionStep, admission},
+    config::{self, Config, ModelConfig},
     domain::{ModelName, Version},
-    engine::{EngineOptions, PoolOptions, Runtime, find_library},
-    registry::admit,
+    engine::{EngineOptions, Model, PoolOptions, Runtime, find_library},
+    protocol::decode_json_request,
+    registry::{self, Admission, AdmissionOptions, Baseline, Candidate, ServingDefaults},
 };
 
 /// What was found at one path.
@@ -27,18 +34,31 @@ struct Finding {
     /// What works otherwise than its author may think.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
+    /// How the admission of a version went, as its status would show it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    admission: Vec<AdmissionStep>,
 }
 
 impl Finding {
     fn new(path: &Path, kind: &'static str, faults: Vec<String>) -> Self {
-        Self { path: path.display().to_string(), kind, ok: faults.is_empty(), faults, warnings: Vec::new() }
+        let (warnings, admission) = (Vec::new(), Vec::new());
+        Self { path: path.display().to_string(), kind, ok: faults.is_empty(), faults, warnings, admission }
     }
 }
 
-/// Runs the command: 0 when all is well, 1 when something is not.
+/// Runs the command: 0 when all is well, 1 when something is not, 2 when the configuration to check by
+/// is wrong.
 #[must_use]
 pub fn check(args: &CheckArgs) -> ExitCode {
-    let mut checker = Checker::default();
+    let flags = ConfigFlags { config: args.config.clone(), ..ConfigFlags::default() };
+    let config = match load_config(&flags) {
+        Ok(config) => config,
+        Err(error) => {
+            complain(&error.to_string());
+            return ExitCode::from(2);
+        }
+    };
+    let mut checker = Checker { config, against: args.against.clone(), engine: None };
     let findings: Vec<Finding> = args.paths.iter().flat_map(|path| checker.path(path)).collect();
     let report = match args.output {
         Output::Json => {
@@ -46,31 +66,64 @@ pub fn check(args: &CheckArgs) -> ExitCode {
             json.push(b'\n');
             json
         }
-        Output::Table => table(&findings).into_bytes(),
+        Output::Table => table(&findings, Look::of_stdout()).into_bytes(),
     };
     let printed = print(&report);
     if findings.iter().all(|finding| finding.ok) { printed } else { ExitCode::FAILURE }
 }
 
-fn table(findings: &[Finding]) -> String {
+fn table(findings: &[Finding], look: Look) -> String {
     let mut text = String::new();
     for finding in findings {
         let verdict = if finding.ok { "ok" } else { "FAILED" };
         text += &format!("{verdict:7} {:14} {}\n", finding.kind, finding.path);
-        for fault in &finding.faults {
+        // The steps of an admission say the same, and where.
+        for fault in finding.faults.iter().filter(|_| finding.admission.is_empty()) {
             text += &format!("        - {}\n", fault.replace('\n', "\n          "));
         }
         for warning in &finding.warnings {
             text += &format!("        warning: {warning}\n");
         }
+        if !finding.admission.is_empty() {
+            let steps = view::admission(&finding.admission, look);
+            text.extend(steps.lines().map(|line| format!("        {line}\n")));
+        }
     }
     text
 }
 
-/// Loads ONNX Runtime on the first version, so that configuration files need none.
-#[derive(Default)]
 struct Checker {
-    runtime: Option<Result<Runtime, String>>,
+    config: Config,
+    /// The version whose signature others are compared with.
+    against: Option<PathBuf>,
+    /// Loaded on the first version, so that configuration files need no ONNX Runtime.
+    engine: Option<Result<Engine, String>>,
+}
+
+/// What admits versions.
+struct Engine {
+    admission: Admission,
+    baseline: Option<Baseline>,
+}
+
+impl Engine {
+    fn load(config: &Config, against: Option<&Path>) -> Result<Self, String> {
+        let (runtime, library) = load_runtime(config.runtime.library.as_deref())?;
+        let baseline = against.map(|directory| baseline(&runtime, directory)).transpose()?;
+        let options = AdmissionOptions::of(&config.admission, &library, decode_json_request)?;
+        Ok(Self { admission: Admission::new(runtime, options), baseline })
+    }
+}
+
+fn baseline(runtime: &Runtime, directory: &Path) -> Result<Baseline, String> {
+    let wrong = |reason: String| format!("--against {}: {reason}", directory.display());
+    let name = directory.canonicalize().map_err(|error| wrong(error.to_string()))?;
+    let version = name.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<Version>().ok());
+    let version = version.ok_or_else(|| wrong("not a version's directory, such as models/fraud/3".into()))?;
+    let config = ModelConfig::read(&name.join("..")).map_err(|error| wrong(error.to_string()))?;
+    let model = registry::open_version(runtime, EngineOptions::default(), &config, &name);
+    let model = model.map_err(|refusal| wrong(refusal.to_string()))?;
+    Ok(Baseline { version, signature: Arc::clone(model.signature()) })
 }
 
 impl Checker {
@@ -118,19 +171,32 @@ impl Checker {
     }
 
     fn version(&mut self, path: &Path) -> Finding {
-        let runtime = self.runtime.get_or_insert_with(load_runtime);
-        let faults = match runtime {
-            Ok(runtime) => {
-                let model = path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_path_buf));
-                let config = ModelConfig::read(&model.unwrap_or_else(|| path.join("..")));
-                match admit(runtime, EngineOptions::default(), &config, path) {
-                    Ok(_) => Vec::new(),
-                    Err(refusal) => refusal.0,
-                }
-            }
-            Err(reason) => vec![reason.clone()],
+        let engine = self.engine.get_or_insert_with(|| Engine::load(&self.config, self.against.as_deref()));
+        let engine = match engine {
+            Ok(engine) => engine,
+            Err(reason) => return Finding::new(path, "version", vec![reason.clone()]),
         };
-        Finding::new(path, "version", faults)
+        let model = path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_path_buf));
+        let config = ModelConfig::read(&model.unwrap_or_else(|| path.join("..")));
+        let own = config.as_ref().ok();
+        let defaults =
+            ServingDefaults { scheduler: self.config.scheduler.clone(), batching: self.config.batching.clone() };
+        let candidate = Candidate {
+            directory: path,
+            config: &config,
+            engine: defaults.engine_options(own),
+            serving: &defaults.for_model(own),
+            baselines: &|| {
+                let baseline = engine.baseline.clone().ok_or("--against names no version to compare with")?;
+                Ok(vec![baseline])
+            },
+            allow_signature_change: own.is_some_and(|own| own.release.allow_signature_change),
+            recent: Vec::new(),
+            is_urgent: true,
+        };
+        let (report, _) = engine.admission.admit(&candidate);
+        let faults = report.faults().into_iter().map(str::to_owned).collect();
+        Finding { admission: admission(&report), ..Finding::new(path, "version", faults) }
     }
 }
 
@@ -147,11 +213,14 @@ fn check_file(path: &Path) -> Finding {
     Finding::new(path, "configuration", config::faults_of_file(path))
 }
 
-/// Loads ONNX Runtime as `serve` does.
-pub(super) fn load_runtime() -> Result<Runtime, String> {
+/// Loads ONNX Runtime as `serve` does; says where its library is.
+pub(super) fn load_runtime(configured: Option<&Path>) -> Result<(Runtime, PathBuf), String> {
     let variable = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
-    let library = find_library(variable, None).map_err(|error| error.to_string())?;
-    Runtime::load(&library, PoolOptions { threads: 1, spinning: false }, usize::MAX).map_err(|error| error.to_string())
+    let library = find_library(variable, configured).map_err(|error| error.to_string())?;
+    let pool = PoolOptions { threads: 1, spinning: false };
+    let runtime = Runtime::load(&library, pool, usize::MAX).map_err(|error| error.to_string())?;
+    let library = library.canonicalize().map_err(|error| error.to_string())?;
+    Ok((runtime, library))
 }
 
 fn subdirectories(path: &Path) -> Vec<PathBuf> {
@@ -175,14 +244,21 @@ fn is_version_name(path: &Path) -> bool {
 mod tests {
     use super::*;
 
+    const LOOK: Look = Look { colours: false };
+
+    fn checker() -> Checker {
+        Checker { config: Config::default(), against: None, engine: None }
+    }
+
     #[test]
     fn warnings_of_a_foreign_configuration_are_told_and_fail_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("config.pbtxt");
         fs::write(&file, "max_batch_size: 4 response_cache { enable: true }").unwrap();
-        let findings = Checker::default().path(&file);
+        let findings = checker().path(&file);
+        let shown = table(&findings, LOOK);
         assert!(findings[0].ok);
-        assert!(table(&findings).contains("warning: without meaning here: response_cache"), "{}", table(&findings));
+        assert!(shown.contains("warning: without meaning here: response_cache"), "{shown}");
     }
 
     #[test]
@@ -192,12 +268,12 @@ mod tests {
         fs::write(&file, "[server]\nhtpp = 1\nhttp = 12\n\n[monitr]\n[monitor]\nwindow = \"5\"\n").unwrap();
         let model = directory.path().join("model.toml");
         fs::write(&model, "[release]\npolicy = \"newest\"\n").unwrap();
-        let mut checker = Checker::default();
+        let mut checker = checker();
         let findings: Vec<_> =
             [&file, &model, &directory.path().join("gone")].into_iter().flat_map(|path| checker.path(path)).collect();
         assert_eq!(findings.iter().map(|finding| finding.ok).collect::<Vec<_>>(), [false; 3]);
         for words in ["line 2", "htpp", "line 3", "monitr", "line 7", "250ms", "does not exist"] {
-            assert!(table(&findings).contains(words), "{words}: {}", table(&findings));
+            assert!(table(&findings, LOOK).contains(words), "{words}: {}", table(&findings, LOOK));
         }
     }
 }

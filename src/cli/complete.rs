@@ -104,7 +104,7 @@ fn model_on(words: &[String]) -> Option<&str> {
 }
 
 /// Options without a value.
-const SWITCHES: [&str; 6] = ["dry-run", "clear", "verify", "watch", "evict-previous", "help"];
+const SWITCHES: [&str; 7] = ["dry-run", "clear", "verify", "watch", "evict-previous", "allow-signature-change", "help"];
 
 /// The gateway that the line or the environment names.
 fn gateway(words: &[String]) -> Option<GatewayArgs> {

@@ -54,6 +54,14 @@ pub struct CheckArgs {
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
 
+    /// Compare the signatures of versions with that of this one, as the gateway does with the stable one.
+    #[arg(long, value_name = "VERSION_DIR")]
+    pub against: Option<PathBuf>,
+
+    /// The configuration of the gateway that is to serve them: keys, limits, batching.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// How to print the report.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Output,

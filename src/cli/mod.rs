@@ -59,7 +59,8 @@ pub enum Command {
     #[command(after_help = "Examples:
   tidegate check models
   tidegate check models/fraud/4 config/tidegate.toml
-  tidegate check models --output json")]
+  tidegate check models/fraud/4 --against models/fraud/3
+  tidegate check models --config tidegate.toml --output json")]
     Check(CheckArgs),
 
     /// Build the reference profile that the drift monitor compares with.
@@ -86,6 +87,13 @@ pub enum Command {
   tidegate completions fish > ~/.config/fish/completions/tidegate.fish
   tidegate completions zsh > \"${fpath[1]}/_tidegate\"")]
     Completions(CompletionsArgs),
+
+    /// Try out models that the gateway names on stdin: the gateway starts this itself.
+    #[command(hide = true)]
+    AdmissionWorker {
+        /// The ONNX Runtime library.
+        library: std::path::PathBuf,
+    },
 }
 
 #[derive(Debug, Clone, Args)]

@@ -4,8 +4,8 @@ mod args;
 mod rollout;
 
 pub use args::{
-    AdminUrl, ChangeArgs, DriftArgs, GatewayArgs, HistoryArgs, LabelArgs, ModelsArgs, RollbackArgs, RolloutStartArgs,
-    SplitArgs, StatusArgs, UnloadArgs, VersionArgs,
+    AdminUrl, ChangeArgs, DriftArgs, GatewayArgs, HistoryArgs, LabelArgs, LoadArgs, ModelsArgs, RollbackArgs,
+    RolloutStartArgs, SplitArgs, StatusArgs, UnloadArgs, VersionArgs,
 };
 pub use rollout::RolloutCommand;
 
@@ -51,8 +51,9 @@ pub enum OperatorCommand {
     /// Load a version that is on disk; wait until it is ready or has failed.
     #[command(after_help = "Examples:
   tidegate load fraud 4
-  tidegate load fraud 4 --evict-previous")]
-    Load(VersionArgs),
+  tidegate load fraud 4 --evict-previous
+  tidegate load fraud 4 --allow-signature-change")]
+    Load(LoadArgs),
 
     /// Drain and drop a version that the release does not use.
     #[command(after_help = "Examples:
@@ -159,7 +160,11 @@ fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError>
             show(&args.gateway, &call, |model: &ModelStatus| view::status(model, look))
         }
         OperatorCommand::Load(args) => {
-            let call = version_call(&args.model, args.version, "load").evict_previous(args.evict_previous);
+            let LoadArgs { version: args, allow_signature_change } = args;
+            let mut call = version_call(&args.model, args.version, "load").evict_previous(args.evict_previous);
+            if *allow_signature_change {
+                call = call.query("allow_signature_change", true);
+            }
             versioned(&args.model, args.version, call, &args.change, &args.gateway, look)
         }
         OperatorCommand::Unload(args) => {
@@ -267,7 +272,7 @@ fn versioned(
 ) -> Result<Answer, ClientError> {
     let text = Client::new(gateway).call(&call.options(options))?;
     let status: VersionStatus = read(&text)?;
-    let failure = (status.state == "failed").then(|| {
+    let failure = (status.state == "failed" && !options.dry_run).then(|| {
         let reason = status.reason.as_deref().unwrap_or("the gateway gave no reason");
         format!("{model} version {version} failed: {reason}")
     });

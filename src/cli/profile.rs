@@ -35,7 +35,7 @@ pub fn profile(args: &ProfileArgs) -> ExitCode {
 }
 
 fn run(args: &ProfileArgs) -> Result<()> {
-    let runtime = load_runtime().map_err(anyhow::Error::msg)?;
+    let (runtime, _) = load_runtime(None).map_err(anyhow::Error::msg)?;
     let directory = &args.version_dir;
     if !directory.is_dir() {
         bail!("{} is not a directory: name a model version's directory, such as models/fraud/4", directory.display());

@@ -17,7 +17,7 @@ fn command_line_is_consistent() {
 fn all_commands(command: &clap::Command, prefix: &str) -> Vec<(String, clap::Command)> {
     let name = format!("{prefix}{}", command.get_name());
     let mut all = vec![(name.clone(), command.clone())];
-    for nested in command.get_subcommands().filter(|nested| nested.get_name() != "help") {
+    for nested in command.get_subcommands().filter(|nested| nested.get_name() != "help" && !nested.is_hide_set()) {
         all.extend(all_commands(nested, &format!("{name} ")));
     }
     all

@@ -14,7 +14,7 @@ pub(super) use rollout::rollout;
 use comfy_table::{Cell, Color};
 
 use super::output::{Look, printable};
-use crate::admin::wire::{ModelList, ModelStatus, Release, Split, VersionStatus};
+use crate::admin::wire::{AdmissionStep, ModelList, ModelStatus, Release, Split, VersionStatus};
 use table::Table;
 
 pub(super) fn models(list: &ModelList, look: Look) -> String {
@@ -41,14 +41,50 @@ pub(super) fn status(model: &ModelStatus, look: Look) -> String {
     let versions_shown = versions(&model.versions, look);
     let runs = runs::runs(&model.versions, look).map_or_else(String::new, |runs| format!("\n{runs}"));
     let release = release_line(&model.model, &model.release);
-    format!("{release}\n\n{versions_shown}{runs}{}{dropped}", compared.unwrap_or_default())
+    let admissions = admissions(&model.versions, look);
+    format!("{release}\n\n{versions_shown}{runs}{}{dropped}{admissions}", compared.unwrap_or_default())
 }
 
 /// What a load or an unload came to.
 pub(super) fn version(model: &str, version: &VersionStatus, dry_run: bool, look: Look) -> String {
     let note = if dry_run { " (dry run: nothing changed)" } else { "" };
     let head = format!("{model}: version {} is {}{note}", version.version, printable(&version.state));
-    format!("{head}\n\n{}", versions(std::slice::from_ref(version), look))
+    let version = std::slice::from_ref(version);
+    format!("{head}\n\n{}{}", versions(version, look), admissions(version, look))
+}
+
+/// How the admissions of versions went.
+fn admissions(versions: &[VersionStatus], look: Look) -> String {
+    let admitted = versions.iter().filter(|version| !version.admission.is_empty());
+    let one = |version: &VersionStatus| {
+        format!("\nadmission of version {}\n\n{}", version.version, admission(&version.admission, look))
+    };
+    admitted.map(one).collect()
+}
+
+/// The steps of an admission; a line for each thing found.
+pub(super) fn admission(steps: &[AdmissionStep], look: Look) -> String {
+    let mut table = Table::new(&["STEP", "OUTCOME", "TIME", "WHY"], look);
+    table.right(2);
+    for step in steps {
+        let colour = match step.outcome.as_str() {
+            "passed" => Some(Color::Green),
+            "failed" => Some(Color::Red),
+            _ => None,
+        };
+        let time = if step.outcome == "skipped" { NONE.to_owned() } else { format!("{:.1} ms", step.seconds * 1e3) };
+        let first = step.why.first().map(|why| printable(why)).unwrap_or_default();
+        table.row([
+            Cell::new(printable(&step.step)),
+            table.coloured(&step.outcome, colour),
+            Cell::new(time),
+            Cell::new(first),
+        ]);
+        for why in step.why.iter().skip(1) {
+            table.row([Cell::new(""), Cell::new(""), Cell::new(""), Cell::new(printable(why))]);
+        }
+    }
+    table.text()
 }
 
 /// What a change came to: the difference in one line, and the release. There is no `before` when

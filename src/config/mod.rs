@@ -3,6 +3,7 @@
 //! Read once at the start, in the order defaults < file < environment < flags (see [`load`]),
 //! and handed down by room. `config/tidegate.toml` shows every key; a test keeps the two in step.
 
+mod admission;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod labels;
@@ -18,6 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    admission::{AdmissionConfig, WarmupConfig},
     load::{ConfigError, Overrides, faults_of_file, load},
     model::{ModelConfig, ModelConfigError, Policy, VersionPolicyConfig, WarmupData, WarmupInput, WarmupSample},
     rollout::{DriftAction, RolloutConfig},
@@ -39,6 +41,8 @@ pub struct Config {
     pub rollout: RolloutConfig,
     pub shadow: ShadowConfig,
     pub limits: LimitsConfig,
+    pub admission: AdmissionConfig,
+    pub warmup: WarmupConfig,
     pub monitor: MonitorConfig,
     pub telemetry: TelemetryConfig,
 }
@@ -331,6 +335,7 @@ impl Config {
         check(self.shadow.threads > 0, "shadow.threads must be at least 1");
         check(self.shadow.max_queue > 0, "shadow.max_queue must be at least 1");
         check(self.shadow.max_queue_size.0 > 0, "shadow.max_queue_size must be more than 0B");
+        self.admission.faults(&mut check);
         check(!self.monitor.window.0.is_zero(), "monitor.window must be more than 0s");
         check(self.monitor.warning > 0.0, "monitor.warning must be more than 0");
         let (warning, drift) = (self.monitor.warning, self.monitor.drift);

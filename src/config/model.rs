@@ -118,6 +118,8 @@ pub struct ModelReleaseConfig {
     pub allow_pinning: Option<bool>,
     /// Absent: the gateway's `release.evict_previous`.
     pub evict_previous: Option<bool>,
+    /// New versions may break clients of the stable one.
+    pub allow_signature_change: bool,
 }
 
 /// `[scheduler]` of one model; what is absent is as the gateway's `[scheduler]` says.

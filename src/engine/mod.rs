@@ -70,6 +70,23 @@ pub enum EngineError {
     Unservable(String),
 }
 
+impl EngineError {
+    /// It failed since memory could not be had.
+    #[must_use]
+    pub fn is_out_of_memory(&self) -> bool {
+        match self {
+            Self::MemoryInUse => true,
+            Self::Refused(_) | Self::TooMuchMemory { .. } | Self::TooMuchOutput => false,
+            Self::Failed(reason) | Self::Unservable(reason) => lacks_memory(reason),
+        }
+    }
+}
+
+/// Whether ONNX Runtime's words are those of an allocation that failed.
+fn lacks_memory(words: &str) -> bool {
+    ["Failed to allocate", "bad_alloc"].iter().any(|known| words.contains(known))
+}
+
 impl Fault for EngineError {
     fn code(&self) -> ErrorCode {
         match self {

@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use super::{
     EngineError, EngineOptions, Model, ModelFile,
     convert::{self, AlignedCopy},
+    lacks_memory,
     native::{
         AfterRun, Argument, RunError, SharedSession,
         memory::Shortage,
@@ -244,9 +245,8 @@ fn metadata(session: &Session) -> ort::Result<BTreeMap<String, String>> {
 /// the CPU a run is a function of its inputs. Running out of memory is not.
 fn runtime_error(error: &ort::Error) -> EngineError {
     let message = describe(error);
-    let is_memory = ["Failed to allocate", "bad_alloc"].iter().any(|words| message.contains(words));
     match (error.code(), operator_words(&message)) {
-        (_, Some(words)) if !is_memory => EngineError::Refused(words),
+        (_, Some(words)) if !lacks_memory(&message) => EngineError::Refused(words),
         (ort::ErrorCode::InvalidArgument, None) => EngineError::Refused(message),
         _ => EngineError::Failed(message),
     }

@@ -150,6 +150,7 @@ impl Gateway {
         let mut executed = executed?;
 
         record.executed(&inputs, &executed);
+        servable.recent.offer(&inputs);
         let produced: Arc<[Tensor]> = std::mem::take(&mut executed.outputs).into();
         if let Some(shadow) = shadow {
             let (model, inputs, outputs) = (model.clone(), Arc::clone(&inputs), Arc::clone(&produced));

@@ -6,6 +6,7 @@
 
 mod answer;
 mod comparison;
+mod recent;
 mod totals;
 
 use std::{
@@ -16,6 +17,7 @@ use std::{
 pub use self::{
     answer::{Reading, score_column},
     comparison::{Arm, Compared, Comparison},
+    recent::{RecentBudget, RecentRequests},
 };
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 

@@ -24,6 +24,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +36,10 @@ pub use self::{
     metrics::{MetricsDoor, serve_metrics},
     settings::ServerSettings,
 };
-use crate::gateway::Gateway;
+use crate::{
+    domain::{OutputRequest, Tensor},
+    gateway::Gateway,
+};
 
 mod budget;
 mod data_plane;
@@ -53,6 +57,15 @@ mod settings;
 #[cfg(test)]
 mod stand_in;
 mod trace;
+
+/// The inputs and the wanted outputs of an inference request in JSON, for who replays recorded ones.
+///
+/// # Errors
+/// What is wrong with it, in the words that a client gets.
+pub fn decode_json_request(body: &Bytes) -> Result<(Vec<Tensor>, Vec<OutputRequest>), String> {
+    let decoded = http::decode_json(body).map_err(|refusal| refusal.to_string())?;
+    Ok((decoded.inputs, decoded.outputs))
+}
 
 /// What this server calls itself in its metadata, on both protocols.
 const SERVER_NAME: &str = "tidegate";

@@ -1,8 +1,9 @@
-//! Loads on their own threads: admission outside the lock, the outcome entered under it.
+//! Loads on their own threads, behind everything else: admission outside the lock, the outcome
+//! entered under it.
 
 use std::{
     collections::BTreeSet,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, Weak, mpsc},
     thread,
     time::{Instant, SystemTime},
@@ -10,19 +11,21 @@ use std::{
 
 use super::{
     Registry, Shared,
-    admission::{Admitted, Refusal, admit, version_directory},
+    admission::{AdmissionReport, Admitted, Baseline, Candidate, Faults, Step, version_directory},
     facts::facts,
-    state::{State, VersionEntry},
+    priority,
+    retry::{self, Retry},
+    state::{Entry, Running, State, VersionEntry},
     status::VersionState,
 };
 use crate::{
     config::{ModelConfig, ModelConfigError},
-    domain::{ModelName, Version},
+    domain::{ModelName, ServingSettings, Version},
     engine::Model,
     monitor::VersionMonitor,
-    observe::VersionMetrics,
+    observe::{RecentRequests, VersionMetrics},
     route::Servable,
-    schedule::{Lane, Trial},
+    schedule::Lane,
 };
 
 /// A version to be loaded.
@@ -32,6 +35,9 @@ pub(super) struct LoadJob {
     version: Version,
     directory: PathBuf,
     config: Arc<Result<ModelConfig, ModelConfigError>>,
+    recent: Arc<RecentRequests>,
+    allow_signature_change: bool,
+    /// Its number among all loads.
     load: u64,
 }
 
@@ -49,9 +55,15 @@ pub(super) fn start(registry: &Registry, queue: mpsc::Receiver<LoadJob>, threads
 }
 
 fn work(queue: &Mutex<mpsc::Receiver<LoadJob>>, outcomes: &mpsc::Sender<Loaded>, shared: &Weak<Shared>) {
+    let mut is_behind = false;
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let (Ok(job), Some(shared)) = (job, shared.upgrade()) else { return };
+        // Until what was found at the start is loaded there are no requests to make way for.
+        if !is_behind && shared.publisher.current().complete {
+            priority::step_back();
+            is_behind = true;
+        }
         let outcome = Registry { shared }.run(&job);
         if outcomes.send((job, outcome)).is_err() {
             return;
@@ -79,57 +91,120 @@ fn enter_together<T>(loaded: &mpsc::Receiver<T>, mut enter: impl FnMut(Vec<T>) -
     }
 }
 
-/// A job and what came of it.
-type Loaded = (LoadJob, Result<Prepared, Refusal>);
+/// A job and what came of it; nothing but the report when it failed.
+type Loaded = (LoadJob, (AdmissionReport, Option<Prepared>));
 
-/// Marks a version as loading and queues it.
+/// Marks a version as loading and queues it. No load of it may be going on.
 pub(super) fn request(
     shared: &Shared,
+    loads: &mut u64,
     model: &ModelName,
     version: Version,
-    entry: &mut VersionEntry,
-    directory: &Path,
-    config: &Arc<Result<ModelConfig, ModelConfigError>>,
+    entry: &mut Entry,
+    allow_signature_change: bool,
 ) {
-    entry.load += 1;
-    entry.tried = Some(entry.seen.clone());
+    let Some(known) = entry.versions.get_mut(&version).filter(|known| known.running.is_none()) else { return };
+    *loads += 1;
+    let load = *loads;
+    known.running = Some(Running { load, is_wanted: true });
+    let is_another = known.tried.as_ref().is_none_or(|tried| !tried.same_files(&known.seen));
+    known.retry = if is_another { Retry::default() } else { Retry { due: None, ..known.retry } };
+    known.tried = Some(known.seen.clone());
     // A version that serves goes on serving until its successor is loaded.
-    if entry.servable.is_none() {
-        entry.state = VersionState::Loading;
+    if known.servable.is_none() {
+        known.state = VersionState::Loading;
     }
-    let directory = version_directory(directory, version);
-    let job = LoadJob { model: model.clone(), version, directory, config: Arc::clone(config), load: entry.load };
+    let job = LoadJob {
+        model: model.clone(),
+        version,
+        directory: version_directory(&entry.directory, version),
+        config: Arc::clone(&entry.config),
+        recent: Arc::clone(&entry.recent),
+        allow_signature_change,
+        load,
+    };
     if shared.jobs.send(job).is_err() {
         tracing::error!(model = %model, version = version.get(), "the loader threads are gone");
     }
 }
 
 impl Registry {
-    fn run(&self, job: &LoadJob) -> Result<Prepared, Refusal> {
+    fn run(&self, job: &LoadJob) -> (AdmissionReport, Option<Prepared>) {
         let started = Instant::now();
-        let engine = self.shared.options.serving.engine_options(job.config.as_ref().as_ref().ok());
-        let outcome = admit(&self.shared.runtime, engine, &job.config, &job.directory)
-            .and_then(|admitted| self.prepare(job, admitted));
+        let config = job.config.as_ref().as_ref().ok();
+        let settings = self.shared.options.serving.for_model(config);
+        let is_allowed = config.is_some_and(|config| config.release.allow_signature_change);
+        let candidate = Candidate {
+            directory: &job.directory,
+            config: &job.config,
+            engine: self.shared.options.serving.engine_options(config),
+            serving: &settings,
+            baselines: &|| self.baselines(job),
+            allow_signature_change: job.allow_signature_change || is_allowed,
+            recent: job.recent.all(),
+            is_urgent: !self.shared.publisher.current().complete,
+        };
+        let (mut report, admitted) = self.shared.admission.admit(&candidate);
+        let prepared = admitted.and_then(|admitted| {
+            let prepared = self.prepare(job, &settings, admitted);
+            prepared.map_err(|fault| report.amend(Step::Load, Faults::lasting(fault))).ok()
+        });
         let elapsed = started.elapsed();
         let (model, version) = (&job.model, job.version.get());
-        match &outcome {
-            Ok(_) => {
-                let labels = [model.as_str(), &version.to_string()];
-                self.shared.metrics.load_duration.with_label_values(&labels).observe(elapsed.as_secs_f64());
-                tracing::info!(%model, version, seconds = elapsed.as_secs_f64(), "version ready");
-            }
-            Err(reason) => tracing::error!(%model, version, %reason, "version failed"),
+        if prepared.is_some() {
+            let labels = [model.as_str(), &version.to_string()];
+            self.shared.metrics.load_duration.with_label_values(&labels).observe(elapsed.as_secs_f64());
+            tracing::info!(%model, version, seconds = elapsed.as_secs_f64(), "version ready");
+        } else {
+            let reason = report.faults().join("; ");
+            tracing::error!(%model, version, reason, is_transient = report.is_transient, "version failed");
         }
-        outcome
+        (report, prepared)
+    }
+
+    /// What the signature of a version is held against: what serves under its number now, and the
+    /// stable version. One that the release names already was admitted before: that a restart
+    /// finds another stable version is no reason to refuse the rollback target.
+    fn baselines(&self, job: &LoadJob) -> Result<Vec<Baseline>, String> {
+        let mut state = self.lock();
+        // A stable version that is being loaded is waited for; its load must have begun before this
+        // one, or both might wait on the same thread.
+        let is_loading_stable = |state: &mut State| {
+            let entry = state.models.get(&job.model);
+            let stable = entry.and_then(|entry| entry.versions.get(&entry.release.stable?));
+            stable.is_some_and(|stable| {
+                stable.servable.is_none() && stable.running.is_some_and(|running| running.load < job.load)
+            })
+        };
+        state = self.shared.changed.wait_while(state, is_loading_stable).unwrap_or_else(PoisonError::into_inner);
+        let entry = state.models.get(&job.model).ok_or("the model is gone")?;
+        let baseline = |version: Version| {
+            let servable = entry.versions.get(&version)?.servable.as_ref()?;
+            Some(Baseline { version, signature: Arc::clone(&servable.signature) })
+        };
+        let own = baseline(job.version);
+        if own.is_none() && entry.release.versions().any(|named| named == job.version) {
+            return Err("the release names this version already".into());
+        }
+        let other = entry.release.stable.filter(|stable| *stable != job.version);
+        let baselines: Vec<_> = own.into_iter().chain(other.and_then(baseline)).collect();
+        if !baselines.is_empty() {
+            return Ok(baselines);
+        }
+        Err(match other {
+            None => "there is no stable version to compare with".into(),
+            Some(stable) => format!("stable version {stable} is not loaded: there is nothing to compare with"),
+        })
     }
 
     fn enter_all(&self, outcomes: Vec<Loaded>) {
         let mut state = self.lock();
         let mut changed = BTreeSet::new();
-        for (job, outcome) in outcomes {
-            enter(&mut state, &job, outcome);
-            let known = state.models.get(&job.model).and_then(|entry| entry.versions.get(&job.version));
-            if let Some(known) = known {
+        for (job, (report, prepared)) in outcomes {
+            let known = state.models.get_mut(&job.model).and_then(|entry| entry.versions.get_mut(&job.version));
+            if let Some(known) = known
+                && self.enter(known, &job, report, prepared)
+            {
                 let message = known.reason.as_deref().unwrap_or("it can be promoted");
                 self.tell_version(&job.model, job.version, known.state, message);
             }
@@ -138,33 +213,69 @@ impl Registry {
         self.settle_releases(&mut state, changed);
     }
 
+    /// True when the outcome was still wanted.
+    fn enter(
+        &self,
+        entry: &mut VersionEntry,
+        job: &LoadJob,
+        report: AdmissionReport,
+        prepared: Option<Prepared>,
+    ) -> bool {
+        let Some(running) = entry.running.take_if(|running| running.load == job.load) else { return false };
+        if !running.is_wanted {
+            return false;
+        }
+        if let Some(prepared) = prepared {
+            entry.state = VersionState::Ready;
+            (entry.reason, entry.retry) = (None, Retry::default());
+            entry.digest = Some(prepared.digest);
+            entry.memory_bytes = Some(prepared.memory_bytes);
+            entry.loaded_at = Some(SystemTime::now());
+            entry.served = job.load;
+            // The counters go on: both loads count into the same series.
+            entry.servable = Some(prepared.servable);
+        } else {
+            entry.retry = if report.is_transient {
+                entry.retry.failed((self.shared.watchers.clock)(), retry::jitter(&job.model, job.version))
+            } else {
+                Retry::default()
+            };
+            let again = if report.is_transient { " (tried again by itself)" } else { "" };
+            entry.reason = Some(format!("{}{again}", report.faults().join("; ")));
+            if entry.servable.is_none() {
+                entry.state = VersionState::Failed;
+            }
+        }
+        entry.admission = Some(Arc::new(report));
+        true
+    }
+
     /// Builds all that a ready version needs, so that entering it cannot fail.
-    fn prepare(&self, job: &LoadJob, admitted: Admitted) -> Result<Prepared, Refusal> {
-        let Admitted { model, digest, memory_bytes, profile } = admitted;
+    fn prepare(&self, job: &LoadJob, settings: &Arc<ServingSettings>, admitted: Admitted) -> Result<Prepared, String> {
+        let Admitted { model, digest, memory_bytes, profile, trial } = admitted;
         let signature = Arc::clone(model.signature());
         let config = job.config.as_ref().as_ref().ok();
         let is_watched = config.and_then(|config| config.monitor.enabled).unwrap_or(true);
-        let settings = self.shared.options.monitor.as_ref().filter(|_| is_watched);
-        let monitor = match (settings, profile) {
-            (Some(settings), Some(profile)) => {
-                let monitor = VersionMonitor::new(profile, &signature, settings);
-                Some(Arc::new(monitor.map_err(|error| Refusal::from(format!("profile.json: {error}")))?))
+        let monitoring = self.shared.options.monitor.as_ref().filter(|_| is_watched);
+        let monitor = match (monitoring, profile) {
+            (Some(monitoring), Some(profile)) => {
+                let monitor = VersionMonitor::new(profile, &signature, monitoring);
+                Some(Arc::new(monitor.map_err(|error| format!("profile.json: {error}"))?))
             }
             _ => None,
         };
-        let settings = self.shared.options.serving.for_model(config);
         let facts = Arc::new(facts(config, model.metadata()));
-        let is_forced = config.and_then(|config| config.batching.enabled).unwrap_or(false);
-        let trial = Trial::of(&model, &settings, is_forced);
         let (registry, retired) = (Arc::downgrade(&self.shared), (job.model.clone(), job.version, job.load));
         let pool = self.shared.options.pool.clone();
-        let lane = Lane::new(Box::new(model), Arc::clone(&settings), trial, pool, move || {
+        let lane = Lane::new(Box::new(model), Arc::clone(settings), trial, pool, move || {
             if let Some(shared) = registry.upgrade() {
                 Registry { shared }.retired(&retired.0, retired.1, retired.2);
             }
         });
         let metrics = VersionMetrics::new(&self.shared.metrics, &job.model, job.version);
-        let servable = Arc::new(Servable { version: job.version, signature, settings, facts, lane, monitor, metrics });
+        let (settings, recent) = (Arc::clone(settings), Arc::clone(&job.recent));
+        let servable =
+            Arc::new(Servable { version: job.version, signature, settings, facts, lane, monitor, metrics, recent });
         Ok(Prepared { servable, digest, memory_bytes })
     }
 
@@ -172,7 +283,7 @@ impl Registry {
     fn retired(&self, model: &ModelName, version: Version, load: u64) {
         let mut state = self.lock();
         let entry = state.models.get_mut(model).and_then(|entry| entry.versions.get_mut(&version));
-        if let Some(entry) = entry.filter(|entry| entry.load == load && entry.state == VersionState::Draining) {
+        if let Some(entry) = entry.filter(|entry| entry.served == load && entry.state == VersionState::Draining) {
             entry.state = VersionState::Unloaded;
             entry.memory_bytes = None;
             entry.loaded_at = None;
@@ -188,30 +299,6 @@ struct Prepared {
     servable: Arc<Servable>,
     digest: String,
     memory_bytes: u64,
-}
-
-fn enter(state: &mut State, job: &LoadJob, outcome: Result<Prepared, Refusal>) {
-    let entry = state.models.get_mut(&job.model).and_then(|entry| entry.versions.get_mut(&job.version));
-    let Some(entry) = entry.filter(|entry| entry.load == job.load) else { return };
-    match outcome {
-        Ok(prepared) => {
-            entry.state = VersionState::Ready;
-            entry.reason = None;
-            entry.digest = Some(prepared.digest);
-            entry.memory_bytes = Some(prepared.memory_bytes);
-            entry.loaded_at = Some(SystemTime::now());
-            if let Some(old) = entry.servable.replace(prepared.servable) {
-                // The counters go on: both loads count into the same series.
-                drop(old);
-            }
-        }
-        Err(reason) => {
-            entry.reason = Some(reason.to_string());
-            if entry.servable.is_none() {
-                entry.state = VersionState::Failed;
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@
 //! (disk, loads, locks) and runs on its own threads or on blocking ones; the request path only
 //! ever reads the table that [`Registry::new`] publishes.
 //!
-//! - `disk` reads the repository, `external` and `admission` decide whether a version may serve,
-//! - `loader` runs admissions on their own threads and puts the outcome into the book (`state`),
+//! - `disk` reads the repository, `admission` decides whether a version may serve,
+//! - `loader` runs admissions on their own threads and puts the outcome into the book (`state`);
+//!   `retry` says when one that failed for a passing reason is tried again,
 //! - `operations` and `versions` are what operators ask for, `rollout` what they ask to happen by itself,
 //!   `audit` bounds what of it is written,
 //! - `memory` plans what stays loaded, `room` acts on it,
@@ -14,15 +15,13 @@
 mod admission;
 mod audit;
 mod collect;
-mod declared;
 mod disk;
-mod external;
 mod facts;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod fuzzing;
 mod loader;
 mod memory;
 mod operations;
+mod priority;
+mod retry;
 mod rollout;
 mod room;
 mod selection;
@@ -30,9 +29,7 @@ mod settings;
 mod state;
 mod status;
 mod versions;
-mod warmup;
 mod watch;
-mod zipmap;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,8 +38,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::admission::fuzzing;
 pub use self::{
-    admission::{Admitted, Refusal, admit, columns, open_version},
+    admission::{
+        Admission, AdmissionOptions, AdmissionReport, Baseline, Candidate, Outcome, Refusal, RequestDecoder,
+        SandboxOptions, SignaturePolicy, SigningKey, Step, StepReport, columns, open_version, serve_trials,
+    },
     operations::{ChangeOptions, Changed, RegistryError},
     rollout::{RolloutAsk, RolloutDriver},
     settings::{ServingDefaults, bytes_or_share, cores},
@@ -52,7 +54,7 @@ pub use self::{
 use self::{
     audit::Repeats,
     loader::LoadJob,
-    room::Wanted,
+    room::{Claimed, Wanted},
     state::{Entry, State, VersionEntry},
 };
 use crate::{
@@ -61,6 +63,7 @@ use crate::{
     engine::Runtime,
     events::Events,
     monitor::{Clock, MonitorHandle, MonitorSettings, VersionMonitor},
+    observe::{RecentBudget, RecentRequests},
     release::{Change, Release},
     route::{RoutePublisher, RouteTable},
     schedule::Pool,
@@ -86,6 +89,9 @@ pub struct RegistryOptions {
     pub evict_previous: bool,
     /// Bytes of all loaded versions; `None`: no limit.
     pub model_memory: Option<u64>,
+    pub admission: AdmissionOptions,
+    /// Requests of each model that are kept for the warm-up of its next version.
+    pub recent_requests: usize,
     pub serving: ServingDefaults,
     /// The threads of costly runs.
     pub pool: Pool,
@@ -111,7 +117,9 @@ pub struct Registry {
 
 struct Shared {
     options: RegistryOptions,
-    runtime: Runtime,
+    admission: Admission,
+    /// What may be kept of the recent requests of all models.
+    recent: RecentBudget,
     metrics: Arc<Metrics>,
     watchers: Watchers,
     publisher: RoutePublisher,
@@ -152,11 +160,13 @@ impl Registry {
             is_scanned: false,
             started: Instant::now(),
             repeats: Repeats::default(),
+            loads: 0,
             warned: BTreeSet::new(),
         };
         let shared = Shared {
+            admission: Admission::new(runtime, options.admission.clone()),
+            recent: RecentBudget::default(),
             options,
-            runtime,
             metrics: Arc::clone(metrics),
             watchers,
             publisher,
@@ -233,14 +243,7 @@ impl Registry {
         for (name, release) in stored {
             let directory = self.shared.options.models.join(name.as_str());
             tracing::warn!(model = %name, "the model has a release but no version on disk");
-            let entry = Entry {
-                directory,
-                config: Arc::new(Ok(crate::config::ModelConfig::default())),
-                config_print: None,
-                release,
-                versions: BTreeMap::new(),
-            };
-            state.models.entry(name).or_insert(entry);
+            state.models.entry(name).or_insert_with(|| Entry::new(directory, release, self.recent()));
         }
         names
     }
@@ -248,13 +251,10 @@ impl Registry {
     /// Enters what was found of one model, and notes what is wanted of it.
     fn look_at(&self, state: &mut State, name: &ModelName, found: disk::FoundModel, wanted: &mut Vec<Wanted>) -> bool {
         let stored = state.stored.remove(name);
-        let entry = state.models.entry(name.clone()).or_insert_with(|| Entry {
-            directory: found.directory.clone(),
-            config: Arc::new(Ok(crate::config::ModelConfig::default())),
-            config_print: None,
-            release: stored.unwrap_or_default(),
-            versions: BTreeMap::new(),
-        });
+        let entry = state
+            .models
+            .entry(name.clone())
+            .or_insert_with(|| Entry::new(found.directory.clone(), stored.unwrap_or_default(), self.recent()));
         let config_changed = entry.config_print != found.config;
         if config_changed {
             entry.config = Arc::new(crate::config::ModelConfig::read(&entry.directory));
@@ -266,9 +266,9 @@ impl Registry {
             }
         }
         let mut is_unsettled = false;
+        let now = (self.shared.watchers.clock)();
         let policy = entry.config.as_ref().as_ref().map(crate::config::ModelConfig::versions).unwrap_or_default();
         let on_disk = found.versions.keys().copied().collect();
-        let named: BTreeSet<Version> = entry.release.versions().collect();
         for (version, print) in found.versions {
             let known = entry.versions.entry(version).or_insert_with(|| VersionEntry::discovered(print.clone()));
             known.seen = print;
@@ -280,17 +280,31 @@ impl Registry {
             let files_changed = known.tried.as_ref().is_none_or(|tried| !tried.same_files(&known.seen));
             let should_load = match known.state {
                 VersionState::Discovered => known.seen.has_model(),
-                // Somebody may have mended it.
-                VersionState::Failed => files_changed || config_changed,
+                // Somebody may have mended it, or what was wrong may have passed.
+                VersionState::Failed => files_changed || config_changed || known.retry.is_due(now),
                 // Somebody replaced its files or added a profile: load again, serve the old until then.
-                VersionState::Ready => files_changed && known.seen.has_model(),
+                VersionState::Ready => files_changed && known.seen.has_model() || known.retry.is_due(now),
                 VersionState::Loading | VersionState::Draining | VersionState::Unloaded => false,
             };
-            if should_load {
-                wanted.push(Wanted { model: name.clone(), version, is_named: named.contains(&version) });
+            if should_load && known.running.is_some() {
+                // Once the load that goes on has ended.
+                is_unsettled = true;
+            } else if should_load {
+                wanted.push(Wanted { model: name.clone(), version, claim: Claimed::by(&entry.release, version) });
             }
         }
         is_unsettled
+    }
+
+    /// Room for the recent requests of one more model.
+    fn recent(&self) -> RecentRequests {
+        RecentRequests::new(self.shared.options.recent_requests, self.shared.recent.clone())
+    }
+
+    /// How long until a load that failed is to be tried again.
+    fn until_next_retry(&self) -> Option<Duration> {
+        let due = self.lock().next_retry()?;
+        Some(due.saturating_sub((self.shared.watchers.clock)()))
     }
 
     fn finish_scan(&self, state: &mut State, changed: BTreeSet<ModelName>) {
@@ -394,8 +408,7 @@ fn forget_gone(state: &mut State, found: &BTreeMap<ModelName, disk::FoundModel>)
         let named: Vec<Version> = entry.release.versions().collect();
         let before = entry.versions.len();
         entry.versions.retain(|version, known| {
-            if on_disk.is_some_and(|model| model.versions.contains_key(version)) || known.state == VersionState::Loading
-            {
+            if on_disk.is_some_and(|model| model.versions.contains_key(version)) || known.running.is_some() {
                 return true;
             }
             if known.servable.is_some() && named.contains(version) {

@@ -35,6 +35,8 @@ pub struct ChangeOptions {
     pub idempotency_key: Option<String>,
     /// The rollback target may be unloaded to make room.
     pub evict_previous: bool,
+    /// A version that is loaded may break clients of the stable one.
+    pub allow_signature_change: bool,
 }
 
 impl ChangeOptions {

@@ -11,26 +11,47 @@ use super::{
 };
 use crate::{
     domain::{ModelName, Version},
-    release::Change,
+    release::{Change, Release},
 };
 
 /// A load that nobody asked for: what the repository has.
 pub(super) struct Wanted {
     pub(super) model: ModelName,
     pub(super) version: Version,
-    /// The release names it: it is loaded whatever the budget says.
-    pub(super) is_named: bool,
+    pub(super) claim: Claimed,
+}
+
+/// What the release has to do with a version, in the order in which they are loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Claimed {
+    /// The others are held against it.
+    Stable,
+    /// As the stable one it is loaded whatever the budget says.
+    Named,
+    Spare,
+}
+
+impl Claimed {
+    pub(super) fn by(release: &Release, version: Version) -> Self {
+        if release.stable == Some(version) {
+            Self::Stable
+        } else if release.versions().any(|named| named == version) {
+            Self::Named
+        } else {
+            Self::Spare
+        }
+    }
 }
 
 impl Registry {
     /// Asks for what the repository has. What releases name comes first; of the rest, where not all of
     /// it fits, the highest versions.
     pub(super) fn request_all(&self, state: &mut State, mut wanted: Vec<Wanted>) {
-        wanted.sort_by_key(|load| (!load.is_named, std::cmp::Reverse(load.version)));
-        for Wanted { model, version, is_named } in wanted {
+        wanted.sort_by_key(|load| (load.claim, std::cmp::Reverse(load.version)));
+        for Wanted { model, version, claim } in wanted {
             match self.make_room(state, &model, version, None) {
                 Ok(()) => {}
-                Err(error) if is_named => {
+                Err(error) if claim != Claimed::Spare => {
                     tracing::warn!(model = %model, version = version.get(), %error, "loaded beyond the budget");
                 }
                 Err(error) => {
@@ -38,16 +59,15 @@ impl Registry {
                     continue;
                 }
             }
-            self.request(state, &model, version);
+            self.request(state, &model, version, false);
         }
     }
 
     /// Asks for a version to be loaded.
-    pub(super) fn request(&self, state: &mut State, model: &ModelName, version: Version) {
-        let Some(entry) = state.models.get_mut(model) else { return };
-        let (directory, config) = (&entry.directory, &entry.config);
-        if let Some(known) = entry.versions.get_mut(&version) {
-            loader::request(&self.shared, model, version, known, directory, config);
+    pub(super) fn request(&self, state: &mut State, model: &ModelName, version: Version, allow_signature_change: bool) {
+        let State { models, loads, .. } = state;
+        if let Some(entry) = models.get_mut(model) {
+            loader::request(&self.shared, loads, model, version, entry, allow_signature_change);
         }
     }
 
@@ -132,6 +152,8 @@ impl State {
         if known.state == VersionState::Discovered {
             known.state = VersionState::Unloaded;
         }
+        // It would be looked for again and again, and room is made by whoever asks for it.
+        known.retry.due = None;
         if known.reason.as_deref() != Some(why) {
             tracing::warn!(model = %model, version = version.get(), why, "version is not loaded");
             known.reason = Some(why.to_owned());

@@ -22,7 +22,8 @@ pub struct ServingDefaults {
 
 impl ServingDefaults {
     /// The settings of one model.
-    pub(super) fn for_model(&self, model: Option<&ModelConfig>) -> Arc<ServingSettings> {
+    #[must_use]
+    pub fn for_model(&self, model: Option<&ModelConfig>) -> Arc<ServingSettings> {
         let none = ModelConfig::default();
         let model = model.unwrap_or(&none);
         let (common, own) = (&self.scheduler, &model.scheduler);
@@ -42,7 +43,8 @@ impl ServingDefaults {
 
     /// How the session of one model is made: with the thread pool that it asks for, by default the
     /// one that all share.
-    pub(super) fn engine_options(&self, model: Option<&ModelConfig>) -> EngineOptions {
+    #[must_use]
+    pub fn engine_options(&self, model: Option<&ModelConfig>) -> EngineOptions {
         let own = model.map(|model| model.runtime.clone()).unwrap_or_default();
         let wants_own = own.intra_op_threads.is_some() || own.spinning.is_some();
         let threads = own.intra_op_threads.filter(|&threads| threads > 0).unwrap_or_else(cores);

@@ -9,14 +9,17 @@ use std::{
 };
 
 use super::{
+    admission::AdmissionReport,
     audit::Repeats,
     disk::{ConfigPrint, Fingerprint},
+    retry::Retry,
     rollout::Kept,
     status::{ModelStatus, VersionState, VersionStatus},
 };
 use crate::{
     config::{ModelConfig, ModelConfigError, Policy},
     domain::{ModelName, Version},
+    observe::RecentRequests,
     release::Release,
     route::{ModelRoute, Servable},
     store::Store,
@@ -36,6 +39,8 @@ pub(super) struct State {
     pub(super) started: Instant,
     /// Attempts that changed nothing.
     pub(super) repeats: Repeats,
+    /// Loads asked for so far.
+    pub(super) loads: u64,
     /// What was already warned of, so that it is said once.
     pub(super) warned: std::collections::BTreeSet<String>,
 }
@@ -48,6 +53,17 @@ pub(super) struct Entry {
     pub(super) config_print: Option<ConfigPrint>,
     pub(super) release: Release,
     pub(super) versions: BTreeMap<Version, VersionEntry>,
+    /// Requests kept for the warm-up of new versions.
+    pub(super) recent: Arc<RecentRequests>,
+}
+
+/// A load that waits or runs: there is never more than one of a version.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Running {
+    /// Its number among all loads. Those with lower ones have begun earlier.
+    pub(super) load: u64,
+    /// False when the version was unloaded meanwhile: what comes of it is dropped.
+    pub(super) is_wanted: bool,
 }
 
 #[derive(Debug)]
@@ -62,8 +78,13 @@ pub(super) struct VersionEntry {
     pub(super) tried: Option<Fingerprint>,
     /// The directory as last seen.
     pub(super) seen: Fingerprint,
-    /// Grows with each load, so that the end of an old worker is not taken for that of a new one.
-    pub(super) load: u64,
+    /// How its last admission went.
+    pub(super) admission: Option<Arc<AdmissionReport>>,
+    pub(super) running: Option<Running>,
+    pub(super) retry: Retry,
+    /// The load that `servable` came of, so that the end of an old one is not taken for that of a
+    /// new one.
+    pub(super) served: u64,
     /// Requests answered by earlier loads of this version.
     pub(super) requests_before: u64,
 }
@@ -82,7 +103,10 @@ impl VersionEntry {
             servable: None,
             tried: None,
             seen,
-            load: 0,
+            admission: None,
+            running: None,
+            retry: Retry::default(),
+            served: 0,
             requests_before: 0,
         }
     }
@@ -116,6 +140,7 @@ impl VersionEntry {
                 .map(|servable| servable.metrics.shadow_drops().filter(|(_, copies)| *copies > 0).collect())
                 .unwrap_or_default(),
             lane: servable.map(|servable| servable.lane.status()),
+            admission: self.admission.clone(),
         }
     }
 
@@ -130,6 +155,18 @@ impl VersionEntry {
 }
 
 impl Entry {
+    /// A model of which nothing is known yet but where it is.
+    pub(super) fn new(directory: PathBuf, release: Release, recent: RecentRequests) -> Self {
+        Self {
+            directory,
+            config: Arc::new(Ok(ModelConfig::default())),
+            config_print: None,
+            release,
+            versions: BTreeMap::new(),
+            recent: Arc::new(recent),
+        }
+    }
+
     pub(super) fn policy(&self, default: Policy) -> Policy {
         self.config.as_ref().as_ref().ok().and_then(|config| config.release.policy).unwrap_or(default)
     }
@@ -159,8 +196,14 @@ impl State {
         let is_patient = self.started.elapsed() < FIRST_LOOK;
         self.models.values().flat_map(|entry| entry.versions.values()).any(|version| match version.state {
             VersionState::Loading => true,
+            VersionState::Failed => is_patient && version.retry.due.is_some(),
             _ => is_patient && version.is_pending(),
         })
+    }
+
+    /// When the next load that failed is to be tried again, by the registry's clock.
+    pub(super) fn next_retry(&self) -> Option<Duration> {
+        self.models.values().flat_map(|entry| entry.versions.values()).filter_map(|version| version.retry.due).min()
     }
 
     /// The route of a model as it follows from the book; `None` when the book has no such model.

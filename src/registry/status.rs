@@ -1,7 +1,8 @@
 //! What the registry tells of models and versions.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
+use super::admission::AdmissionReport;
 use crate::{
     domain::{ModelName, ShadowDrop, Version},
     release::{Outcome, Release},
@@ -60,6 +61,8 @@ pub struct VersionStatus {
     pub shadow_dropped: Vec<(ShadowDrop, u64)>,
     /// How its runs happen, as measured; `None` when it is not loaded.
     pub lane: Option<LaneStatus>,
+    /// How its last admission went, step by step; `None` when there was none.
+    pub admission: Option<Arc<AdmissionReport>>,
 }
 
 #[derive(Debug, Clone)]

@@ -1,11 +1,12 @@
 //! What operators ask of single versions: to be loaded, and to be unloaded.
 
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 
 use super::{
     Registry,
     audit::Attempt,
     operations::{ChangeOptions, RegistryError},
+    retry::Retry,
     state::State,
     status::{VersionState, VersionStatus},
 };
@@ -16,7 +17,8 @@ use crate::{
 };
 
 impl Registry {
-    /// Loads a version that is on disk; returns when it is ready, or says why it is not.
+    /// Loads a version that is on disk; returns when it is ready, or says why it is not. A break of
+    /// the signature fails it, unless that is allowed.
     pub fn load(
         &self,
         name: &ModelName,
@@ -47,7 +49,8 @@ impl Registry {
         options: &ChangeOptions,
         make: impl FnOnce() -> Result<VersionState, RegistryError>,
     ) -> Result<VersionStatus, RegistryError> {
-        let attempt = Attempt::new(name, operation, format!("version {version}"), options);
+        let allowed = if options.allow_signature_change { ", allow_signature_change" } else { "" };
+        let attempt = Attempt::new(name, operation, format!("version {version}{allowed}"), options);
         let answered = self.lock().answered(&attempt, options);
         let outcome = match answered {
             Ok(Some(_)) => return version_status(&self.lock(), name, version),
@@ -84,24 +87,34 @@ impl Registry {
         entry.check_generation(name, options)?;
         let unknown = || RegistryError::UnknownVersion { model: name.clone(), version };
         let before = entry.versions.get(&version).ok_or_else(unknown)?.state;
-        if matches!(before, VersionState::Ready | VersionState::Draining) {
-            return Ok(before);
+        if !options.dry_run {
+            // Two loads of one version never run at once, and one that goes on may be without the allowance.
+            state = self.wait_for_load(state, name, version);
         }
-        // Somebody else may have begun: two loads of one version never run at once.
-        if before != VersionState::Loading {
+        let now = state.entry(name)?.versions.get(&version).ok_or_else(unknown)?.state;
+        if matches!(now, VersionState::Unloaded | VersionState::Failed | VersionState::Discovered) {
             self.make_room(&mut state, name, version, Some(options))?;
             if options.dry_run {
                 return Ok(before);
             }
-            self.request(&mut state, name, version);
+            self.request(&mut state, name, version, options.allow_signature_change);
+            state = self.wait_for_load(state, name, version);
+            state.entry(name)?.check_ready(name, version)?;
         }
+        Ok(before)
+    }
+
+    fn wait_for_load<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        name: &ModelName,
+        version: Version,
+    ) -> MutexGuard<'a, State> {
         let is_loading = |state: &mut State| {
             let known = state.models.get(name).and_then(|entry| entry.versions.get(&version));
-            known.is_some_and(|known| known.state == VersionState::Loading)
+            known.is_some_and(|known| known.running.is_some())
         };
-        let state = self.shared.changed.wait_while(state, is_loading).unwrap_or_else(PoisonError::into_inner);
-        state.entry(name)?.check_ready(name, version)?;
-        Ok(before)
+        self.shared.changed.wait_while(state, is_loading).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The state before.
@@ -132,6 +145,11 @@ impl Registry {
     pub(super) fn retire(&self, state: &mut State, name: &ModelName, version: Version, why: &str) {
         let known = state.models.get_mut(name).and_then(|entry| entry.versions.get_mut(&version));
         let Some(known) = known else { return };
+        known.retry = Retry::default();
+        // A new load of it that goes on is not wanted any more.
+        if let Some(running) = &mut known.running {
+            running.is_wanted = false;
+        }
         let Some(servable) = known.servable.take() else {
             if known.state != VersionState::Draining {
                 known.state = VersionState::Unloaded;

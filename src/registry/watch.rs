@@ -10,6 +10,7 @@ use std::{
 use notify::Watcher as _;
 
 use super::Registry;
+use crate::schedule::thread_time;
 
 /// The thread that keeps the book in step with the disk. Dropping it ends the thread.
 #[derive(Debug)]
@@ -54,12 +55,6 @@ impl Pace {
     }
 }
 
-/// What this thread has used of a processor so far.
-fn processor_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::try_from(time).unwrap_or_default()
-}
-
 impl Watcher {
     /// Starts watching; looks at the repository at once.
     ///
@@ -74,9 +69,11 @@ impl Watcher {
             let subscription = subscribe(&options.models, events);
             let pace = Pace { poll_interval, settle: options.settle, has_events: subscription.is_some() };
             let look = || {
-                let started = processor_time();
+                let started = thread_time();
                 let is_unsettled = registry.scan();
-                pace.pause(is_unsettled, processor_time().saturating_sub(started))
+                let pause = pace.pause(is_unsettled, thread_time().saturating_sub(started));
+                // A load that failed for a passing reason is tried again in its own time.
+                registry.until_next_retry().map_or(pause, |retry| pause.min(retry.max(BURST)))
             };
             keep_looking(&woken, look, || thread::sleep(BURST));
         })?;

@@ -16,7 +16,7 @@ use crate::{
     domain::{ModelFacts, ModelName, Percent, RequestId, Role, ServingSettings, Signature, Target, Version},
     fault::{ErrorCode, Fault},
     monitor::VersionMonitor,
-    observe::{Arm, Compared, Comparison, VersionMetrics},
+    observe::{Arm, Compared, Comparison, RecentRequests, VersionMetrics},
     release::{Release, Split},
     rollout::Stream,
     schedule::Lane,
@@ -33,6 +33,8 @@ pub struct Servable {
     /// Present when the version has a reference profile.
     pub monitor: Option<Arc<VersionMonitor>>,
     pub metrics: VersionMetrics,
+    /// Requests of the model that are kept for the warm-up of its next version.
+    pub recent: Arc<RecentRequests>,
 }
 
 impl Servable {

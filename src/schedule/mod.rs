@@ -33,7 +33,10 @@ use std::{
 };
 
 use self::lane::Core;
-pub use self::{pool::Pool, trial::Trial};
+pub use self::{
+    pool::Pool,
+    trial::{Stopwatch, Trial, run_once, thread_time, wall_time},
+};
 use crate::{
     domain::{Priority, ServingSettings, Tensor},
     engine::{EngineError, Model},

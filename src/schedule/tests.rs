@@ -388,7 +388,7 @@ mod trials {
     }
 
     fn tried_after(fixed_cost: Duration, compute: fn(&[u8]) -> Vec<u8>) -> Trial {
-        Trial::of(&Computed(signature(), compute, fixed_cost), &settings(), false)
+        Trial::of(&Computed(signature(), compute, fixed_cost), &settings(), false, wall_time)
     }
 
     #[test]
@@ -421,7 +421,7 @@ mod trials {
         let mut fixed = Signature::clone(&signature());
         fixed.inputs[0].shape[0] = Dim::Fixed(1);
         let model = Computed(Arc::new(fixed), <[u8]>::to_vec, Duration::ZERO);
-        let trial = Trial::of(&model, &settings(), true);
+        let trial = Trial::of(&model, &settings(), true, wall_time);
         assert_eq!(trial.alone.unwrap(), "'x' has no first dimension of any size");
     }
 }

@@ -9,6 +9,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
@@ -35,6 +36,23 @@ const TOLERANCE: f64 = 1e-3;
 /// Sizes tried for dimensions that may have any, other than the rows.
 const FREE_SIZES: [i64; 3] = [1, 8, 32];
 
+/// A time that goes on, from any moment.
+pub type Stopwatch = fn() -> Duration;
+
+/// Time as it passes.
+#[must_use]
+pub fn wall_time() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed()
+}
+
+/// What this thread has used of a processor: the time of a run on a thread that others go before.
+#[must_use]
+pub fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
 /// What was found out.
 #[derive(Debug)]
 pub struct Trial {
@@ -54,12 +72,14 @@ impl Trial {
 
     /// Tries `model` out. Blocks for as long as its runs take.
     ///
+    /// The time of a run is the difference between what `stopwatch` says after it and before.
+    ///
     /// A model that refuses made-up inputs is no fault: it is then neither warm nor batched,
     /// unless `is_forced`, which an operator says who knows that its rows are independent.
     #[must_use]
-    pub fn of(model: &dyn Model, settings: &ServingSettings, is_forced: bool) -> Self {
+    pub fn of(model: &dyn Model, settings: &ServingSettings, is_forced: bool, stopwatch: Stopwatch) -> Self {
         let mut trial = Self::none();
-        trial.alone = trial.run(model, settings, is_forced).err();
+        trial.alone = trial.run(model, settings, is_forced, stopwatch).err();
         trim(model);
         if let Some(reason) = &trial.alone {
             trial.useful_rows = 1;
@@ -68,10 +88,25 @@ impl Trial {
         trial
     }
 
-    fn run(&mut self, model: &dyn Model, settings: &ServingSettings, is_forced: bool) -> Result<(), String> {
+    /// What was found, in words for an operator.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        match &self.alone {
+            Some(reason) => format!("requests run alone: {reason}"),
+            None => format!("up to {} rows run together", self.useful_rows),
+        }
+    }
+
+    fn run(
+        &mut self,
+        model: &dyn Model,
+        settings: &ServingSettings,
+        is_forced: bool,
+        stopwatch: Stopwatch,
+    ) -> Result<(), String> {
         let signature = model.signature().clone();
         let all: Vec<usize> = (0..signature.outputs.len()).collect();
-        let probes = Probes { model, signature: &signature, outputs: &all };
+        let probes = Probes { model, signature: &signature, outputs: &all, stopwatch };
         let free_size = probes.first_that_runs();
         if let Some(size) = free_size {
             self.time(&probes, size, 1);
@@ -122,9 +157,9 @@ impl Trial {
         probes.run(&inputs).ok()?;
         let mut best = Duration::MAX;
         for _ in 0..REPEATS {
-            let started = Instant::now();
+            let started = (probes.stopwatch)();
             probes.run(&inputs).ok()?;
-            best = best.min(started.elapsed());
+            best = best.min((probes.stopwatch)().saturating_sub(started));
             if best > RUN_LIMIT / 20 {
                 break;
             }
@@ -134,11 +169,29 @@ impl Trial {
     }
 }
 
+/// Runs a model once on made-up inputs of one row, for what may happen then.
+///
+/// # Errors
+/// Why it ran on none of them, which is no fault as such.
+pub fn run_once(model: &dyn Model) -> Result<(), EngineError> {
+    let signature = model.signature().clone();
+    let outputs: Vec<usize> = (0..signature.outputs.len()).collect();
+    let probes = Probes { model, signature: &signature, outputs: &outputs, stopwatch: wall_time };
+    let mut outcome = Ok(());
+    for inputs in probes.free_sizes().iter().filter_map(|&size| probes.inputs(size, 1, 0)) {
+        outcome = probes.run(&inputs).map(drop);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
 /// Large batches may never come: their memory is given back.
 fn trim(model: &dyn Model) {
     let signature = model.signature().clone();
     let outputs: Vec<usize> = (0..signature.outputs.len()).collect();
-    let probes = Probes { model, signature: &signature, outputs: &outputs };
+    let probes = Probes { model, signature: &signature, outputs: &outputs, stopwatch: wall_time };
     if let Some(inputs) = probes.first_that_runs().and_then(|size| probes.inputs(size, 1, 0)) {
         // It ran a moment ago; should it fail now, the memory stays where it is.
         let _ = catch_unwind(AssertUnwindSafe(|| model.run_and_trim(&inputs, &outputs)));
@@ -160,6 +213,7 @@ struct Probes<'a> {
     model: &'a dyn Model,
     signature: &'a Signature,
     outputs: &'a [usize],
+    stopwatch: Stopwatch,
 }
 
 impl Probes<'_> {
@@ -170,9 +224,14 @@ impl Probes<'_> {
 
     /// The first size of free dimensions that the model runs on.
     fn first_that_runs(&self) -> Option<i64> {
+        let mut sizes = self.free_sizes().iter().copied();
+        sizes.find(|&size| self.inputs(size, 1, 0).is_some_and(|inputs| self.run(&inputs).is_ok()))
+    }
+
+    /// The sizes worth trying.
+    fn free_sizes(&self) -> &'static [i64] {
         let has_free = self.signature.inputs.iter().any(|spec| spec.shape.iter().skip(1).any(|dim| *dim == Dim::Any));
-        let sizes = if has_free { &FREE_SIZES[..] } else { &FREE_SIZES[..1] };
-        sizes.iter().copied().find(|&size| self.inputs(size, 1, 0).is_some_and(|inputs| self.run(&inputs).is_ok()))
+        if has_free { &FREE_SIZES } else { &FREE_SIZES[..1] }
     }
 
     /// Inputs of `rows` rows, of which the first is the row number `first`: rows of different

@@ -7,7 +7,7 @@ use crate::{
     domain::{Batching, DataType, Dim, Priority, ServingSettings, Shape, Signature, TensorSpec},
     engine::{EngineError, Model},
     monitor::Monitor,
-    observe::VersionMetrics,
+    observe::{RecentBudget, RecentRequests, VersionMetrics},
     schedule::{Lane, Pool, Trial},
 };
 
@@ -83,6 +83,7 @@ fn rig(max_queue: usize, max_queue_bytes: usize, gate: Option<Receiver<()>>) -> 
         lane: Lane::new(Box::new(model), settings, Trial::none(), pool, || ()),
         monitor: None,
         metrics: VersionMetrics::new(&metrics, &name(), version),
+        recent: Arc::new(RecentRequests::new(0, RecentBudget::default())),
     };
     Rig { shadow, servable: Arc::new(servable), _monitor: monitor }
 }

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tidegate::{
     fault::ErrorCode,
     proto::admin::{
-        GetModelRequest, LabelRequest, PromoteRequest, RollbackRequest, SplitRequest, VersionRequest,
-        WatchEventsRequest, admin_service_client::AdminServiceClient,
+        GetModelRequest, LabelRequest, LoadVersionRequest, PromoteRequest, RollbackRequest, SplitRequest,
+        VersionRequest, WatchEventsRequest, admin_service_client::AdminServiceClient,
     },
 };
 
@@ -106,6 +106,7 @@ async fn refusals_are_the_same_over_both_protocols() {
     let promote = |name: &str, version| PromoteRequest { model: model(name), version, options: None };
     let split = |version, percent| SplitRequest { model: model("m"), version, percent, options: None };
     let version = |version| VersionRequest { model: model("m"), version, options: None };
+    let load = |version| LoadVersionRequest { model: model("m"), version, ..LoadVersionRequest::default() };
     let label = |label: &str| LabelRequest { model: model("m"), label: label.into(), version: 0, options: None };
     let pairs = [
         (rest("POST", "none/promote", json!({"version": 1})), admin.promote(promote("none", 1)).await.unwrap_err()),
@@ -119,7 +120,7 @@ async fn refusals_are_the_same_over_both_protocols() {
             admin.set_shadow(split(2, 5.0)).await.unwrap_err(),
         ),
         (rest("POST", "m/versions/2/unload", json!({})), admin.unload_version(version(2)).await.unwrap_err()),
-        (rest("POST", "m/versions/9/load", json!({})), admin.load_version(version(9)).await.unwrap_err()),
+        (rest("POST", "m/versions/9/load", json!({})), admin.load_version(load(9)).await.unwrap_err()),
         (rest("DELETE", "m/labels/x", json!({})), admin.clear_label(label("x")).await.unwrap_err()),
         (rest("DELETE", "m/labels/7", json!({})), admin.clear_label(label("7")).await.unwrap_err()),
         (

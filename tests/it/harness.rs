@@ -216,6 +216,11 @@ impl Gateway {
         })
     }
 
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub async fn patient_client(&self) -> GrpcInferenceServiceClient<Patient> {
         let stream = tokio::net::TcpStream::connect(self.addresses.grpc).await.unwrap();
         let (send, connection) =

@@ -12,6 +12,7 @@
 )]
 
 mod admin_api;
+mod admission;
 mod audit;
 mod bad_input;
 mod canary;

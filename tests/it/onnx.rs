@@ -263,3 +263,51 @@ pub fn external_data(location: &str) -> Vec<u8> {
         ..GraphProto::default()
     })
 }
+
+/// A model whose run never ends: a loop without a limit, which changes nothing.
+pub fn endless_loop() -> Vec<u8> {
+    let body = GraphProto {
+        name: Some("body".into()),
+        node: vec![node("Identity", &["go_on"], &["going_on"]), node("Identity", &["v"], &["w"])],
+        input: vec![
+            value("turn", DataType::Int64, &[]),
+            value("go_on", DataType::Bool, &[]),
+            value("v", DataType::Fp32, &[ANY, 1]),
+        ],
+        output: vec![value("going_on", DataType::Bool, &[]), value("w", DataType::Fp32, &[ANY, 1])],
+        ..GraphProto::default()
+    };
+    let body =
+        AttributeProto { name: Some("body".into()), g: Some(body), r#type: Some(5), ..AttributeProto::default() };
+    model(GraphProto {
+        name: Some("endless".into()),
+        node: vec![NodeProto { attribute: vec![body], ..node("Loop", &["", "", "x"], &["y"]) }],
+        input: vec![value("x", DataType::Fp32, &[ANY, 1])],
+        output: vec![value("y", DataType::Fp32, &[ANY, 1])],
+        ..GraphProto::default()
+    })
+}
+
+/// `y = x` and a sum over so many FP32 zeros, which a few bytes of model ask for.
+pub fn zeros(count: i64) -> Vec<u8> {
+    let shape = AttributeProto {
+        name: Some("value_ints".into()),
+        ints: vec![count],
+        r#type: Some(7),
+        ..AttributeProto::default()
+    };
+    let keep =
+        AttributeProto { name: Some("keepdims".into()), i: Some(0), r#type: Some(2), ..AttributeProto::default() };
+    model(GraphProto {
+        name: Some("zeros".into()),
+        node: vec![
+            NodeProto { attribute: vec![shape], ..node("Constant", &[], &["shape"]) },
+            node("ConstantOfShape", &["shape"], &["zeros"]),
+            NodeProto { attribute: vec![keep], ..node("ReduceSum", &["zeros"], &["sum"]) },
+            node("Add", &["x", "sum"], &["y"]),
+        ],
+        input: vec![value("x", DataType::Fp32, &[ANY, 1])],
+        output: vec![value("y", DataType::Fp32, &[ANY, 1])],
+        ..GraphProto::default()
+    })
+}

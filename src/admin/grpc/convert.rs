@@ -30,6 +30,7 @@ impl From<&release::Release> for wire::Release {
 
 impl From<&registry::VersionStatus> for wire::VersionStatus {
     fn from(status: &registry::VersionStatus) -> Self {
+        let steps = status.admission.as_deref().map(json::admission).unwrap_or_default();
         Self {
             version: status.version.get(),
             state: status.state.as_str().to_owned(),
@@ -46,7 +47,15 @@ impl From<&registry::VersionStatus> for wire::VersionStatus {
                 .map(|(why, copies)| (why.as_str().to_owned(), *copies))
                 .collect(),
             traffic_percent: None,
+            admission: steps.into_iter().map(wire::AdmissionStep::from).collect(),
         }
+    }
+}
+
+impl From<json::AdmissionStep> for wire::AdmissionStep {
+    fn from(step: json::AdmissionStep) -> Self {
+        let json::AdmissionStep { step, outcome, why, seconds } = step;
+        Self { step, outcome, why, seconds }
     }
 }
 

@@ -162,6 +162,8 @@ fn log_settings_are_levels_and_never_files() {
 fn load_and_unload_take_the_version_from_the_path() {
     let load = request("POST /admin/v1/models/fraud/versions/3/load", &[], "").unwrap();
     assert!(matches!(load, AdminRequest::Load { version, .. } if version == v(3)));
+    let load = request("POST /admin/v1/models/fraud/versions/3/load?allow_signature_change=true", &[], "").unwrap();
+    assert!(matches!(load, AdminRequest::Load { options, .. } if options.allow_signature_change));
     let unload = request("POST /admin/v1/models/fraud/versions/3/unload?dry_run=true", &[], "").unwrap();
     assert!(matches!(unload, AdminRequest::Unload { version, options, .. } if version == v(3) && options.dry_run));
 }

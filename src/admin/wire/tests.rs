@@ -39,6 +39,7 @@ fn version(number: u64, state: VersionState) -> registry::VersionStatus {
         monitored: true,
         shadow_dropped: Vec::new(),
         lane: None,
+        admission: None,
     }
 }
 
@@ -98,6 +99,19 @@ fn model_prints_its_release_and_versions() {
     });
     let list = ModelList { models: vec![ModelStatus::from(&status)] };
     assert_eq!(serde_json::to_value(&list).unwrap(), json!({ "models": [expected] }));
+}
+
+#[test]
+fn admission_prints_its_steps() {
+    let step = registry::StepReport {
+        step: registry::Step::WarmUp,
+        outcome: registry::Outcome::Passed,
+        why: vec!["requests run alone".to_owned()],
+        time: Duration::from_millis(250),
+    };
+    let report = registry::AdmissionReport { steps: vec![step], is_transient: false };
+    let expected = json!([{"step": "warmup", "outcome": "passed", "why": ["requests run alone"], "seconds": 0.25}]);
+    assert_eq!(serde_json::to_value(admission(&report)).unwrap(), expected);
 }
 
 #[test]

@@ -77,6 +77,16 @@ pub struct StatusArgs {
     pub gateway: GatewayArgs,
 }
 
+#[derive(Debug, Clone, Args)]
+pub struct LoadArgs {
+    #[command(flatten)]
+    pub version: VersionArgs,
+
+    /// Load it though its inputs or outputs break clients of the stable version.
+    #[arg(long)]
+    pub allow_signature_change: bool,
+}
+
 /// For load and promote.
 #[derive(Debug, Clone, Args)]
 pub struct VersionArgs {

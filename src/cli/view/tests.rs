@@ -24,6 +24,7 @@ fn version(number: u64, state: &str) -> VersionStatus {
         traffic_percent: None,
         runs: None,
         shadow_dropped: [].into(),
+        admission: Vec::new(),
     }
 }
 
@@ -69,6 +70,35 @@ fn status_shows_the_release_and_why_a_version_failed() {
         "      2  ready       90%        42  3.3 MiB  2026-01-02T03:04:05Z  0123456789ab  yes        -"
     );
     assert!(lines[5].ends_with("no         model.onnx is torn"), "{shown}");
+}
+
+#[test]
+fn admission_has_a_line_for_each_thing_found() {
+    let step = |step: &str, outcome: &str, why: &[&str]| AdmissionStep {
+        step: step.to_owned(),
+        outcome: outcome.to_owned(),
+        why: why.iter().map(|why| (*why).to_owned()).collect(),
+        seconds: 0.0125,
+    };
+    let steps = vec![
+        step("complete", "passed", &[]),
+        step("digest", "failed", &["a was changed", "b is\nmissing"]),
+        step("trial", "skipped", &["not run"]),
+    ];
+    let model = ModelStatus {
+        versions: vec![VersionStatus { admission: steps, ..version(3, "failed") }, version(4, "unloaded")],
+        ..model()
+    };
+    let shown = status(&model, PIPE);
+    let (_, admission) = shown.split_once("\nadmission of version 3\n\n").unwrap();
+    assert_eq!(
+        admission,
+        "STEP      OUTCOME     TIME  WHY\n\
+         complete  passed   12.5 ms\n\
+         digest    failed   12.5 ms  a was changed\n\
+         \x20                           b is missing\n\
+         trial     skipped        -  not run\n"
+    );
 }
 
 /// Runs of 6.5 µs, joined up to 64 rows.

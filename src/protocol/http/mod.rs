@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{DoorOptions, data_plane::DataPlane};
+use super::{DoorOptions, data_plane::DataPlane, refusal::Refusal};
 
 pub(crate) mod answer;
 #[doc(hidden)]
@@ -28,6 +29,11 @@ pub(crate) mod server;
 mod transport_tests;
 #[cfg(test)]
 mod wire_tests;
+
+/// See [`super::decode_json_request`].
+pub(super) fn decode_json(body: &Bytes) -> Result<json::Decoded, Refusal> {
+    json::decode(body, None)
+}
 
 /// See [`super::serve_http`].
 pub(super) async fn serve<D: DataPlane>(

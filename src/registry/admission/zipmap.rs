@@ -14,11 +14,11 @@ use prost::{
     encoding::{DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field},
 };
 
-use super::facts::{COLUMNS_KEY, LABELS_KEY};
 use crate::proto::onnx::{
     GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto, TypeProto,
     ValueInfoProto, tensor_shape_proto, type_proto,
 };
+use crate::registry::facts::{COLUMNS_KEY, LABELS_KEY};
 
 /// Field numbers of the format.
 const MODEL_GRAPH: u32 = 7;

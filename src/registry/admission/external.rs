@@ -8,37 +8,38 @@
 use std::{
     collections::BTreeSet,
     fs,
-    os::unix::fs::MetadataExt,
-    path::{Component, Path, PathBuf},
+    path::{Component, Path},
 };
 
 use prost::Message;
 
+use super::{listing::Listing, load::Fault};
 use crate::proto::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto};
 
-/// The external files of a model, each checked to be a plain file inside `directory`.
+/// The external files of a model, by their names in `listing`: each is a plain file of the version.
+/// That files with several names have none elsewhere, the listing tells.
 ///
 /// # Errors
 /// All that is wrong: the model is not ONNX, or files that are missing or outside.
-pub(super) fn external_files(model: &[u8], directory: &Path) -> Result<Vec<PathBuf>, Vec<String>> {
-    let parsed = ModelProto::decode(model).map_err(|error| vec![format!("not an ONNX model: {error}")])?;
+pub(super) fn external_files(model: &[u8], listing: &Listing) -> Result<BTreeSet<String>, Fault> {
+    let parsed = ModelProto::decode(model).map_err(|error| Fault::Refused(format!("not an ONNX model: {error}")))?;
     if parsed.graph.is_none() {
-        return Err(vec!["not an ONNX model: it has no graph".into()]);
+        return Err(Fault::Refused("not an ONNX model: it has no graph".into()));
     }
     let mut locations = BTreeSet::new();
     walk_model(&parsed, &mut locations);
-    let mut files = Vec::new();
+    let mut files = BTreeSet::new();
     let mut faults = Vec::new();
     for location in &locations {
-        match contained(location, directory) {
-            Ok(path) => files.push(path),
+        match contained(location, listing) {
+            Ok(name) => drop(files.insert(name)),
             Err(fault) => faults.push(format!("external data '{}' {fault}", location.escape_debug())),
         }
     }
-    if faults.is_empty() { Ok(files) } else { Err(faults) }
+    if faults.is_empty() { Ok(files) } else { Err(Fault::Outside(faults)) }
 }
 
-fn contained(location: &str, directory: &Path) -> Result<PathBuf, String> {
+fn contained(location: &str, listing: &Listing) -> Result<String, String> {
     let relative = Path::new(location);
     let is_plain = !location.is_empty()
         && relative.components().all(|part| matches!(part, Component::Normal(_)))
@@ -46,18 +47,15 @@ fn contained(location: &str, directory: &Path) -> Result<PathBuf, String> {
     if !is_plain {
         return Err("points outside the version directory".into());
     }
-    let path = directory.join(relative);
+    // Without doubled slashes.
+    let name = relative.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
+    let path = listing.root.join(&name);
     let metadata = fs::symlink_metadata(&path).map_err(|error| format!("cannot be read: {error}"))?;
     if !metadata.is_file() {
         return Err("is not a plain file (links are not followed)".into());
     }
-    if metadata.nlink() > 1 {
-        return Err("is a hard link: it may belong to somebody else".into());
-    }
-    // The file itself is no link; a directory on the way to it may still be one.
-    let real = path.canonicalize().map_err(|error| format!("cannot be read: {error}"))?;
-    let root = directory.canonicalize().map_err(|error| format!("cannot be read: {error}"))?;
-    if real.starts_with(&root) { Ok(path) } else { Err("points outside the version directory".into()) }
+    // What was listed was reached without following any link.
+    if listing.files.contains_key(&name) { Ok(name) } else { Err("points outside the version directory".into()) }
 }
 
 fn walk_model(model: &ModelProto, locations: &mut BTreeSet<String>) {
@@ -114,12 +112,19 @@ mod tests {
         ModelProto { graph: Some(graph), ..ModelProto::default() }.encode_to_vec()
     }
 
+    fn is_contained(location: &str, directory: &Path) -> bool {
+        external_files(&model(location), &Listing::of(directory).unwrap()).is_ok()
+    }
+
     #[test]
     fn file_beside_the_model_is_found() {
         let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("data")).unwrap();
         fs::write(directory.path().join("weights.bin"), b"x").unwrap();
-        assert_eq!(external_files(&model("weights.bin"), directory.path()).unwrap().len(), 1);
-        assert!(external_files(&model("other.bin"), directory.path()).is_err());
+        fs::write(directory.path().join("data/more.bin"), b"x").unwrap();
+        for (location, is_there) in [("weights.bin", true), ("data//more.bin", true), ("other.bin", false)] {
+            assert_eq!(is_contained(location, directory.path()), is_there, "{location}");
+        }
     }
 
     #[test]
@@ -131,17 +136,18 @@ mod tests {
         fs::write(&secret, b"x").unwrap();
         std::os::unix::fs::symlink(&secret, directory.join("link")).unwrap();
         std::os::unix::fs::symlink(root.path(), directory.join("folder")).unwrap();
-        fs::hard_link(&secret, directory.join("hard")).unwrap();
         let absolute = secret.to_str().unwrap();
-        for location in ["../secret", absolute, "link", "folder/secret", "hard", "", ".", "a/../../secret", "a\0b"] {
-            assert!(external_files(&model(location), &directory).is_err(), "{location:?}");
+        for location in ["../secret", absolute, "link", "folder/secret", "", ".", "a/../../secret", "a\0b"] {
+            assert!(!is_contained(location, &directory), "{location:?}");
         }
     }
 
     #[test]
     fn what_is_not_onnx_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let listing = Listing::of(directory.path()).unwrap();
         for bytes in [&b"not onnx"[..], b"", &[0xff; 64]] {
-            assert!(external_files(bytes, Path::new("/")).is_err());
+            assert!(matches!(external_files(bytes, &listing), Err(Fault::Refused(_))));
         }
     }
 }

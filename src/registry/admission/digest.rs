@@ -1,0 +1,135 @@
+//! The digest of every file of a version, read once per change of the file.
+
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    sync::{Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    listing::{Listing, Print, unreadable},
+    report::Faults,
+};
+
+/// The SHA-256 of a file.
+pub(super) type FileDigest = [u8; 32];
+
+/// Digests by the file that they are of: a version that is loaded again is not read again for them.
+#[derive(Debug, Default)]
+pub(super) struct DigestCache(Mutex<BTreeMap<(u64, u64), (Print, FileDigest)>>);
+
+/// Inodes of files long gone stay until there are this many.
+const MAX_CACHED: usize = 100_000;
+/// A file changed this recently may change again without its times telling: systems count them in
+/// steps of some milliseconds.
+const TOO_FRESH: Duration = Duration::from_millis(100);
+
+impl DigestCache {
+    /// The digests of all files, by name.
+    pub(super) fn of(&self, listing: &Listing) -> Result<BTreeMap<String, FileDigest>, Faults> {
+        listing.files.iter().map(|(name, print)| Ok((name.clone(), self.one(listing, name, print)?))).collect()
+    }
+
+    pub(super) fn one(&self, listing: &Listing, name: &str, print: &Print) -> Result<FileDigest, Faults> {
+        let key = (print.device, print.inode);
+        if let Some((_, digest)) = self.lock().get(&key).filter(|(known, _)| known == print) {
+            return Ok(*digest);
+        }
+        let digest = read(listing, name, print)?;
+        if is_settled(print) {
+            let mut known = self.lock();
+            if known.len() >= MAX_CACHED {
+                known.clear();
+            }
+            known.insert(key, (*print, digest));
+        }
+        Ok(digest)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(u64, u64), (Print, FileDigest)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read(listing: &Listing, name: &str, print: &Print) -> Result<FileDigest, Faults> {
+    let mut file = listing.open(name, print)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer).map_err(|error| unreadable(name, &error))? {
+            0 => break,
+            length => hasher.update(&buffer[..length]),
+        }
+    }
+    listing.check_unchanged(name, &file)?;
+    Ok(hasher.finalize().into())
+}
+
+fn is_settled(print: &Print) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let age = i128::try_from(now).unwrap_or(i128::MAX) - print.changed.max(print.modified);
+    age >= i128::try_from(TOO_FRESH.as_nanos()).unwrap_or(i128::MAX)
+}
+
+/// `sha256:` and the digest in hex.
+pub(super) fn in_words(digest: &FileDigest) -> String {
+    use std::fmt::Write;
+    digest.iter().fold(String::from("sha256:"), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The digest in `text`, with or without `sha256:`.
+pub(super) fn parse(text: &str) -> Option<FileDigest> {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut digest = [0; 32];
+    for (byte, place) in digest.iter_mut().zip(0..) {
+        *byte = u8::from_str_radix(&hex[2 * place..2 * place + 2], 16).ok()?;
+    }
+    Some(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const ABC: &str = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    #[test]
+    fn digest_is_that_of_the_bytes_and_follows_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("model.onnx");
+        let cache = DigestCache::default();
+        let digest = || in_words(&cache.of(&Listing::of(directory.path()).unwrap()).unwrap()["model.onnx"]);
+        fs::write(&file, b"abc").unwrap();
+        assert_eq!(digest(), ABC);
+        // The same size, at once: too fresh to be remembered.
+        fs::write(&file, b"abd").unwrap();
+        assert_ne!(digest(), ABC);
+        assert_eq!(parse(ABC), parse(&ABC["sha256:".len()..]));
+        assert_eq!((parse("sha256:ba78"), parse(&"g".repeat(64))), (None, None));
+    }
+
+    #[test]
+    fn known_file_is_not_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("model.onnx"), b"abc").unwrap();
+        let listing = Listing::of(directory.path()).unwrap();
+        let cache = DigestCache::default();
+        let print = listing.files["model.onnx"];
+        cache.lock().insert((print.device, print.inode), (print, [7; 32]));
+        assert_eq!(cache.of(&listing).unwrap()["model.onnx"], [7; 32]);
+        let other = Print { modified: 0, ..print };
+        cache.lock().insert((print.device, print.inode), (other, [7; 32]));
+        assert_eq!(in_words(&cache.of(&listing).unwrap()["model.onnx"]), ABC);
+    }
+}

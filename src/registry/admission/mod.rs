@@ -1,0 +1,357 @@
+//! What a version must pass before it is ready, step by step; the same for the gateway and `tidegate
+//! check`.
+//!
+//! A step that fails does not end the admission where going on can tell more, so that an author hears
+//! all that is wrong at once. But a version whose files failed a check is not loaded: not in a process
+//! of its own, and here even less.
+//!
+//! | step | file |
+//! | --- | --- |
+//! | complete | `complete`, over the files of `listing` |
+//! | digest | `digest`, `manifest` |
+//! | containment | `listing`, `external` |
+//! | trial | `sandbox`: in a process of its own |
+//! | load | `load`, `zipmap`, `declared`, `columns`, the profile |
+//! | signature | `signature` |
+//! | golden | `golden` |
+//! | warmup | `warmup`, and the trial of the room `schedule` |
+//!
+//! `report` is what is kept of it.
+
+mod columns;
+mod complete;
+mod declared;
+mod digest;
+mod external;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
+mod golden;
+mod listing;
+mod load;
+mod manifest;
+mod report;
+mod sandbox;
+mod signature;
+mod warmup;
+mod zipmap;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+pub(super) use self::report::Faults;
+pub use self::{
+    columns::columns,
+    golden::RequestDecoder,
+    manifest::{SignaturePolicy, SigningKey},
+    report::{AdmissionReport, Outcome, Step, StepReport},
+    sandbox::{SandboxOptions, serve as serve_trials},
+    signature::Baseline,
+};
+use self::{
+    complete::Parts,
+    digest::{DigestCache, FileDigest},
+    listing::Listing,
+    load::Fault,
+    report::Verdict,
+    sandbox::{Job, Reply, Sandbox},
+};
+use crate::{
+    config::{AdmissionConfig, ModelConfig, ModelConfigError},
+    domain::{ServingSettings, Signature, Tensor},
+    engine::{EngineOptions, Model, OnnxModel, Runtime},
+    monitor::Profile,
+    schedule::{Stopwatch, Trial, thread_time, wall_time},
+};
+
+/// What admissions go by.
+#[derive(Debug, Clone)]
+pub struct AdmissionOptions {
+    pub signatures: SignaturePolicy,
+    /// Files may have names outside the model's directory.
+    pub allow_hard_links: bool,
+    /// `None`: models are not tried out in processes of their own.
+    pub sandbox: Option<SandboxOptions>,
+    /// Reads golden requests.
+    pub decode: RequestDecoder,
+}
+
+impl AdmissionOptions {
+    /// As the configuration says; `library` is the ONNX Runtime that trials load.
+    ///
+    /// # Errors
+    /// In words, when a key cannot be read.
+    pub fn of(config: &AdmissionConfig, library: &Path, decode: RequestDecoder) -> Result<Self, String> {
+        let keys: Result<Vec<SigningKey>, String> = config.keys.iter().map(|path| SigningKey::read(path)).collect();
+        let keys = keys.map_err(|fault| format!("admission.keys: {fault}"))?;
+        let sandbox = config
+            .isolated
+            .then(|| SandboxOptions::of_this_program(library.into(), config.time_limit.0, config.memory_limit.0));
+        Ok(Self {
+            signatures: SignaturePolicy { keys, is_required: config.require_signature },
+            allow_hard_links: config.allow_hard_links,
+            sandbox,
+            decode,
+        })
+    }
+}
+
+/// Admits versions. One for all of them: it remembers digests and keeps workers.
+pub struct Admission {
+    runtime: Runtime,
+    options: AdmissionOptions,
+    digests: DigestCache,
+    sandbox: Option<Sandbox>,
+}
+
+/// A version that wants to be admitted.
+pub struct Candidate<'a> {
+    pub directory: &'a Path,
+    pub config: &'a Result<ModelConfig, ModelConfigError>,
+    pub engine: EngineOptions,
+    pub serving: &'a ServingSettings,
+    /// What its signature is held against: fitting one of them is enough. Or why there is nothing.
+    /// Asked for once the model is loaded.
+    pub baselines: &'a dyn Fn() -> Result<Vec<Baseline>, String>,
+    /// A break of the signature is meant.
+    pub allow_signature_change: bool,
+    /// Inputs of requests that other versions have answered.
+    pub recent: Vec<Arc<[Tensor]>>,
+    /// Nothing else needs the processor more.
+    pub is_urgent: bool,
+}
+
+/// A version that passed.
+pub struct Admitted {
+    pub model: OnnxModel,
+    /// `sha256:` and the hex digest of `model.onnx`.
+    pub digest: String,
+    /// Bytes of `model.onnx` and of the files it refers to.
+    pub memory_bytes: u64,
+    pub profile: Option<Profile>,
+    pub trial: Trial,
+}
+
+impl Admission {
+    #[must_use]
+    pub fn new(runtime: Runtime, options: AdmissionOptions) -> Self {
+        let sandbox = options.sandbox.clone().map(Sandbox::new);
+        Self { runtime, options, digests: DigestCache::default(), sandbox }
+    }
+
+    /// Takes a version through all steps. Blocks: reads files, loads and runs the model. What passed
+    /// is given exactly when the report has no fault.
+    pub fn admit(&self, candidate: &Candidate<'_>) -> (AdmissionReport, Option<Admitted>) {
+        let mut report = AdmissionReport::default();
+        let admitted = self.walk(candidate, &mut report);
+        report.skip_the_rest();
+        let admitted = admitted.filter(|_| report.is_passed());
+        (report, admitted)
+    }
+
+    fn walk(&self, candidate: &Candidate<'_>, report: &mut AdmissionReport) -> Option<Admitted> {
+        let parts = report.run(Step::Complete, || complete::check(candidate.directory, candidate.config))?;
+        let digests = report.run(Step::Digest, || self.digest(&parts.listing));
+        report.run(Step::Containment, || self.contain(&parts.listing));
+        if report.has_failed(Step::Digest) || report.has_failed(Step::Containment) {
+            return None;
+        }
+        let digest = digest::in_words(digests?.get(parts.model_file.as_ref()?)?);
+        self.try_out(&parts, &digest, candidate.is_urgent, report)?;
+        let (model, memory_bytes) = self.load(candidate, &parts, report)?;
+        report.run(Step::Signature, || compare(candidate, model.signature()));
+        report.run(Step::Golden, || self.replay(&parts.listing, &model));
+        if !report.is_passed() {
+            return None;
+        }
+        let trial = report.run(Step::WarmUp, || warm_up(candidate, &model))?;
+        Some(Admitted { model, digest, memory_bytes, profile: parts.profile, trial })
+    }
+
+    fn digest(&self, listing: &Listing) -> Verdict<BTreeMap<String, FileDigest>> {
+        let checked = self.digests.of(listing).and_then(|digests| {
+            let note = manifest::check(listing, &digests, &self.options.signatures)?;
+            Ok((digests, note))
+        });
+        match checked {
+            Ok((digests, note)) => Verdict::passed(digests, note),
+            Err(faults) => Verdict::failed(faults),
+        }
+    }
+
+    fn contain(&self, listing: &Listing) -> Verdict<()> {
+        let mut faults = listing.faults.clone();
+        if !self.options.allow_hard_links {
+            faults.extend(listing.hard_link_faults());
+        }
+        Verdict::with_faults((), faults, None)
+    }
+
+    fn try_out(&self, parts: &Parts, digest: &str, is_urgent: bool, report: &mut AdmissionReport) -> Option<()> {
+        let Some(sandbox) = &self.sandbox else {
+            report.run(Step::Trial, || Verdict::<()>::skipped("admission.isolated is false"));
+            return Some(());
+        };
+        let mut outside = Vec::new();
+        let passed = report.run(Step::Trial, || {
+            let listing = &parts.listing;
+            let model_file = parts.model_file.clone().unwrap_or_default();
+            let (directory, size, digest) = (listing.root.clone(), listing.size(), digest.to_owned());
+            let (memory, seconds) = sandbox.limits(size);
+            trial(sandbox, &Job { directory, model_file, digest, size, seconds, memory, is_urgent }, &mut outside)
+        });
+        report.note_outside(outside);
+        passed
+    }
+
+    /// The model, and the bytes of its files.
+    fn load(&self, candidate: &Candidate<'_>, parts: &Parts, report: &mut AdmissionReport) -> Option<(OnnxModel, u64)> {
+        let mut outside = Vec::new();
+        let loaded = report.run(Step::Load, || match open(&self.runtime, candidate.engine, parts) {
+            Ok((model, size)) => {
+                let faults = misfits(&model, candidate.config.as_ref().ok(), parts.profile.as_ref());
+                Verdict::with_faults((model, size), faults, None)
+            }
+            Err(OpenError::Outside(faults)) => {
+                outside = faults;
+                Verdict::skipped(OUTSIDE)
+            }
+            Err(OpenError::Faults(faults)) => Verdict::failed(faults),
+        });
+        report.note_outside(outside);
+        loaded
+    }
+
+    fn replay(&self, listing: &Listing, model: &OnnxModel) -> Verdict<()> {
+        match golden::replay(listing, model, self.options.decode) {
+            None => Verdict::skipped("there are no golden/*.json"),
+            Some(Ok(count)) => Verdict::passed((), format!("{count} replayed")),
+            Some(Err(faults)) => Verdict::failed(faults),
+        }
+    }
+}
+
+const OUTSIDE: &str = "not run: the model refers to files that it must not";
+
+fn trial(sandbox: &Sandbox, job: &Job, outside: &mut Vec<String>) -> Verdict<()> {
+    match sandbox.try_out(job) {
+        Ok(Reply::Passed) => Verdict::passed((), None),
+        Ok(Reply::Refused(faults)) => Verdict::failed(faults.into()),
+        Ok(Reply::Changed) => Verdict::failed(Faults::transient("the files changed during the trial")),
+        Ok(Reply::Unable(reason)) => Verdict::failed(Faults::transient(format!("no trial: {reason}"))),
+        Ok(Reply::Outside(faults)) => {
+            *outside = faults;
+            Verdict::skipped(OUTSIDE)
+        }
+        Err(faults) => Verdict::failed(faults),
+    }
+}
+
+/// Why a model could not be opened.
+enum OpenError {
+    /// It refers to files that it must not.
+    Outside(Vec<String>),
+    Faults(Faults),
+}
+
+fn open(runtime: &Runtime, options: EngineOptions, parts: &Parts) -> Result<(OnnxModel, u64), OpenError> {
+    let name = parts.model_file.as_deref().unwrap_or_default();
+    let bytes = parts.listing.read(name).map_err(OpenError::Faults)?.unwrap_or_default();
+    let source = load::contained(bytes, &parts.listing).map_err(|fault| match fault {
+        Fault::Outside(faults) => OpenError::Outside(faults),
+        Fault::Refused(fault) => OpenError::Faults(Faults::lasting(format!("{name}: {fault}"))),
+    })?;
+    let model = source.open(runtime, options, &parts.listing, name);
+    let model = model.map_err(|error| {
+        let fault = format!("{name}: {error}");
+        // A trial had the memory, if there was one: here it may be there later.
+        OpenError::Faults(if error.is_out_of_memory() { Faults::transient(fault) } else { Faults::lasting(fault) })
+    })?;
+    // What was opened by its path must be what was checked.
+    parts.listing.check_all_unchanged().map_err(OpenError::Faults)?;
+    Ok((model, source.size))
+}
+
+/// What is said of the model and is not true.
+fn misfits(model: &OnnxModel, config: Option<&ModelConfig>, profile: Option<&Profile>) -> Vec<String> {
+    let mut faults = Vec::new();
+    if let Some(config) = config {
+        faults.extend(columns(config, model.metadata(), model.signature()).err().unwrap_or_default());
+        let triton = config.triton.as_ref();
+        faults.extend(triton.into_iter().flat_map(|declared| declared::faults(declared, model.signature())));
+    }
+    let unfit = profile.map(|profile| profile.fit(model.signature())).unwrap_or_default();
+    faults.extend(unfit.into_iter().map(|fault| format!("profile.json: {fault}")));
+    faults
+}
+
+fn compare(candidate: &Candidate<'_>, signature: &Signature) -> Verdict<()> {
+    let baselines = match (candidate.baselines)() {
+        Ok(baselines) => baselines,
+        Err(reason) => return Verdict::skipped(reason),
+    };
+    let mut faults = Vec::new();
+    for Baseline { version, signature: baseline } in baselines {
+        let breaks = signature::breaks(&baseline, signature);
+        if breaks.is_empty() {
+            return Verdict::passed((), format!("compatible with version {version}"));
+        }
+        faults = breaks.into_iter().map(|fault| format!("unlike version {version}: {fault}")).collect();
+    }
+    if candidate.allow_signature_change {
+        let note = format!("a change is allowed: {}", faults.join("; "));
+        return Verdict::passed((), note);
+    }
+    if let Some(last) = faults.last_mut() {
+        *last += " (clients would break: load it with --allow-signature-change if that is meant)";
+    }
+    Verdict::with_faults((), faults, None)
+}
+
+fn warm_up(candidate: &Candidate<'_>, model: &OnnxModel) -> Verdict<Trial> {
+    let config = candidate.config.as_ref().ok();
+    if let Some(config) = config
+        && let Err(faults) = warmup::warm_up_samples(model, config, candidate.directory)
+    {
+        return Verdict::failed(faults.into());
+    }
+    let recent = warmup::warm_up_recent(model, &candidate.recent);
+    // Behind everything else a run may take any time: what counts is how long it would take before it.
+    let stopwatch: Stopwatch = if candidate.is_urgent { wall_time } else { thread_time };
+    let is_forced = config.and_then(|config| config.batching.enabled).unwrap_or(false);
+    let trial = Trial::of(model, candidate.serving, is_forced, stopwatch);
+    let recent = if recent == 0 { String::new() } else { format!("{recent} recent requests run; ") };
+    let note = format!("{recent}{}", trial.in_words());
+    Verdict::passed(trial, note)
+}
+
+/// Opens the version in `directory` without its profile: for building one.
+///
+/// # Errors
+/// Everything that is wrong with its files, in words for an operator.
+pub fn open_version(
+    runtime: &Runtime,
+    options: EngineOptions,
+    config: &ModelConfig,
+    directory: &Path,
+) -> Result<OnnxModel, Refusal> {
+    let parts = complete::files(directory, Some(config));
+    let parts = parts.map_err(|faults| Refusal(faults.reasons))?;
+    match open(runtime, options, &parts) {
+        Ok((model, _)) => Ok(model),
+        Err(OpenError::Outside(faults)) => Err(Refusal(faults)),
+        Err(OpenError::Faults(faults)) => Err(Refusal(faults.reasons)),
+    }
+}
+
+/// Why a version cannot be used: everything found, in words for an operator.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub struct Refusal(pub Vec<String>);
+
+/// The directory of a version.
+pub(super) fn version_directory(model: &Path, version: crate::domain::Version) -> PathBuf {
+    model.join(version.to_string())
+}
