@@ -132,6 +132,8 @@ impl fmt::Display for Label {
 pub struct Percent(f64);
 
 impl Percent {
+    pub const ZERO: Self = Self(0.0);
+
     /// # Errors
     /// When `value` is not a number from 0 to 100.
     pub fn new(value: f64) -> Result<Self, IdError> {

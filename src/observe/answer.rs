@@ -118,9 +118,6 @@ fn label(tensor: &Tensor) -> Option<u64> {
 /// The number at a place of a float tensor.
 fn number(tensor: &Tensor, place: usize) -> Option<f64> {
     let Elements::Plain { datatype, bytes } = tensor.elements() else { return None };
-    fn at<const SIZE: usize>(bytes: &[u8], place: usize) -> Option<[u8; SIZE]> {
-        bytes.as_chunks::<SIZE>().0.get(place).copied()
-    }
     match datatype {
         DataType::Fp64 => at(bytes, place).map(f64::from_le_bytes),
         DataType::Fp32 => at(bytes, place).map(|bytes| f64::from(f32::from_le_bytes(bytes))),
@@ -128,6 +125,10 @@ fn number(tensor: &Tensor, place: usize) -> Option<f64> {
         DataType::Bf16 => at(bytes, place).map(|bytes| f64::from(half::bf16::from_le_bytes(bytes))),
         _ => None,
     }
+}
+
+fn at<const SIZE: usize>(bytes: &[u8], place: usize) -> Option<[u8; SIZE]> {
+    bytes.as_chunks::<SIZE>().0.get(place).copied()
 }
 
 #[cfg(test)]

@@ -260,7 +260,7 @@ impl Registry {
             let (change, operation) = (None, "rollout_supersede");
             return self.commit_step(state, name, Step { kept, change, operation, cause: None });
         }
-        let vitals = self.vitals(name, entry, &kept.rollout, now);
+        let vitals = vitals(name, entry, &kept.rollout, now);
         let both_serve = vitals.stable == Presence::Serving && vitals.canary == Presence::Serving;
         kept.read();
         // First written, then decided: see `store::rollout`.
@@ -302,8 +302,7 @@ impl Registry {
                 let (version, at) = (kept.rollout.plan.version, kept.rollout.percent());
                 kept.end(Status::RolledBack, format!("rolled back at {at} %: {}", cause.words));
                 // Still named by the release, so that it stays loaded.
-                let percent = Percent::new(0.0).expect("0 is a percentage");
-                let change = Some(Change::SetCanary(Split { version, percent }));
+                let change = Some(Change::SetCanary(Split { version, percent: Percent::ZERO }));
                 let cause = Some(cause.metric);
                 self.commit_step(state, name, Step { kept, change, operation: "rollout_roll_back", cause });
             }
@@ -332,17 +331,6 @@ impl Registry {
         // What could not be made durable is decided again at the next look.
         self.tell(name, operation, &options, true, outcome.as_ref().map(|()| note.as_str()));
     }
-
-    fn vitals(&self, name: &ModelName, entry: &Entry, rollout: &Rollout, now: Duration) -> Vitals {
-        let canary = rollout.plan.version;
-        Vitals {
-            stable: presence(entry, rollout.stable),
-            canary: presence(entry, canary),
-            drift: entry.servable(canary).map_or(Drift::Unknown, |servable| drift(name, &servable, now)),
-            // Live quality is not measured yet: nothing is known of it.
-            worse_quality: None,
-        }
-    }
 }
 
 /// What a look has decided to do: the rollout as it is afterwards, and the change of the release.
@@ -358,6 +346,17 @@ struct Step {
 fn is_carried_by(release: &Release, rollout: &Rollout) -> bool {
     let canary = Split { version: rollout.plan.version, percent: rollout.percent() };
     (release.stable, release.canary) == (Some(rollout.stable), Some(canary))
+}
+
+fn vitals(name: &ModelName, entry: &Entry, rollout: &Rollout, now: Duration) -> Vitals {
+    let canary = rollout.plan.version;
+    Vitals {
+        stable: presence(entry, rollout.stable),
+        canary: presence(entry, canary),
+        drift: entry.servable(canary).map_or(Drift::Unknown, |servable| drift(name, &servable, now)),
+        // Live quality is not measured yet: nothing is known of it.
+        worse_quality: None,
+    }
 }
 
 fn presence(entry: &Entry, version: Version) -> Presence {

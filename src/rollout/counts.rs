@@ -221,6 +221,7 @@ impl Segment {
     }
 
     /// Both streams: the share of the canary, and the counts.
+    #[must_use]
     pub fn streams(&self) -> [(f64, &Counts); 2] {
         [(self.share(Stream::Fresh), &self.fresh), (self.share(Stream::Keyed), &self.keyed)]
     }

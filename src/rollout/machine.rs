@@ -154,10 +154,9 @@ impl Rollout {
     /// When the plan makes no sense.
     pub fn start(plan: Plan, stable: Version, at: SystemTime) -> Result<Self, PlanError> {
         plan.check()?;
-        let none = Percent::new(0.0).expect("0 is a percentage");
         let first = plan.steps[0];
         let note = format!("started at {first} %");
-        let segments = vec![Segment::new(first, none)];
+        let segments = vec![Segment::new(first, Percent::ZERO)];
         let (status, served) = (Status::Running, Duration::ZERO);
         Ok(Self { plan, stable, status, step: 0, served, segments, cuts: None, started: at, ended: None, note })
     }
