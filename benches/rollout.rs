@@ -3,6 +3,8 @@
 //!
 //! `cargo bench --bench rollout` takes about a minute. The exit code says whether the promises hold.
 
+#![allow(clippy::print_stdout, reason = "it prints its figures")]
+
 use std::process::ExitCode;
 
 use tidegate::rollout::{Difference, Excess, Metric, Pair};

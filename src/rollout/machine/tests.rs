@@ -67,7 +67,7 @@ fn holds(decision: &Decision, words: &str) {
 fn good_version_goes_through_all_steps_and_is_promoted() {
     let mut rollout = rollout();
     for (at, next) in [(1.0, 5.0), (5.0, 50.0), (50.0, 100.0)] {
-        assert_eq!(rollout.percent().get(), at);
+        assert_eq!(rollout.percent(), Percent::new(at).unwrap());
         answer(&mut rollout, 10_000, 200);
         holds(&rollout.look(MINUTE, &well()), "1m of 10m, 200 requests of at least 100");
         assert_eq!(rollout.look(9 * MINUTE, &well()), Decision::Advance(Percent::new(next).unwrap()));
