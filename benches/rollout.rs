@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --bench rollout` takes about a minute. The exit code says whether the promises hold.
 
-#![allow(clippy::print_stdout, reason = "its output is its purpose")]
+#![allow(clippy::print_stdout, reason = "it prints its figures")]
 
 use std::process::ExitCode;
 

@@ -289,7 +289,7 @@ impl Registry {
             let (change, operation) = (None, SUPERSEDE);
             return self.commit_step(&mut state, name, Step { kept, change, operation, cause: None });
         }
-        let vitals = Self::vitals(name, entry, &kept.rollout, now);
+        let vitals = vitals(name, entry, &kept.rollout, now);
         let both_serve = vitals.stable == Presence::Serving && vitals.canary == Presence::Serving;
         kept.read();
         // First written, then decided: see `store::rollout`.
@@ -359,17 +359,6 @@ impl Registry {
             (Err(error), _) => self.note(state, attempt, Outcome::of(&error), Some(error.to_string()), &options),
         }
     }
-
-    fn vitals(name: &ModelName, entry: &Entry, rollout: &Rollout, now: Duration) -> Vitals {
-        let canary = rollout.plan.version;
-        Vitals {
-            stable: presence(entry, rollout.stable),
-            canary: presence(entry, canary),
-            drift: entry.servable(canary).map_or(Drift::Unknown, |servable| drift(name, &servable, now)),
-            // Live quality is not measured yet: nothing is known of it.
-            worse_quality: None,
-        }
-    }
 }
 
 /// What the audit log says that an operation was about.
@@ -390,6 +379,17 @@ struct Step {
 fn is_carried_by(release: &Release, rollout: &Rollout) -> bool {
     let canary = Split { version: rollout.plan.version, percent: rollout.percent() };
     (release.stable, release.canary) == (Some(rollout.stable), Some(canary))
+}
+
+fn vitals(name: &ModelName, entry: &Entry, rollout: &Rollout, now: Duration) -> Vitals {
+    let canary = rollout.plan.version;
+    Vitals {
+        stable: presence(entry, rollout.stable),
+        canary: presence(entry, canary),
+        drift: entry.servable(canary).map_or(Drift::Unknown, |servable| drift(name, &servable, now)),
+        // Live quality is not measured yet: nothing is known of it.
+        worse_quality: None,
+    }
 }
 
 fn presence(entry: &Entry, version: Version) -> Presence {

@@ -256,9 +256,9 @@ mod tests {
         assert_eq!((first.share(Stream::Fresh), first.share(Stream::Keyed)), (0.01, 0.01));
         let second = Segment::new(percent(5.0), percent(1.0));
         assert!((second.share(Stream::Keyed) - 0.04 / 0.99).abs() < 1e-15);
-        for before in [50.0, 100.0] {
-            let last = Segment::new(percent(100.0), percent(before)).share(Stream::Keyed);
-            assert!((last - 1.0).abs() < f64::EPSILON, "{last}");
+        for floor in [50.0, 100.0] {
+            let last = Segment::new(percent(100.0), percent(floor));
+            assert!((last.share(Stream::Keyed) - 1.0).abs() < 1e-15);
         }
     }
 }

@@ -185,7 +185,7 @@ impl Findings {
 }
 
 fn finding(metric: Metric, segments: &[Segment], limits: &Limits) -> Finding {
-    let requests = sum(segments, super::counts::Counts::requests);
+    let requests = sum(segments, super::Counts::requests);
     let binned = |range: std::ops::Range<usize>, is_material: bool| {
         let logs = segments.iter().flat_map(Segment::streams);
         let log_evidence = logs.map(|(rho, counts)| Difference::log(rho, counts.group(range.clone()))).sum();

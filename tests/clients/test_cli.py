@@ -64,7 +64,7 @@ def test_models_lists_every_model(gateway):
 
 
 def test_status_shows_release_and_versions(gateway):
-    head, table, runs = printed(gateway.cli("status", "car_loan")).split("\n\n")
+    head, table, runs, *admissions = printed(gateway.cli("status", "car_loan")).split("\n\n")
     assert head == "car_loan: stable 2, previous -, canary -, shadow -, generation 1"
     versions = {row["VERSION"]: row["STATE"] for row in rows(table)}
     assert versions == {"1": "ready", "2": "ready"}
@@ -73,6 +73,9 @@ def test_status_shows_release_and_versions(gateway):
     measured = re.compile(r" +(\d) +(?:request|pool) +[\d.]+ [mµn]?s ")
     assert [match[1] for match in map(measured.match, lines) if match] == ["1", "2"]
     assert all(len(line) <= 100 for line in (header, *lines)), runs
+    titles, tables = admissions[::2], admissions[1::2]
+    assert [title.strip() for title in titles] == ["admission of version 1", "admission of version 2"]
+    assert all({row["OUTCOME"] for row in rows(table)} <= {"passed", "skipped"} for table in tables), tables
 
     answer = parsed(gateway.cli("status", "car_loan", "--output", "json"))
     assert answer["model"] == "car_loan"
@@ -363,7 +366,9 @@ def test_bash_completes_commands_models_and_versions(gateway, tmp_path):
         )
         return result.stdout.split()
 
-    assert completed("tidegate", "roll") == ["rollback"]
+    assert completed("tidegate", "roll") == ["rollback", "rollout"]
+    assert completed("tidegate", "rollout", "pause", "mag") == ["magika"]
+    assert completed("tidegate", "rollout", "start", "car_loan", "--version", "") == ["1", "2"]
     assert completed("tidegate", "promote", "")[:2] == ["car_loan", "magika"]
     assert completed("tidegate", "status", "mag") == ["magika"]
     assert completed("tidegate", "promote", "car_loan", "")[:2] == ["1", "2"]
@@ -378,7 +383,7 @@ def test_watch_repeats_the_status_until_nobody_reads(gateway):
     command = [BINARY, "status", "car_loan", "--watch", "--interval", "100ms"]
     variables = environment(TIDEGATE_ADMIN_URL=f"http://{gateway.admin}")
     with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, encoding="utf-8") as process:
-        heads = [line for line in read_lines(process.stdout, 15) if line.startswith("car_loan: stable 2")]
+        heads = [line for line in read_lines(process.stdout, 80) if line.startswith("car_loan: stable 2")]
         process.stdout.close()
         assert process.wait(20) == 0
     assert len(heads) >= 2

@@ -45,9 +45,8 @@ fn head(rollout: &RolloutStatus) -> String {
 }
 
 fn tail(rollout: &RolloutStatus) -> String {
-    let served = humantime::format_duration(Duration::from_secs(
-        Duration::try_from_secs_f64(rollout.served_seconds).unwrap_or_default().as_secs(),
-    ));
+    let served = Duration::try_from_secs_f64(rollout.served_seconds).unwrap_or_default();
+    let served = humantime::format_duration(Duration::from_secs(served.as_secs()));
     let evidence = &rollout.evidence;
     format!(
         "this step: {served} of {}, {} requests on the canary (at least {}), {} failed\n\
