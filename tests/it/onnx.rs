@@ -258,8 +258,8 @@ pub fn external_data(location: &str) -> Vec<u8> {
         name: Some("external".into()),
         node: vec![node("Add", &["x", "w"], &["y"])],
         initializer: vec![weights],
-        input: vec![value("x", DataType::Fp32, &[ANY])],
-        output: vec![value("y", DataType::Fp32, &[ANY])],
+        input: vec![value("x", DataType::Fp32, &[ANY, 1])],
+        output: vec![value("y", DataType::Fp32, &[ANY, 1])],
         ..GraphProto::default()
     })
 }
