@@ -151,7 +151,9 @@ const COSTLY: Duration = Duration::from_millis(10);
 
 #[tokio::test]
 async fn cheap_run_happens_on_the_thread_of_the_request() {
-    let rig = rig(CHEAP, settings(), false);
+    // However long the machine takes for the run that is measured here, it counts as cheap.
+    let settings = ServingSettings { inline_limit: Duration::from_mins(1), ..settings() };
+    let rig = rig(CHEAP, settings, false);
     tokio::time::sleep(Duration::from_millis(5)).await;
     // A future that is ready when first polled was handed to nobody.
     let executed = futures_now(rig.lane.execute(work(&[7]))).unwrap().unwrap();
