@@ -80,7 +80,7 @@ pub(super) fn each_number(datatype: DataType, bytes: &[u8], columns: usize, colu
     }
 }
 
-/// All elements as numbers, as [`each_number`] reads them.
+/// All elements as numbers, as `each_number` reads them.
 #[must_use]
 pub fn numbers(datatype: DataType, bytes: &[u8]) -> Vec<f64> {
     let mut numbers = Vec::with_capacity(bytes.len() / datatype.size().unwrap_or(1));
