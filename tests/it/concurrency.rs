@@ -36,7 +36,7 @@ fn every_answer_is_its_own(model_toml: &str) -> Gateway {
 
 #[test]
 fn concurrent_requests_run_in_place_and_gathered() {
-    let gateway = every_answer_is_its_own("[scheduler]\ninstances = 4\n");
+    let gateway = every_answer_is_its_own("[scheduler]\ninstances = 4\ninline_limit = \"1m\"\n");
     let runs = &gateway.admin("GET", "/admin/v1/models/m", None).1["versions"][0]["runs"];
     assert_eq!((&runs["placement"], &runs["instances"]), (&json!("request"), &json!(4)), "{runs}");
 }
