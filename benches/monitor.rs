@@ -5,7 +5,7 @@ use std::time::Duration;
 use divan::{Bencher, counter::ItemsCount};
 use tidegate::{
     domain::{DataType, Dim, Shape, Signature, Tensor, TensorSpec},
-    monitor::{MonitorSettings, ProfileBuilder, VersionMonitor},
+    monitor::{Answered, MonitorSettings, ProfileBuilder, VersionMonitor},
 };
 
 const COLUMNS: usize = 20;
@@ -41,14 +41,16 @@ fn monitor() -> VersionMonitor {
 #[divan::bench(args = [1, 1000])]
 fn count(bencher: Bencher<'_, '_>, batch: usize) {
     let (monitor, inputs) = (monitor(), [rows(batch)]);
-    bencher.counter(ItemsCount::new(batch)).bench_local(|| monitor.count(&inputs, &[], Duration::from_secs(1)));
+    bencher
+        .counter(ItemsCount::new(batch))
+        .bench_local(|| monitor.count(Answered::new(&inputs, &[]), Duration::from_secs(1)));
 }
 
 /// A report of the 20 features, as every scrape makes one for each window.
 #[divan::bench]
 fn report(bencher: Bencher<'_, '_>) {
     let (monitor, now) = (monitor(), Duration::from_secs(1));
-    monitor.count(&[rows(1000)], &[], now);
+    monitor.count(Answered::new(&[rows(1000)], &[]), now);
     let model = "bench".parse().expect("a name");
     let version = tidegate::domain::Version::new(1).expect("not 0");
     bencher.bench_local(|| monitor.report(&model, version, Duration::from_mins(5), now));

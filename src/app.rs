@@ -16,7 +16,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, bail};
@@ -143,8 +143,9 @@ impl App {
         }
         let metrics = Arc::new(Metrics::new());
         let readiness = Readiness::default();
-        let started = Instant::now();
-        let clock: Clock = Arc::new(move || started.elapsed());
+        // Since the epoch, so that what is saved of windows fits the next run; steady within a run.
+        let (epoch, started) = (SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), Instant::now());
+        let clock: Clock = Arc::new(move || epoch + started.elapsed());
         let (runtime, library) = load_runtime(config)?;
         let monitor = Monitor::start(Arc::clone(&clock)).context("cannot start the monitor's thread")?.handle();
         let (routes, publisher) = routes();

@@ -13,11 +13,11 @@ pub use self::classify::{ClassifyError, classify};
 use crate::{
     domain::{
         IndexEntry, InferReply, InferRequest, ModelFacts, ModelName, ModelStatistics, OutputRequest, Protocol,
-        RequestFault, RequestId, ServingSettings, ShadowDrop, Signature, Target, Tensor, Version,
+        RequestFault, RequestId, Role, ServingSettings, ShadowDrop, Signature, Target, Tensor, Version,
     },
     fault::{ErrorCode, Fault},
     lifecycle::Readiness,
-    monitor::{MonitorHandle, Observation},
+    monitor::{MonitorHandle, Observation, VersionMonitor},
     observe::{self, AsVersionMetrics, Record, VersionMetrics},
     route::{Choice, RouteError, Routes, Servable},
     schedule::{LaneError, Work},
@@ -129,6 +129,7 @@ impl Gateway {
         if let Some(compared) = route.compared(&model, role, routing_key.as_deref(), &id) {
             record.compared(compared);
         }
+        let stable = (role == Role::Canary).then(|| route.stable_monitor()).flatten();
         drop(route);
         record.routed(Arc::clone(&servable) as Arc<dyn AsVersionMetrics>, role);
         let version = servable.version;
@@ -157,14 +158,21 @@ impl Gateway {
             let inference = executed.inference;
             self.shadow.offer(Copied { model, shadow, live: version, protocol, inputs, outputs, inference });
         }
-        self.watch(&servable, inputs, Arc::clone(&produced));
+        self.watch(&servable, stable, inputs, Arc::clone(&produced));
         let outputs = answered(produced, &outputs, &servable.facts)?;
         Ok(InferReply { model, version, id, outputs })
     }
 
-    fn watch(&self, servable: &Servable, inputs: Arc<[Tensor]>, outputs: Arc<[Tensor]>) {
-        if let Some(version) = &servable.monitor {
-            self.monitor.offer(Observation { monitor: Arc::clone(version), inputs, outputs });
+    fn watch(
+        &self,
+        servable: &Servable,
+        stable: Option<Arc<VersionMonitor>>,
+        inputs: Arc<[Tensor]>,
+        outputs: Arc<[Tensor]>,
+    ) {
+        if servable.monitor.is_some() || stable.is_some() {
+            let (monitor, version) = (servable.monitor.clone(), servable.version);
+            self.monitor.offer(Observation { monitor, stable, version, inputs, outputs, parameters: Vec::new() });
         }
     }
 

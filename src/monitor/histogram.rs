@@ -1,16 +1,14 @@
-//! The histogram of a feature: which bins there are, which bin a value belongs to, and the counts.
+//! The histogram of a feature: which bins there are, and which bin a value belongs to.
 //!
 //! The cells of a numeric feature are its bins, then `below`, `above`, `missing`, `nonfinite`;
 //! of a categorical one its categories, then `unseen`, `missing`. Every row lands in exactly one.
 
-use std::{
-    collections::HashMap,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::collections::HashMap;
 
 use super::{
     columns::{columns_of, each_number, each_whole},
-    profile::{Distribution, FeatureProfile},
+    derived,
+    profile::{Distribution, FeatureProfile, Source},
 };
 use crate::domain::{DataType, Elements, Tensor};
 
@@ -20,6 +18,9 @@ pub(super) enum Layout {
     Numeric { bins: usize },
     Categorical { categories: usize },
 }
+
+/// The cells of a numeric feature that are no bins.
+const OUTSIDE: usize = 4;
 
 /// Cells that are labelled by a word; a category of the same text is marked, see [`Layout::labels`].
 const WORDS: [&str; 6] = ["below", "above", "missing", "nonfinite", "unseen", "other"];
@@ -34,7 +35,7 @@ impl Layout {
 
     pub(super) fn cells(self) -> usize {
         match self {
-            Self::Numeric { bins } => bins + 4,
+            Self::Numeric { bins } => bins + OUTSIDE,
             Self::Categorical { categories } => categories + 2,
         }
     }
@@ -96,21 +97,23 @@ pub(super) fn reference_cells(feature: &FeatureProfile) -> Vec<u64> {
     }
 }
 
-/// Counts the rows of a feature since it was made.
-///
-/// One thread counts; any thread may read at any time, and sees every cell at some moment of late.
+/// Tells the cell of every row of a feature. Numbers have cells finer than those of [`Layout`], each within one
+/// of them: [`Classifier::coarse`] adds them up.
 #[derive(Debug)]
-pub(super) struct FeatureCounter {
+pub(super) struct Classifier {
     column: usize,
+    source: Source,
     layout: Layout,
     classes: Classes,
-    cells: Box<[AtomicU64]>,
+    /// The bin that each fine bin is part of.
+    coarse: Box<[usize]>,
 }
 
 /// How a value finds its cell.
 #[derive(Debug)]
 enum Classes {
     Numeric {
+        /// Between the fine bins.
         edges: Box<[f64]>,
         min: f64,
         max: f64,
@@ -120,54 +123,74 @@ enum Classes {
     Text(HashMap<Box<[u8]>, usize>),
 }
 
-impl FeatureCounter {
-    /// A counter for a feature of a tensor of `datatype`, which the profile must fit.
+impl Classifier {
+    /// A classifier for a feature of a tensor of `datatype`, which the profile must fit.
     pub(super) fn new(feature: &FeatureProfile, datatype: DataType) -> Self {
         let layout = Layout::of(&feature.distribution);
-        let classes = match &feature.distribution {
-            Distribution::Numeric { edges, min, max, .. } => {
-                Classes::Numeric { edges: edges.as_slice().into(), min: *min, max: *max }
+        let (classes, coarse) = match &feature.distribution {
+            Distribution::Numeric { edges, min, max, fine, counts, .. } => {
+                let (fine_edges, coarse) = match fine {
+                    Some(fine) => (&fine.edges, fine.coarse(edges)),
+                    None => (edges, (0..counts.len()).collect()),
+                };
+                (Classes::Numeric { edges: fine_edges.as_slice().into(), min: *min, max: *max }, coarse)
             }
             Distribution::Categorical { categories, .. } => {
                 let values = categories.iter().map(|category| category.value.as_str());
-                classes_of(values, datatype)
+                (classes_of(values, datatype), Vec::new())
             }
         };
-        let cells = (0..layout.cells()).map(|_| AtomicU64::new(0)).collect();
-        Self { column: feature.column, layout, classes, cells }
+        Self { column: feature.column, source: feature.source, layout, classes, coarse: coarse.into() }
     }
 
-    /// Counts the feature's column of every row of `tensor`. A tensor that has no such column, or
-    /// is of another kind of datatype, counts nothing: requests are checked at the door.
-    pub(super) fn count(&self, tensor: &Tensor) {
+    /// Tells `each` the row and the cell of the feature in every row of `tensor`. A tensor that has no such column,
+    /// or is of another kind of datatype, has no cells: requests are checked at the door.
+    pub(super) fn each_cell(&self, tensor: &Tensor, mut each: impl FnMut(usize, usize)) {
         let columns = columns_of(tensor.shape());
         if self.column >= columns {
             return;
         }
+        let mut rows = 0..;
+        let mut next = |cell: usize| each(rows.next().unwrap_or(usize::MAX), cell);
         match (&self.classes, tensor.elements()) {
+            (Classes::Numeric { .. }, Elements::Plain { .. }) if self.source != Source::Value => {
+                derived::each_of_wide(self.source, tensor, |_, value| next(self.cell_of(value)));
+            }
             (Classes::Numeric { edges, min, max }, Elements::Plain { datatype, bytes }) => {
                 each_number(*datatype, bytes, columns, self.column, |value| {
-                    self.add(numeric_cell(value, edges, *min, *max));
+                    next(numeric_cell(value, edges, *min, *max))
                 });
             }
             (Classes::Whole(values), Elements::Plain { datatype, bytes }) => {
                 let unseen = values.len();
                 each_whole(*datatype, bytes, columns, self.column, |value| {
                     let found = values.binary_search_by_key(&value, |(known, _)| *known);
-                    self.add(found.map_or(unseen, |at| values[at].1));
+                    next(found.map_or(unseen, |at| values[at].1));
                 });
             }
             (Classes::Text(values), Elements::Text(elements)) => {
                 let unseen = values.len();
                 for element in elements.iter().skip(self.column).step_by(columns) {
-                    self.add(match element.as_ref() {
+                    next(match element.as_ref() {
                         [] => unseen + 1,
                         value => values.get(value).copied().unwrap_or(unseen),
                     });
                 }
             }
-            (Classes::Numeric { .. } | Classes::Whole(_), Elements::Text(_))
-            | (Classes::Text(_), Elements::Plain { .. }) => {}
+            (Classes::Numeric { .. }, Elements::Text(elements)) => {
+                for element in elements.iter().skip(self.column).step_by(columns) {
+                    next(self.cell_of(derived::of_text(self.source, element)));
+                }
+            }
+            (Classes::Whole(_), Elements::Text(_)) | (Classes::Text(_), Elements::Plain { .. }) => {}
+        }
+    }
+
+    /// The cell of a number, of a numeric feature.
+    pub(super) fn cell_of(&self, value: f64) -> usize {
+        match &self.classes {
+            Classes::Numeric { edges, min, max } => numeric_cell(value, edges, *min, *max),
+            Classes::Whole(_) | Classes::Text(_) => self.layout.missing(),
         }
     }
 
@@ -175,13 +198,38 @@ impl FeatureCounter {
         self.layout
     }
 
-    /// The rows of each cell since the counter was made.
-    pub(super) fn totals(&self) -> impl Iterator<Item = u64> {
-        self.cells.iter().map(|cell| cell.load(Ordering::Relaxed))
+    /// The number of cells.
+    pub(super) fn cells(&self) -> usize {
+        match self.layout {
+            Layout::Numeric { .. } => self.coarse.len() + OUTSIDE,
+            Layout::Categorical { .. } => self.layout.cells(),
+        }
     }
 
-    fn add(&self, cell: usize) {
-        self.cells[cell].fetch_add(1, Ordering::Relaxed);
+    /// The bin, as [`Layout`] has them, that a cell is part of.
+    pub(super) fn bin_of_cell(&self, cell: usize) -> usize {
+        match self.layout {
+            Layout::Numeric { bins } => {
+                self.coarse.get(cell).copied().unwrap_or_else(|| bins + cell.saturating_sub(self.coarse.len()))
+            }
+            Layout::Categorical { .. } => cell,
+        }
+    }
+
+    /// Rows by cell, added up to the cells of [`Layout`].
+    pub(super) fn coarse(&self, cells: &[u64]) -> Vec<u64> {
+        let Layout::Numeric { bins } = self.layout else { return cells.to_vec() };
+        let mut coarse = vec![0; self.layout.cells()];
+        for (bin, rows) in self.coarse.iter().zip(cells) {
+            coarse[*bin] += rows;
+        }
+        coarse[bins..].copy_from_slice(&cells[self.coarse.len()..]);
+        coarse
+    }
+
+    /// Rows by fine bin of a numeric feature, values out of range in the outer ones.
+    pub(super) fn fine(&self, cells: &[u64]) -> Vec<u64> {
+        Layout::Numeric { bins: self.coarse.len() }.fold(cells)
     }
 }
 
@@ -226,121 +274,4 @@ fn bin_of(value: f64, edges: &[f64]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::{
-        domain::Shape,
-        monitor::profile::{Category, FeatureRole},
-    };
-
-    fn feature(column: usize, distribution: Distribution) -> FeatureProfile {
-        let (tensor, feature) = ("x".into(), "x".into());
-        FeatureProfile {
-            tensor,
-            column,
-            feature,
-            role: FeatureRole::Input,
-            rows: 0,
-            missing: 3,
-            nonfinite: 0,
-            distribution,
-        }
-    }
-
-    fn numeric(edges: &[f64]) -> Distribution {
-        let counts = vec![1; edges.len() + 1];
-        Distribution::Numeric { min: 0.0, max: 10.0, mean: 5.0, std: 2.0, edges: edges.to_vec(), counts }
-    }
-
-    fn categorical(values: &[&str]) -> Distribution {
-        let categories = values.iter().map(|&value| Category { value: value.into(), count: 1 }).collect();
-        Distribution::Categorical { categories, other: 4 }
-    }
-
-    fn floats(values: &[f64], columns: i64) -> Tensor {
-        let rows = i64::try_from(values.len()).unwrap() / columns;
-        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        Tensor::plain("x", DataType::Fp64, Shape::new(vec![rows, columns]).unwrap(), bytes.into()).unwrap()
-    }
-
-    fn counted(feature: &FeatureProfile, tensor: &Tensor) -> Vec<u64> {
-        let counter = FeatureCounter::new(feature, tensor.datatype());
-        counter.count(tensor);
-        counter.totals().collect()
-    }
-
-    #[test]
-    fn number_at_an_edge_belongs_to_the_upper_bin() {
-        let feature = feature(0, numeric(&[2.0, 4.0]));
-        let values = [0.0, 1.9, 2.0, 4.0, 10.0, -0.1, 10.1, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
-        assert_eq!(counted(&feature, &floats(&values, 1)), [2, 1, 2, 1, 1, 1, 2]);
-    }
-
-    #[test]
-    fn column_of_a_matrix_is_counted_alone() {
-        let feature = feature(1, numeric(&[5.0]));
-        assert_eq!(counted(&feature, &floats(&[0.0, 1.0, 0.0, 9.0, 0.0, 9.0], 2)), [1, 2, 0, 0, 0, 0]);
-        assert_eq!(counted(&feature, &floats(&[1.0, 2.0], 1)), [0; 6]);
-    }
-
-    #[test]
-    fn text_counts_by_category_with_unseen_and_missing() {
-        let values = ["b", "", "a", "b", "zz"].map(|text| Bytes::from_static(text.as_bytes()));
-        let tensor = Tensor::text("x", Shape::new(vec![5]).unwrap(), values.to_vec()).unwrap();
-        assert_eq!(counted(&feature(0, categorical(&["a", "b"])), &tensor), [1, 2, 1, 1]);
-    }
-
-    #[test]
-    fn whole_numbers_and_booleans_count_by_their_text() {
-        let plain = |datatype, bytes: Vec<u8>, rows| {
-            Tensor::plain("x", datatype, Shape::new(vec![rows]).unwrap(), bytes.into()).unwrap()
-        };
-        // Sorted as text, not as numbers.
-        let tensor = plain(DataType::Int8, vec![0xff, 10, 2, 2, 7], 5);
-        assert_eq!(counted(&feature(0, categorical(&["-1", "10", "2"])), &tensor), [1, 1, 2, 1, 0]);
-        let tensor = plain(DataType::Bool, vec![0, 1, 1], 3);
-        assert_eq!(counted(&feature(0, categorical(&["false", "true"])), &tensor), [1, 2, 0, 0]);
-    }
-
-    #[test]
-    fn fold_puts_what_is_out_of_range_into_the_outer_bins() {
-        assert_eq!(Layout::Numeric { bins: 3 }.fold(&[1, 2, 3, 10, 20, 5, 6]), [11, 2, 23]);
-        assert_eq!(Layout::Numeric { bins: 1 }.fold(&[1, 10, 20, 5, 6]), [31]);
-        assert_eq!(Layout::Categorical { categories: 2 }.fold(&[1, 2, 3, 4]), [1, 2, 3]);
-    }
-
-    #[test]
-    fn labels_of_categories_never_clash_with_those_of_other_cells() {
-        let labels = Layout::labels(&categorical(&["=unseen", "a", "missing", "unseen"]));
-        assert_eq!(labels, ["==unseen", "a", "=missing", "=unseen", "unseen", "missing"]);
-        assert_eq!(Layout::labels(&numeric(&[1.0])), ["0", "1", "below", "above", "missing", "nonfinite"]);
-    }
-
-    #[test]
-    fn reference_cells_have_the_layout_of_live_ones() {
-        assert_eq!(reference_cells(&feature(0, numeric(&[1.0]))), [1, 1, 0, 0, 3, 0]);
-        assert_eq!(reference_cells(&feature(0, categorical(&["a"]))), [1, 4, 3]);
-    }
-
-    proptest! {
-        #[test]
-        fn every_row_lands_in_exactly_one_cell(
-            values in prop::collection::vec(prop::num::f64::ANY, 1..200),
-            mut edges in prop::collection::vec(0.0..10.0_f64, 0..40),
-        ) {
-            edges.sort_by(f64::total_cmp);
-            edges.dedup();
-            let cells = counted(&feature(0, numeric(&edges)), &floats(&values, 1));
-            prop_assert_eq!(cells.iter().sum::<u64>(), values.len() as u64);
-            // The naive definition: numpy.searchsorted(edges, value, side="right").
-            for (bin, &rows) in cells[..=edges.len()].iter().enumerate() {
-                let inside = values.iter().filter(|value| (0.0..=10.0).contains(*value)
-                    && edges.iter().filter(|edge| *edge <= value).count() == bin);
-                prop_assert_eq!(rows, inside.count() as u64);
-            }
-        }
-    }
-}
+mod tests;

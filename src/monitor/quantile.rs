@@ -37,6 +37,26 @@ pub fn inner_edges(sorted: &[f64]) -> Vec<f64> {
     edges
 }
 
+/// The edges between the fine bins: those between the coarse ones, 63 quantiles, and 63 that cut the range evenly.
+///
+/// The quantiles resolve where values are dense, the even ones where they are rare: with either alone the
+/// Wasserstein distance of a real drift is off by several percent.
+#[must_use]
+pub(super) fn fine_edges(sorted: &[f64], coarse: &[f64]) -> Vec<f64> {
+    const PARTS: u32 = 64;
+    let (Some(&min), Some(&max)) = (sorted.first(), sorted.last()) else { return Vec::new() };
+    let quantiles = (1..PARTS).filter_map(|part| quantile(sorted, f64::from(part) / f64::from(PARTS)));
+    let even = (1..PARTS).map(|part| {
+        let share = f64::from(part) / f64::from(PARTS);
+        min * (1.0 - share) + max * share
+    });
+    let inner = quantiles.chain(even).filter(|edge| min < *edge && *edge < max);
+    let mut edges: Vec<f64> = inner.chain(coarse.iter().copied()).collect();
+    edges.sort_unstable_by(f64::total_cmp);
+    edges.dedup();
+    edges
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

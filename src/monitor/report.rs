@@ -37,6 +37,13 @@ impl DriftState {
 pub enum FeatureKind {
     Numeric,
     Categorical,
+    Boolean,
+    /// Derived from free text, a number.
+    Text,
+    /// Derived from a wide row, a number.
+    Embedding,
+    /// Of several inputs, a number.
+    Multivariate,
 }
 
 impl FeatureKind {
@@ -45,6 +52,10 @@ impl FeatureKind {
         match self {
             Self::Numeric => "numeric",
             Self::Categorical => "categorical",
+            Self::Boolean => "boolean",
+            Self::Text => "text",
+            Self::Embedding => "embedding",
+            Self::Multivariate => "multivariate",
         }
     }
 }

@@ -15,10 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::VersionMonitor;
-use crate::domain::{Elements, Tensor};
+use super::{Answered, VersionMonitor};
+use crate::domain::{Elements, Tensor, Version};
 
-/// The time since the start of the program.
+/// The time since some moment that is the same for all runs of the program; it never goes back within a run.
 pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 /// Observations that may wait to be counted.
@@ -29,9 +29,27 @@ const MAX_WAITING_BYTES: usize = 64 << 20;
 /// The tensors of an answered request, and who counts them.
 #[derive(Debug, Clone)]
 pub struct Observation {
-    pub monitor: Arc<VersionMonitor>,
+    /// The monitor of the version that answered, if it has one.
+    pub monitor: Option<Arc<VersionMonitor>>,
+    /// The monitor of the stable version, where another answered: it counts what it is compared with.
+    pub stable: Option<Arc<VersionMonitor>>,
+    /// The version that answered.
+    pub version: Version,
     pub inputs: Arc<[Tensor]>,
     pub outputs: Arc<[Tensor]>,
+    /// Parameters of the request that rows are told apart by.
+    pub parameters: Vec<(Arc<str>, String)>,
+}
+
+#[cfg(test)]
+impl Observation {
+    /// Of the stable version, with no outputs.
+    pub(super) fn of(monitor: Arc<VersionMonitor>, inputs: Arc<[Tensor]>) -> Self {
+        // No version is 0.
+        let version = Version::new(1).expect("not 0");
+        let (monitor, outputs) = (Some(monitor), Arc::from([]));
+        Self { monitor, stable: None, version, inputs, outputs, parameters: Vec::new() }
+    }
 }
 
 /// The thread that counts. It ends when it is shut down, or when the last handle is gone.
@@ -168,10 +186,9 @@ fn run(receiver: &Receiver<Message>, shared: &Shared, clock: &Clock) {
 fn take(message: Message, shared: &Shared, clock: &Clock) -> bool {
     match message {
         Message::Observation(observation, bytes) => {
-            let Observation { monitor, inputs, outputs } = observation;
             // The counters are atomics and the windows recover, so nothing is left half-made.
-            let counted = catch_unwind(AssertUnwindSafe(|| monitor.count(&inputs, &outputs, clock())));
-            drop((monitor, inputs, outputs));
+            let counted = catch_unwind(AssertUnwindSafe(|| count(&observation, clock())));
+            drop(observation);
             shared.release(bytes);
             if counted.is_err() {
                 shared.dropped.fetch_add(1, Ordering::Relaxed);
@@ -183,6 +200,17 @@ fn take(message: Message, shared: &Shared, clock: &Clock) -> bool {
         Message::Stop => return false,
     }
     true
+}
+
+fn count(observation: &Observation, now: Duration) {
+    let Observation { monitor, stable, version, inputs, outputs, parameters } = observation;
+    let answered = Answered { inputs, outputs, parameters, chosen: None };
+    if let Some(monitor) = monitor {
+        monitor.count(answered, now);
+    }
+    if let Some(stable) = stable {
+        stable.count_other(*version, answered, now);
+    }
 }
 
 /// The memory that an observation keeps alive, about.
@@ -199,123 +227,4 @@ fn tensor_weight(tensor: &Tensor) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::{Mutex, mpsc};
-
-    use super::*;
-    use crate::{
-        domain::{DataType, Dim, Shape, Signature, TensorSpec},
-        monitor::{MonitorSettings, ProfileBuilder},
-    };
-
-    fn tensors(rows: usize) -> Arc<[Tensor]> {
-        let shape = Shape::new(vec![i64::try_from(rows).unwrap()]).unwrap();
-        let bytes: Vec<u8> = (0..rows).flat_map(|row| (row as f32).to_le_bytes()).collect();
-        Arc::from([Tensor::plain("x", DataType::Fp32, shape, bytes.into()).unwrap()])
-    }
-
-    fn observation(rows: usize) -> Observation {
-        let mut builder = ProfileBuilder::default();
-        builder.add(&tensors(100), &[]);
-        let spec = TensorSpec { name: "x".into(), datatype: DataType::Fp32, shape: vec![Dim::Any], optional: false };
-        let signature = Signature { inputs: vec![spec], outputs: vec![] };
-        let settings = MonitorSettings::default();
-        let monitor = VersionMonitor::new(builder.finish().profile, &signature, &settings).unwrap();
-        Observation { monitor: Arc::new(monitor), inputs: tensors(rows), outputs: Arc::from([]) }
-    }
-
-    fn rows_counted(monitor: &VersionMonitor) -> u64 {
-        monitor.features()[0].counter.totals().sum()
-    }
-
-    /// A monitor whose clock stands, and with it the thread, until the sender is used or dropped.
-    fn held() -> (Monitor, mpsc::Sender<()>) {
-        let (go, wait) = mpsc::channel();
-        let wait = Mutex::new(wait);
-        let clock = move || {
-            let _ = wait.lock().unwrap().recv();
-            Duration::ZERO
-        };
-        (Monitor::start(Arc::new(clock)).unwrap(), go)
-    }
-
-    const LONG: Duration = Duration::from_mins(1);
-
-    #[test]
-    fn settled_monitor_has_counted_every_row_offered() {
-        let monitor = Monitor::start(Arc::new(|| Duration::ZERO)).unwrap();
-        let observation = observation(10);
-        let offerers: Vec<_> = (0..4)
-            .map(|_| {
-                let (handle, observation) = (monitor.handle(), observation.clone());
-                std::thread::spawn(move || (0..100).for_each(|_| handle.offer(observation.clone())))
-            })
-            .collect();
-        for offerer in offerers {
-            offerer.join().unwrap();
-        }
-        assert!(monitor.handle().settle(LONG));
-        assert_eq!((rows_counted(&observation.monitor), monitor.handle().dropped()), (4000, 0));
-    }
-
-    #[test]
-    fn observations_beyond_the_channel_are_dropped_and_counted() {
-        let (monitor, go) = held();
-        let (handle, observation) = (monitor.handle(), observation(1));
-        // One may be with the thread already.
-        let offered = MAX_WAITING + 11;
-        (0..offered).for_each(|_| handle.offer(observation.clone()));
-        assert!((10..=11).contains(&handle.dropped()), "{}", handle.dropped());
-        assert!(!handle.settle(Duration::from_millis(5)));
-        drop(go);
-        assert!(handle.settle(LONG));
-        assert_eq!(rows_counted(&observation.monitor) + handle.dropped(), offered as u64);
-    }
-
-    #[test]
-    fn observations_beyond_the_memory_are_dropped_but_a_large_one_alone_is_not() {
-        let (monitor, go) = held();
-        let (handle, large) = (monitor.handle(), observation(MAX_WAITING_BYTES / 4 + 1));
-        handle.offer(large.clone());
-        handle.offer(observation(1));
-        assert_eq!(handle.dropped(), 1);
-        drop(go);
-        assert!(handle.settle(LONG));
-        assert_eq!(rows_counted(&large.monitor), (MAX_WAITING_BYTES / 4 + 1) as u64);
-        assert_eq!(handle.shared.waiting_bytes.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
-    fn panic_while_counting_drops_one_observation_and_goes_on() {
-        let times = AtomicU64::new(0);
-        let clock = move || {
-            assert_ne!(times.fetch_add(1, Ordering::Relaxed), 0, "the first reading fails, for the test");
-            Duration::ZERO
-        };
-        let monitor = Monitor::start(Arc::new(clock)).unwrap();
-        let (handle, observation) = (monitor.handle(), observation(5));
-        (0..3).for_each(|_| handle.offer(observation.clone()));
-        assert!(handle.settle(LONG));
-        assert_eq!((handle.dropped(), rows_counted(&observation.monitor)), (1, 10));
-    }
-
-    #[test]
-    fn shutdown_counts_what_waits_and_drops_what_follows() {
-        let monitor = Monitor::start(Arc::new(|| Duration::ZERO)).unwrap();
-        let (handle, observation) = (monitor.handle(), observation(1));
-        (0..1000).for_each(|_| handle.offer(observation.clone()));
-        monitor.shutdown();
-        assert_eq!(rows_counted(&observation.monitor), 1000);
-        handle.offer(observation);
-        assert_eq!(handle.dropped(), 1);
-        assert!(!handle.settle(LONG));
-    }
-
-    #[test]
-    fn thread_ends_when_the_last_handle_is_dropped() {
-        let monitor = Monitor::start(Arc::new(|| Duration::ZERO)).unwrap();
-        let Monitor { handle, thread } = monitor;
-        drop(handle);
-        thread.join().unwrap();
-    }
-}
+mod tests;

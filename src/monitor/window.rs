@@ -6,9 +6,11 @@
 
 use std::time::Duration;
 
+use super::saved::SavedRing;
+
 /// Windows of several lengths over the same counters.
 ///
-/// Time is handed in, since the start of the program; it is never read here.
+/// Time is handed in, since some moment that is the same for all runs of the program; it is never read here.
 #[derive(Debug)]
 pub(super) struct Windows {
     /// Shortest first.
@@ -53,6 +55,23 @@ impl Windows {
         }
         totals
     }
+
+    pub(super) fn save(&self) -> Vec<SavedRing> {
+        self.rings.iter().map(Ring::save).collect()
+    }
+
+    /// Goes on from what was saved of windows of these lengths, parts and cells; false, and nothing changes, when it
+    /// was saved of others, contradicts `totals`, or is of a time after `now`.
+    pub(super) fn restore(&mut self, saved: Vec<SavedRing>, totals: &[u64], now: Duration) -> bool {
+        let is_like = |(ring, saved): (&Ring, &SavedRing)| ring.is_like(saved, totals, now);
+        if saved.len() != self.rings.len() || !self.rings.iter().zip(&saved).all(is_like) {
+            return false;
+        }
+        for (ring, saved) in self.rings.iter_mut().zip(saved) {
+            (ring.latest, ring.starts) = (saved.latest, saved.starts.into());
+        }
+        true
+    }
 }
 
 /// The totals at the starts of the latest sub-windows.
@@ -73,7 +92,21 @@ impl Ring {
         Self { length, sub_windows, cells, latest: 0, starts }
     }
 
-    /// The sub-window that `now` is in, counted from the start of the program.
+    fn save(&self) -> SavedRing {
+        let Self { length, latest, starts, .. } = self;
+        let length_millis = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+        SavedRing { length_millis, latest: *latest, starts: starts.to_vec() }
+    }
+
+    fn is_like(&self, saved: &SavedRing, totals: &[u64], now: Duration) -> bool {
+        let noted = || saved.starts.chunks_exact(self.cells.max(1));
+        u128::from(saved.length_millis) == self.length.as_millis()
+            && saved.starts.len() == self.starts.len()
+            && saved.latest <= self.index(now)
+            && noted().all(|noted| noted.iter().zip(totals).all(|(before, total)| before <= total))
+    }
+
+    /// The sub-window that `now` is in.
     fn index(&self, now: Duration) -> u64 {
         let index = now.as_nanos() * self.sub_windows as u128 / self.length.as_nanos();
         u64::try_from(index).unwrap_or(u64::MAX)
@@ -107,69 +140,4 @@ impl Ring {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn seconds(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    #[test]
-    fn window_forgets_rows_older_than_itself() {
-        let mut windows = Windows::new(&[seconds(60)], 60, 1);
-        windows.advance(seconds(10), || vec![0]);
-        // Seven rows at 10 s.
-        assert_eq!(windows.counts(seconds(10), seconds(60), vec![7]), [7]);
-        assert_eq!(windows.counts(seconds(69), seconds(60), vec![7]), [7]);
-        assert_eq!(windows.counts(seconds(70), seconds(60), vec![7]), [0]);
-        assert_eq!(windows.counts(seconds(69), seconds(30), vec![7]), [0]);
-    }
-
-    #[test]
-    fn window_before_its_length_has_passed_counts_all() {
-        let mut windows = Windows::new(&[seconds(60), seconds(3600)], 60, 2);
-        windows.advance(seconds(0), || vec![0, 0]);
-        assert_eq!(windows.counts(seconds(1), seconds(3600), vec![1, 2]), [1, 2]);
-        assert_eq!(windows.counts(seconds(1), seconds(99_999), vec![1, 2]), [1, 2]);
-    }
-
-    #[test]
-    fn totals_are_read_only_when_a_sub_window_begins() {
-        let mut windows = Windows::new(&[seconds(60)], 60, 1);
-        windows.advance(seconds(5), || vec![0]);
-        windows.advance(seconds(5), || unreachable!("the same second"));
-        // Time that goes back stands still.
-        windows.advance(seconds(3), || unreachable!("an earlier second"));
-    }
-
-    proptest! {
-        /// Against the definition: a row counts when its sub-window is one of the last `k`, where
-        /// `k` sub-windows are the window asked for.
-        #[test]
-        fn window_sums_equal_a_naive_model(
-            steps in prop::collection::vec((0_u64..40, 0_u64..5), 1..60),
-            sub_windows in 1_usize..12,
-            lengths in prop::collection::vec(1_u64..50, 1..4),
-            asked in 1_u64..60,
-        ) {
-            let lengths: Vec<_> = lengths.into_iter().map(seconds).collect();
-            let mut windows = Windows::new(&lengths, sub_windows, 1);
-            let (mut now, mut total, mut rows) = (seconds(0), 0, Vec::new());
-            for (pause, count) in steps {
-                now += seconds(pause);
-                windows.advance(now, || vec![total]);
-                total += count;
-                rows.push((now, count));
-
-                let longest = *lengths.iter().max().unwrap();
-                let length = lengths.iter().filter(|length| **length >= seconds(asked)).min().unwrap_or(&longest).as_secs();
-                let parts = (asked.min(length) * sub_windows as u64).div_ceil(length);
-                let index = |time: Duration| time.as_secs() * sub_windows as u64 / length;
-                let naive: u64 = rows.iter().filter(|(time, _)| index(*time) + parts > index(now)).map(|(_, count)| count).sum();
-                prop_assert_eq!(windows.counts(now, seconds(asked), vec![total]), vec![naive]);
-            }
-        }
-    }
-}
+mod tests;

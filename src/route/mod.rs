@@ -176,6 +176,12 @@ impl ModelRoute {
         Ok(Choice { servable: Arc::clone(servable), role, shadow })
     }
 
+    /// The monitor of the stable version, if it has one.
+    #[must_use]
+    pub fn stable_monitor(&self) -> Option<Arc<VersionMonitor>> {
+        self.versions.get(&self.release.stable?)?.monitor.clone()
+    }
+
     /// What a request is to the rollout that goes on: `None` when there is none, or when the request
     /// was not drawn between the two versions. Only requests whose arm is a coin of their own are evidence.
     #[must_use]

@@ -195,9 +195,11 @@ impl Shared {
         let Executed { outputs: produced, inference: own, .. } = executed;
         let comparison = self.comparisons.of(model, *live, shadow.version);
         comparison.add(outputs, &produced, [*inference, own], metrics);
-        if let Some(version) = &shadow.monitor {
+        if shadow.monitor.is_some() {
             let (inputs, outputs) = (Arc::clone(inputs), produced.into());
-            monitor.offer(Observation { monitor: Arc::clone(version), inputs, outputs });
+            let (of_shadow, version) = (shadow.monitor.clone(), shadow.version);
+            let parameters = Vec::new();
+            monitor.offer(Observation { monitor: of_shadow, stable: None, version, inputs, outputs, parameters });
         }
     }
 }

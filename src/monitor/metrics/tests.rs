@@ -157,7 +157,7 @@ fn recording_rules_over_the_counters_give_the_psi_of_the_report() {
     let registry = registry(&service, &monitor);
     let offer = |inputs: Vec<Tensor>| {
         let monitor = Arc::clone(&monitor);
-        service.handle().offer(Observation { monitor, inputs: inputs.into(), outputs: Arc::from([]) });
+        service.handle().offer(Observation::of(monitor, inputs.into()));
     };
     offer(vec![
         numbers((0..400).map(|i| (i * 2) as f32 - 100.0)),

@@ -1,0 +1,82 @@
+//! Rows by cell: since the start, and over sliding windows.
+
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{saved::SavedCounts, window::Windows};
+
+/// Counters of cells. One thread counts at a time; any thread may read, and sees every cell at some moment of late.
+#[derive(Debug)]
+pub(super) struct Counts {
+    cells: Box<[AtomicU64]>,
+    /// Held while counting, so that a reader of a window sees whole requests.
+    windows: Mutex<Windows>,
+}
+
+/// The right to count, at one time.
+pub(super) struct Counting<'a> {
+    cells: &'a [AtomicU64],
+    _windows: MutexGuard<'a, Windows>,
+}
+
+impl Counting<'_> {
+    /// Counts a row of a cell.
+    pub(super) fn add(&self, cell: usize) {
+        // The lock is held: nobody else writes, so this needs no atomic addition.
+        let counter = &self.cells[cell];
+        counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+}
+
+impl Counts {
+    pub(super) fn new(cells: usize, windows: &[Duration], sub_windows: usize) -> Self {
+        let windows = Mutex::new(Windows::new(windows, sub_windows, cells));
+        Self { cells: (0..cells).map(|_| AtomicU64::new(0)).collect(), windows }
+    }
+
+    /// Begins to count rows of the time `now`.
+    pub(super) fn begin(&self, now: Duration) -> Counting<'_> {
+        let mut windows = self.windows();
+        windows.advance(now, || self.totals());
+        Counting { cells: &self.cells, _windows: windows }
+    }
+
+    /// The rows of all cells since the start.
+    pub(super) fn totals(&self) -> Vec<u64> {
+        self.cells.iter().map(|cell| cell.load(Ordering::Relaxed)).collect()
+    }
+
+    /// The rows of all cells in the last `window`.
+    pub(super) fn within(&self, window: Duration, now: Duration) -> Vec<u64> {
+        let windows = self.windows();
+        windows.counts(now, window, self.totals())
+    }
+
+    /// All that is needed to go on counting later.
+    pub(super) fn save(&self) -> SavedCounts {
+        let windows = self.windows();
+        SavedCounts { totals: self.totals(), rings: windows.save() }
+    }
+
+    /// Goes on from what was saved; false, and nothing changes, when that is of other cells or windows.
+    pub(super) fn restore(&self, saved: SavedCounts, now: Duration) -> bool {
+        let mut windows = self.windows();
+        if saved.totals.len() != self.cells.len() || !windows.restore(saved.rings, &saved.totals, now) {
+            return false;
+        }
+        for (cell, total) in self.cells.iter().zip(saved.totals) {
+            cell.store(total, Ordering::Relaxed);
+        }
+        true
+    }
+
+    fn windows(&self) -> MutexGuard<'_, Windows> {
+        // A panic while counting leaves the windows as they were: they hold only noted totals.
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

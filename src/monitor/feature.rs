@@ -1,0 +1,141 @@
+//! A feature that is monitored: its reference, where its rows are counted, and how far they are from it.
+
+use std::ops::Range;
+
+use super::{
+    BinCount, FeatureReport, Measures,
+    histogram::{Classifier, Layout, reference_cells},
+    measures,
+    profile::{Distribution, FeatureProfile, FeatureRole},
+    verdict::Judge,
+};
+use crate::domain::{DataType, Signature};
+
+#[derive(Debug)]
+pub(super) struct MonitoredFeature {
+    pub(super) profile: FeatureProfile,
+    /// The label `bin` of each bin.
+    pub(super) labels: Vec<String>,
+    /// The reference's rows of each bin.
+    pub(super) reference: Vec<u64>,
+    pub(super) classifier: Classifier,
+    /// Its cells among those of all features.
+    pub(super) cells: Range<usize>,
+}
+
+/// Rows of a feature: by cell, or by what cells are added up to.
+#[derive(Debug, Clone)]
+pub(super) struct Rows {
+    /// By bin, as the labels have them.
+    pub(super) bins: Vec<u64>,
+    /// By fine bin, values out of range in the outer ones; empty for a categorical feature.
+    fine: Vec<u64>,
+}
+
+impl MonitoredFeature {
+    /// The feature of a profile that fits the signature. Its cells start at `first`.
+    pub(super) fn new(profile: FeatureProfile, signature: &Signature, first: usize) -> Self {
+        let spec = match profile.role {
+            FeatureRole::Input => signature.input(&profile.tensor),
+            FeatureRole::Output => signature.output(&profile.tensor),
+            FeatureRole::Joint => None,
+        };
+        let datatype = spec.map_or(DataType::Bytes, |spec| spec.datatype);
+        let classifier = Classifier::new(&profile, datatype);
+        Self {
+            labels: Layout::labels(&profile.distribution),
+            reference: reference_cells(&profile),
+            cells: first..first + classifier.cells(),
+            classifier,
+            profile,
+        }
+    }
+
+    /// The rows of the feature among those of all cells.
+    pub(super) fn rows(&self, cells: &[u64]) -> Rows {
+        let cells = &cells[self.cells.clone()];
+        let fine = match self.classifier.layout() {
+            Layout::Numeric { .. } => self.classifier.fine(cells),
+            Layout::Categorical { .. } => Vec::new(),
+        };
+        Rows { bins: self.classifier.coarse(cells), fine }
+    }
+
+    /// The rows of the profile.
+    pub(super) fn reference(&self) -> Rows {
+        let fine = match &self.profile.distribution {
+            Distribution::Numeric { fine: Some(fine), .. } => fine.counts.clone(),
+            Distribution::Numeric { counts, .. } => counts.clone(),
+            Distribution::Categorical { .. } => Vec::new(),
+        };
+        Rows { bins: self.reference.clone(), fine }
+    }
+
+    /// The rows by bin that distances are computed from, reference and live: `unseen` is a bin only
+    /// where it holds something.
+    fn compared(&self, reference: &[u64], live: &[u64]) -> (Vec<u64>, Vec<u64>) {
+        let layout = self.classifier.layout();
+        let (mut reference, mut live) = (layout.fold(reference), layout.fold(live));
+        if matches!(layout, Layout::Categorical { .. }) && (reference.last(), live.last()) == (Some(&0), Some(&0)) {
+            reference.pop();
+            live.pop();
+        }
+        (reference, live)
+    }
+
+    /// How far `live` is from `reference`.
+    pub(super) fn report(&self, reference: &Rows, live: &Rows, judge: &Judge) -> FeatureReport {
+        let (reference_bins, live_bins) = self.compared(&reference.bins, &live.bins);
+        let verdict = judge.judge(&reference_bins, &live_bins);
+        let mut measures = self.measures(&reference_bins, &live_bins, reference, live);
+        measures.psi_corrected = verdict.corrected;
+        let bins = self.labels.iter().zip(&reference.bins).zip(&live.bins);
+        FeatureReport {
+            tensor: self.profile.tensor.clone(),
+            feature: self.profile.feature.clone(),
+            kind: self.profile.kind(),
+            rows: live.bins.iter().sum(),
+            missing: live.bins[self.classifier.layout().missing()],
+            state: verdict.state,
+            threshold: verdict.threshold,
+            measures,
+            bins: bins.map(|((bin, &reference), &live)| BinCount { bin: bin.clone(), reference, live }).collect(),
+        }
+    }
+
+    /// All measures but the corrected PSI, which is the verdict's. None when there is no row to measure.
+    fn measures(&self, reference: &[u64], live: &[u64], all_reference: &Rows, all_live: &Rows) -> Measures {
+        if live.iter().all(|rows| *rows == 0) || reference.iter().all(|rows| *rows == 0) {
+            return Measures::default();
+        }
+        let chi_square = measures::chi_square(reference, live);
+        let numeric = matches!(self.profile.distribution, Distribution::Numeric { .. });
+        Measures {
+            psi: Some(measures::psi(reference, live)),
+            psi_corrected: None,
+            jensen_shannon: Some(measures::jensen_shannon(reference, live)),
+            hellinger: Some(measures::hellinger(reference, live)),
+            kolmogorov_smirnov: numeric.then(|| measures::kolmogorov_smirnov(&all_reference.fine, &all_live.fine)),
+            wasserstein: self.scaled_wasserstein(all_reference, all_live),
+            chi_square: chi_square.map(|(statistic, _)| statistic),
+            p_value: chi_square.map(|(_, p)| p),
+            total_variation: Some(measures::total_variation(reference, live)),
+        }
+    }
+
+    /// The Wasserstein distance in units of the reference's standard deviation. `None` for a
+    /// categorical or a constant feature.
+    fn scaled_wasserstein(&self, reference: &Rows, live: &Rows) -> Option<f64> {
+        let Distribution::Numeric { min, max, std, edges, fine, .. } = &self.profile.distribution else {
+            return None;
+        };
+        let distance = if let Some(fine) = fine {
+            measures::earth_mover(&fine.means, &reference.fine, &live.fine)
+        } else {
+            let knots: Vec<f64> = [&[*min][..], edges, &[*max]].concat();
+            let middles: Vec<f64> = knots.windows(2).map(|pair| f64::midpoint(pair[0], pair[1])).collect();
+            measures::earth_mover(&middles, &reference.fine, &live.fine)
+        };
+        (*std > 0.0).then(|| distance / std)
+    }
+}

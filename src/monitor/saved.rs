@@ -1,0 +1,184 @@
+//! What is kept of a monitor over a restart: its counts, in a file of their own.
+//!
+//! The file is a line of text that says what it is, and the counts as deflated numbers, each as its difference from
+//! the one `cells` before it (a sub-window differs little from the last) in as many groups of seven bits as it needs.
+
+use std::io::{Read, Write};
+
+use flate2::{Compression, read::DeflateDecoder, write::DeflateEncoder};
+
+/// The first line of the file, with the number of the format.
+const HEAD: &[u8] = b"tidegate monitor counts 1\n";
+/// More than this in a file is no counts of ours.
+const MAX_NUMBERS: u64 = 1 << 24;
+
+/// Counters and what windows noted of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct SavedCounts {
+    pub(super) totals: Vec<u64>,
+    pub(super) rings: Vec<SavedRing>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SavedRing {
+    pub(super) length_millis: u64,
+    /// The latest sub-window that is noted.
+    pub(super) latest: u64,
+    pub(super) starts: Vec<u64>,
+}
+
+/// Why a file of counts is not read.
+#[derive(Debug, thiserror::Error)]
+pub enum SavedError {
+    #[error("the file is none of monitor counts, or of a later format")]
+    Head,
+    #[error("the counts are damaged: {0}")]
+    Damaged(#[from] std::io::Error),
+    #[error("the counts are damaged: they announce {0} numbers")]
+    TooMany(u64),
+}
+
+/// The content of a file: counts of the profile with this digest, and of everything else by name.
+pub(super) fn encode(digest: u64, counts: &[(String, SavedCounts)]) -> std::io::Result<Vec<u8>> {
+    let mut writer = DeflateEncoder::new(HEAD.to_vec(), Compression::fast());
+    let mut numbers = Numbers(&mut writer);
+    numbers.put(digest)?;
+    numbers.put(counts.len() as u64)?;
+    for (name, SavedCounts { totals, rings }) in counts {
+        numbers.put(name.len() as u64)?;
+        numbers.0.write_all(name.as_bytes())?;
+        numbers.put_all(totals, totals.len())?;
+        numbers.put(rings.len() as u64)?;
+        for SavedRing { length_millis, latest, starts } in rings {
+            numbers.put(*length_millis)?;
+            numbers.put(*latest)?;
+            numbers.put_all(starts, totals.len())?;
+        }
+    }
+    writer.finish()
+}
+
+/// The counts in a file; `None` when they are of another profile than that with this digest.
+///
+/// # Errors
+/// When the bytes are no such file. Never panics, and takes no more memory than 128 MiB for a list.
+pub(super) fn decode(digest: u64, bytes: &[u8]) -> Result<Option<Vec<(String, SavedCounts)>>, SavedError> {
+    let deflated = bytes.strip_prefix(HEAD).ok_or(SavedError::Head)?;
+    let mut reader = DeflateDecoder::new(deflated);
+    let mut numbers = Numbers(&mut reader);
+    if numbers.take()? != digest {
+        return Ok(None);
+    }
+    let mut counts = Vec::new();
+    for _ in 0..numbers.take()? {
+        let length = numbers.take()?;
+        let mut name = String::new();
+        (&mut *numbers.0).take(length).read_to_string(&mut name)?;
+        let totals = numbers.take_all(None)?;
+        let mut rings = Vec::new();
+        for _ in 0..numbers.take()? {
+            let (length_millis, latest) = (numbers.take()?, numbers.take()?);
+            rings.push(SavedRing { length_millis, latest, starts: numbers.take_all(Some(totals.len()))? });
+        }
+        counts.push((name, SavedCounts { totals, rings }));
+    }
+    Ok(Some(counts))
+}
+
+struct Numbers<T>(T);
+
+impl<W: Write> Numbers<W> {
+    /// LEB128.
+    fn put(&mut self, mut number: u64) -> std::io::Result<()> {
+        loop {
+            let byte = (number & 0x7f) as u8;
+            number >>= 7;
+            self.0.write_all(&[if number == 0 { byte } else { byte | 0x80 }])?;
+            if number == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn put_all(&mut self, numbers: &[u64], cells: usize) -> std::io::Result<()> {
+        self.put(numbers.len() as u64)?;
+        for (at, number) in numbers.iter().enumerate() {
+            let before = at.checked_sub(cells.max(1)).map_or(0, |before| numbers[before]);
+            // Zigzag, so that a small step down is small too.
+            let step = number.wrapping_sub(before).cast_signed();
+            self.put(((step << 1) ^ (step >> 63)).cast_unsigned())?;
+        }
+        Ok(())
+    }
+}
+
+impl<R: Read> Numbers<R> {
+    fn take(&mut self) -> std::io::Result<u64> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let mut byte = [0];
+            self.0.read_exact(&mut byte)?;
+            number |= u64::from(byte[0] & 0x7f) << shift;
+            if byte[0] & 0x80 == 0 {
+                return Ok(number);
+            }
+        }
+        Err(std::io::ErrorKind::InvalidData.into())
+    }
+
+    /// `cells`: how many numbers lie between a number and the one it differs from; `None`: all of them.
+    fn take_all(&mut self, cells: Option<usize>) -> Result<Vec<u64>, SavedError> {
+        let length = self.take()?;
+        if length > MAX_NUMBERS {
+            return Err(SavedError::TooMany(length));
+        }
+        let mut numbers: Vec<u64> = Vec::new();
+        for at in 0..usize::try_from(length).unwrap_or(usize::MAX) {
+            let zigzag = self.take()?;
+            let step = (zigzag >> 1) ^ (zigzag & 1).wrapping_neg();
+            let before = cells.and_then(|cells| at.checked_sub(cells.max(1))).map_or(0, |before| numbers[before]);
+            numbers.push(before.wrapping_add(step));
+        }
+        Ok(numbers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn counts() -> impl Strategy<Value = SavedCounts> {
+        let ring = (any::<u64>(), any::<u64>(), prop::collection::vec(any::<u64>(), 0..40));
+        let ring = ring.prop_map(|(length_millis, latest, starts)| SavedRing { length_millis, latest, starts });
+        (prop::collection::vec(any::<u64>(), 0..10), prop::collection::vec(ring, 0..4))
+            .prop_map(|(totals, rings)| SavedCounts { totals, rings })
+    }
+
+    proptest! {
+        #[test]
+        fn counts_survive_their_file(digest: u64, saved in prop::collection::vec(("[a-zé=]{0,9}", counts()), 0..4)) {
+            let bytes = encode(digest, &saved).unwrap();
+            prop_assert_eq!(decode(digest, &bytes).unwrap(), Some(saved));
+            prop_assert_eq!(decode(digest ^ 1, &bytes).unwrap(), None);
+        }
+
+        #[test]
+        fn cut_file_is_an_error_or_lacks_nothing(saved in counts(), cut in 0.0..1.0_f64) {
+            let saved = [(String::new(), saved)];
+            let bytes = encode(7, &saved).unwrap();
+            let end = (bytes.len() as f64 * cut) as usize;
+            // The last bytes say nothing but that this is the end.
+            if let Ok(read) = decode(7, &bytes[..end]) {
+                prop_assert_eq!(read, Some(saved.to_vec()));
+            }
+        }
+
+        #[test]
+        fn any_bytes_never_panic(bytes: Vec<u8>, headed: bool) {
+            let bytes = if headed { [HEAD, &bytes].concat() } else { bytes };
+            let _ = decode(0, &bytes);
+        }
+    }
+}

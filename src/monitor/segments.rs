@@ -1,0 +1,158 @@
+//! Rows counted apart by segment: by the value of a feature, or of a request's parameter.
+//!
+//! The segments are bounded in number: the first values that come are told apart, the others are `other`.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use super::{
+    counts::{Counting, Counts},
+    feature::MonitoredFeature,
+    version_monitor::{Answered, MonitorSettings},
+};
+use crate::monitor::profile::FeatureRole;
+
+/// What segments beyond the bound are counted as.
+const OTHER: &str = "other";
+/// Windows of segments slide in fewer steps than those of all rows: there are many.
+const SUB_WINDOWS: usize = 12;
+
+/// The segments of a version.
+#[derive(Debug)]
+pub(super) struct Segments {
+    keys: Vec<Key>,
+    windows: Vec<Duration>,
+    cells: usize,
+    most: usize,
+    /// By key and value. Written by the thread that counts, when a value comes for the first time.
+    known: RwLock<BTreeMap<(usize, String), Arc<Counts>>>,
+}
+
+/// What a segment is the value of.
+#[derive(Debug)]
+struct Key {
+    name: String,
+    /// The feature of that name; a request's parameter where there is none.
+    feature: Option<usize>,
+}
+
+/// The rows of a request that belong to one segment.
+#[derive(Debug)]
+pub(super) struct Segment {
+    counts: Arc<Counts>,
+    /// Row by row; `None`: all.
+    rows: Option<Vec<bool>>,
+}
+
+/// The right to count rows of a segment.
+pub(super) struct SegmentCounting<'a> {
+    counting: Counting<'a>,
+    rows: Option<&'a [bool]>,
+}
+
+impl SegmentCounting<'_> {
+    pub(super) fn add(&self, row: usize, cell: usize) {
+        if self.rows.is_none_or(|rows| rows.get(row).copied().unwrap_or(false)) {
+            self.counting.add(cell);
+        }
+    }
+}
+
+impl Segment {
+    pub(super) fn begin(&self, now: Duration) -> SegmentCounting<'_> {
+        SegmentCounting { counting: self.counts.begin(now), rows: self.rows.as_deref() }
+    }
+}
+
+impl Segments {
+    pub(super) fn new(settings: &MonitorSettings, features: &[MonitoredFeature]) -> Self {
+        let of_name = |name: &String| {
+            let is_it = |feature: &MonitoredFeature| {
+                feature.profile.role == FeatureRole::Input && feature.profile.feature == *name
+            };
+            Key { name: name.clone(), feature: features.iter().position(is_it) }
+        };
+        Self {
+            keys: settings.segments.iter().map(of_name).collect(),
+            windows: settings.windows.clone(),
+            cells: features.last().map_or(0, |feature| feature.cells.end),
+            most: settings.max_segments,
+            known: RwLock::default(),
+        }
+    }
+
+    /// The segments that rows belong to.
+    pub(super) fn of(&self, answered: Answered<'_>, features: &[MonitoredFeature]) -> Vec<Segment> {
+        let mut segments = Vec::new();
+        for (at, key) in self.keys.iter().enumerate() {
+            if let Some(feature) = key.feature {
+                let by_value = rows_by_value(&features[feature], answered);
+                segments.extend(by_value.into_iter().map(|(value, rows)| self.segment(at, value, Some(rows))));
+            } else if let Some((_, value)) = answered.parameters.iter().find(|(name, _)| **name == *key.name) {
+                segments.push(self.segment(at, value, None));
+            }
+        }
+        merged(segments)
+    }
+
+    fn segment(&self, key: usize, value: &str, rows: Option<Vec<bool>>) -> Segment {
+        let place = (key, value.to_owned());
+        let found = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&place).cloned();
+        let counts = found.unwrap_or_else(|| {
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            let told_apart = known.keys().filter(|(_, value)| value != OTHER).count();
+            let place = if told_apart < self.most { place } else { (key, OTHER.to_owned()) };
+            let new = || Arc::new(Counts::new(self.cells, &self.windows, SUB_WINDOWS));
+            Arc::clone(known.entry(place).or_insert_with(new))
+        });
+        Segment { counts, rows }
+    }
+
+    /// The rows of a segment in the last `window`; `None` when there never was one.
+    pub(super) fn within(&self, key: &str, value: &str, window: Duration, now: Duration) -> Option<Vec<u64>> {
+        let place = (self.keys.iter().position(|known| known.name == key)?, value.to_owned());
+        let counts = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&place).cloned()?;
+        Some(counts.within(window, now))
+    }
+
+    /// The segments that came up, each by key and value.
+    pub(super) fn known(&self) -> Vec<(String, String)> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.keys().map(|(key, value)| (self.keys[*key].name.clone(), value.clone())).collect()
+    }
+}
+
+/// The rows of each value of a feature.
+fn rows_by_value<'a>(feature: &'a MonitoredFeature, answered: Answered<'_>) -> BTreeMap<&'a str, Vec<bool>> {
+    let mut rows: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
+    let Some(tensor) = answered.inputs.iter().find(|tensor| tensor.name() == feature.profile.tensor) else {
+        return rows;
+    };
+    let count = tensor.shape().rows();
+    feature.classifier.each_cell(tensor, |row, cell| {
+        let bin = feature.classifier.bin_of_cell(cell);
+        rows.entry(&feature.labels[bin]).or_insert_with(|| vec![false; count])[row] = true;
+    });
+    rows
+}
+
+/// Segments of the same counts as one: counts must not be begun twice.
+fn merged(segments: Vec<Segment>) -> Vec<Segment> {
+    let mut merged: Vec<Segment> = Vec::with_capacity(segments.len());
+    for segment in segments {
+        let same = merged.iter_mut().find(|known| Arc::ptr_eq(&known.counts, &segment.counts));
+        match (same, segment.rows) {
+            (Some(Segment { rows: Some(rows), .. }), Some(more)) => {
+                for (row, more) in rows.iter_mut().zip(more) {
+                    *row |= more;
+                }
+            }
+            (Some(known), _) => known.rows = None,
+            (None, rows) => merged.push(Segment { rows, ..segment }),
+        }
+    }
+    merged
+}
