@@ -15,6 +15,8 @@ mod profile;
 mod quantile;
 mod report;
 mod service;
+#[cfg(test)]
+mod simulation;
 mod table;
 #[cfg(test)]
 mod truth;
@@ -30,5 +32,5 @@ pub use quantile::inner_edges;
 pub use report::{BinCount, DriftReport, DriftState, FeatureKind, FeatureReport, Measures};
 pub use service::{Clock, Monitor, MonitorHandle, Observation};
 pub use table::{Batches, Table, TableError};
-pub use verdict::Thresholds;
+pub use verdict::{Judge, ShareVerdict, SmallestShift, Tests, Thresholds, Verdict, smallest_shift};
 pub use version_monitor::{MonitorSettings, VersionMonitor};

@@ -1,0 +1,3 @@
+//! How often the judge is wrong, and how small a drift it finds, by simulation.
+
+use super::*;
