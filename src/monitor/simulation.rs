@@ -1,5 +1,7 @@
 //! Random rows for the tests: the same on every machine.
 
+use statrs::function::gamma::ln_gamma;
+
 /// `SplitMix64` (Steele and others, 2014).
 pub(super) struct Random(u64);
 
@@ -68,13 +70,32 @@ impl Random {
         bins
     }
 
+    /// Rows by bin whose variance is `inflation` times that of [`Random::multinomial`], with the logarithm of
+    /// how much likelier they are under that (importance sampling by the Dirichlet-multinomial law).
+    pub(super) fn inflated(&mut self, rows: u64, shares: &[f64], inflation: f64) -> (Vec<u64>, f64) {
+        let concentration = (rows as f64 - inflation) / (inflation - 1.0);
+        let weights: Vec<_> = shares.iter().map(|share| self.gamma(concentration * share)).collect();
+        let sum: f64 = weights.iter().sum();
+        let drawn: Vec<_> = weights.iter().map(|weight| weight / sum).collect();
+        let bins = self.multinomial(rows, &drawn);
+        let mut log = ln_gamma(concentration + rows as f64) - ln_gamma(concentration);
+        for (&share, &c) in shares.iter().zip(&bins) {
+            let (own, c) = (concentration * share, c as f64);
+            log += c * share.ln() + ln_gamma(own) - ln_gamma(own + c);
+        }
+        (bins, log)
+    }
+
     fn beta(&mut self, a: u64, b: u64) -> f64 {
         let (x, y) = (self.gamma(a as f64), self.gamma(b as f64));
         x / (x + y)
     }
 
-    /// Marsaglia and Tsang (2000), for `shape` of at least 1.
+    /// Marsaglia and Tsang (2000).
     fn gamma(&mut self, shape: f64) -> f64 {
+        if shape < 1.0 {
+            return self.gamma(shape + 1.0) * self.uniform().powf(1.0 / shape);
+        }
         let d = shape - 1.0 / 3.0;
         let c = 1.0 / (9.0 * d).sqrt();
         loop {
