@@ -160,7 +160,7 @@ impl Gateway {
             .arg(directory.join("state"))
             .arg("--addresses-file")
             .arg(&addresses)
-            .env("TIDEGATE_MONITOR__WINDOW", WINDOW)
+            .env("TIDEGATE_MONITOR__WINDOWS", format!("[\"{WINDOW}\"]"))
             .stdin(Stdio::null())
             .stderr(std::fs::File::create(&log)?)
             .spawn()

@@ -263,10 +263,22 @@ fn start_shadow(config: &Config, monitor: &MonitorHandle, metrics: &Arc<Metrics>
 
 fn monitor_settings(config: &Config) -> MonitorSettings {
     let monitor = &config.monitor;
-    let defaults = Thresholds::default();
-    let thresholds =
-        Thresholds { warning: monitor.warning, drift: monitor.drift, min_rows: monitor.min_rows, ..defaults };
-    MonitorSettings { windows: vec![monitor.window.0], thresholds, ..MonitorSettings::default() }
+    let thresholds = Thresholds {
+        warning: monitor.warning,
+        drift: monitor.drift,
+        share_warning: monitor.share_warning,
+        share_drift: monitor.share_drift,
+        min_rows: monitor.min_rows,
+        false_alarm_interval: monitor.false_alarm_interval.0,
+        clear_ratio: monitor.clear_ratio,
+    };
+    MonitorSettings {
+        windows: monitor.windows.iter().map(|window| window.0).collect(),
+        thresholds,
+        segments: monitor.segments.clone(),
+        max_segments: monitor.max_segments,
+        ..MonitorSettings::default()
+    }
 }
 
 fn register_monitor(

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     fault::Fault,
+    monitor::DriftQuery,
     proto::{self, admin as wire, admin::admin_service_server},
     registry::ChangeOptions,
     release::{Change, Split},
@@ -225,7 +226,12 @@ impl admin_service_server::AdminService for GrpcDoor {
         let version = version.map(value::version).transpose().map_err(status)?;
         let window = Some(request.window.as_str()).filter(|window| !window.is_empty());
         let window = window.map(value::window).transpose().map_err(status)?;
-        let report = self.service.drift(model, version, window).await.map_err(status)?;
+        let text = |text: String| Some(text).filter(|text| !text.is_empty());
+        let against = text(request.against).map(|text| value::against(&text)).transpose().map_err(status)?;
+        let segment = text(request.segment).map(|text| value::segment(&text)).transpose().map_err(status)?;
+        let query = DriftQuery { version, window, against: against.unwrap_or_default(), segment };
+        let query = value::drift_query(query).map_err(status)?;
+        let report = self.service.drift(model, query).await.map_err(status)?;
         Ok(Response::new(wire::DriftReport::from(&report)))
     }
 }

@@ -56,8 +56,10 @@ const HISTORY: &[Parameter] = &[
     ("verify", "boolean", "Check the hash chain over the whole audit log."),
 ];
 const DRIFT: &[Parameter] = &[
-    ("version", "integer", "The stable one when absent."),
-    ("window", "string", "A duration such as `5m`; the configured one when absent."),
+    ("version", "integer", "The stable one when absent; against stable, the canary."),
+    ("window", "string", "A duration such as `5m`; when absent, of the configured ones the one that says most."),
+    ("against", "string", "`profile` (also when absent), or `stable`: the live rows of the stable version."),
+    ("segment", "string", "Only rows of this segment, as `key=value`."),
 ];
 const EVENTS: &[Parameter] = &[
     ("model", "string", "Only of this model."),

@@ -2,7 +2,7 @@
 
 mod place;
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use http::{Method, header::IF_MATCH, request::Parts};
 use serde::de::DeserializeOwned;
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     domain::{ModelName, Version},
+    monitor::DriftQuery,
     registry::{ChangeOptions, RolloutAsk},
     release::{Change, Split},
 };
@@ -82,8 +83,7 @@ pub enum AdminRequest {
     },
     Drift {
         model: ModelName,
-        version: Option<Version>,
-        window: Option<Duration>,
+        query: DriftQuery,
     },
 }
 
@@ -203,10 +203,13 @@ impl Reader<'_> {
     }
 
     fn drift(&self, model: &str) -> Result<AdminRequest, AdminError> {
-        self.only(&["version", "window"])?;
+        self.only(&["version", "window", "against", "segment"])?;
         let version = self.query.get("version").map(|text| value::version_text(text)).transpose()?;
         let window = self.query.get("window").map(|text| value::window(text)).transpose()?;
-        Ok(AdminRequest::Drift { model: value::model(model)?, version, window })
+        let against = self.query.get("against").map(|text| value::against(text)).transpose()?.unwrap_or_default();
+        let segment = self.query.get("segment").map(|text| value::segment(text)).transpose()?;
+        let query = value::drift_query(DriftQuery { version, window, against, segment })?;
+        Ok(AdminRequest::Drift { model: value::model(model)?, query })
     }
 
     fn change(&self, part: Part<'_>) -> Result<(Change, ChangeOptions), AdminError> {

@@ -103,8 +103,8 @@ impl RestDoor {
                 let (entries, verification) = self.service.history(model.clone(), limit, verify).await?;
                 json(StatusCode::OK, &wire::History::new(&model, &entries, verification.as_ref()))
             }
-            AdminRequest::Drift { model, version, window } => {
-                json(StatusCode::OK, &wire::DriftReport::from(&self.service.drift(model, version, window).await?))
+            AdminRequest::Drift { model, query } => {
+                json(StatusCode::OK, &wire::DriftReport::from(&self.service.drift(model, query).await?))
             }
         };
         Ok(answer.map(Either::Left))

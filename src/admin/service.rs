@@ -1,7 +1,5 @@
 //! The operations of the admin plane, as both doors call them.
 
-use std::time::Duration;
-
 use tokio::task::JoinError;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +13,7 @@ use crate::{
     domain::{ModelName, Version},
     events::Events,
     fault::{ErrorCode, Fault},
-    monitor::DriftReport,
+    monitor::{DriftQuery, DriftReport},
     protocol::LogSettings,
     registry::{
         ChangeOptions, Changed, HistoryEntry, ModelStatus, Registry, RegistryError, RolloutAsk, RolloutStatus,
@@ -220,13 +218,8 @@ impl AdminService {
         .await
     }
 
-    pub async fn drift(
-        &self,
-        name: ModelName,
-        version: Option<Version>,
-        window: Option<Duration>,
-    ) -> Result<DriftReport, AdminError> {
-        self.blocking(move |registry| registry.drift(&name, version, window)).await
+    pub async fn drift(&self, name: ModelName, query: DriftQuery) -> Result<DriftReport, AdminError> {
+        self.blocking(move |registry| registry.drift(&name, &query)).await
     }
 
     async fn blocking<T, F>(&self, operation: F) -> Result<T, AdminError>

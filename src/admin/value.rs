@@ -6,6 +6,7 @@ use super::{AdminError, wire::RolloutBody};
 use crate::{
     domain::{IdError, Label, ModelName, Percent, Version},
     events::Topic,
+    monitor::{Against, DriftQuery, SegmentName},
     registry::RolloutAsk,
     rollout::OnDrift,
 };
@@ -64,6 +65,23 @@ pub fn parse_window(text: &str) -> Result<Duration, String> {
 
 pub(super) fn window(text: &str) -> Result<Duration, AdminError> {
     parse_window(text).map_err(AdminError::BadRequest)
+}
+
+pub(super) fn against(text: &str) -> Result<Against, AdminError> {
+    let found = Against::ALL.into_iter().find(|against| against.as_str() == text);
+    found.ok_or_else(|| AdminError::BadRequest(format!("'against' is '{}': use profile or stable", shown(text))))
+}
+
+pub(super) fn segment(text: &str) -> Result<SegmentName, AdminError> {
+    text.parse().map_err(AdminError::BadRequest)
+}
+
+/// Refuses what excludes each other.
+pub(super) fn drift_query(query: DriftQuery) -> Result<DriftQuery, AdminError> {
+    if query.against == Against::Stable && query.segment.is_some() {
+        return Err(AdminError::BadRequest("segments are compared with the profile, not with 'stable'".to_owned()));
+    }
+    Ok(query)
 }
 
 pub(super) fn model(text: &str) -> Result<ModelName, AdminError> {

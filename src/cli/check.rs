@@ -265,7 +265,7 @@ mod tests {
     fn every_fault_of_every_path_is_told() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("tidegate.toml");
-        fs::write(&file, "[server]\nhtpp = 1\nhttp = 12\n\n[monitr]\n[monitor]\nwindow = \"5\"\n").unwrap();
+        fs::write(&file, "[server]\nhtpp = 1\nhttp = 12\n\n[monitr]\n[monitor]\nsave_interval = \"5\"\n").unwrap();
         let model = directory.path().join("model.toml");
         fs::write(&model, "[release]\npolicy = \"newest\"\n").unwrap();
         let mut checker = checker();

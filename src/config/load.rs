@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn bad_value_is_refused_with_its_line_and_the_form_expected() {
-        let file = file("[monitor]\n\nwindow = \"5 parsecs\"\n");
+        let file = file("[monitor]\n\nsave_interval = \"5 parsecs\"\n");
         let error = load(Some(file.path()), [], &Overrides::default()).unwrap_err().to_string();
         assert!(error.contains("line 3") && error.contains("\"250ms\""), "{error}");
     }

@@ -9,6 +9,7 @@ pub(crate) mod fuzzing;
 mod labels;
 mod load;
 mod model;
+mod monitor;
 mod rollout;
 mod triton;
 mod units;
@@ -22,6 +23,7 @@ pub use self::{
     admission::{AdmissionConfig, WarmupConfig},
     load::{ConfigError, Overrides, faults_of_file, load},
     model::{ModelConfig, ModelConfigError, Policy, VersionPolicyConfig, WarmupData, WarmupInput, WarmupSample},
+    monitor::{Baseline, Contract, MonitorConfig},
     rollout::{DriftAction, RolloutConfig},
     triton::{DeclaredTensor, TritonModel},
     units::{ByteSize, Span},
@@ -248,28 +250,6 @@ impl Default for LimitsConfig {
     }
 }
 
-/// `[monitor]`: the drift monitor.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct MonitorConfig {
-    pub enabled: bool,
-    /// The sliding window that live rows are compared over.
-    pub window: Span,
-    /// Corrected PSI from which a feature is in state `warning`.
-    pub warning: f64,
-    /// Corrected PSI from which a feature is in state `drift`.
-    pub drift: f64,
-    /// Rows in the window below which no verdict is given.
-    pub min_rows: u64,
-}
-
-impl Default for MonitorConfig {
-    fn default() -> Self {
-        let window = Span(std::time::Duration::from_secs(300));
-        Self { enabled: true, window, warning: 0.1, drift: 0.15, min_rows: 200 }
-    }
-}
-
 /// `[telemetry]`: logs and traces.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -336,10 +316,7 @@ impl Config {
         check(self.shadow.max_queue > 0, "shadow.max_queue must be at least 1");
         check(self.shadow.max_queue_size.0 > 0, "shadow.max_queue_size must be more than 0B");
         self.admission.faults(&mut check);
-        check(!self.monitor.window.0.is_zero(), "monitor.window must be more than 0s");
-        check(self.monitor.warning > 0.0, "monitor.warning must be more than 0");
-        let (warning, drift) = (self.monitor.warning, self.monitor.drift);
-        check(drift >= warning, &format!("monitor.drift ({drift}) must be at least monitor.warning ({warning})"));
+        self.monitor.faults(&mut check);
         let filter = tracing_subscriber::EnvFilter::try_new(&self.telemetry.log);
         check(filter.is_ok(), "telemetry.log must be a log filter such as \"info\" or \"tidegate=debug,info\"");
         check((0.0..=1.0).contains(&self.telemetry.trace_ratio), "telemetry.trace_ratio must be from 0 to 1");

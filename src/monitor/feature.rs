@@ -1,12 +1,13 @@
 //! A feature that is monitored: its reference, where its rows are counted, and how far they are from it.
 
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
 use super::{
-    BinCount, FeatureReport, Measures,
+    BinCount, DriftState, FeatureReport, Measures,
     histogram::{Classifier, Layout, reference_cells},
     measures,
     profile::{Distribution, FeatureProfile, FeatureRole},
+    quality::{self, Check, Sides},
     verdict::Judge,
 };
 use crate::domain::{DataType, Signature};
@@ -30,6 +31,43 @@ pub(super) struct Rows {
     pub(super) bins: Vec<u64>,
     /// By fine bin, values out of range in the outer ones; empty for a categorical feature.
     fine: Vec<u64>,
+}
+
+impl Rows {
+    /// Distinct values, or what comes nearest to them, beside the bins.
+    fn sides(&self, layout: Layout) -> Sides<'_> {
+        let finest = match layout {
+            Layout::Numeric { .. } => self.fine.as_slice(),
+            Layout::Categorical { categories } => &self.bins[..categories],
+        };
+        Sides { bins: &self.bins, finest }
+    }
+}
+
+/// The states of a feature's verdicts that the last look left.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    pub(super) distribution: DriftState,
+    pub(super) quality: [DriftState; Check::ALL.len()],
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self { distribution: DriftState::Ok, quality: [DriftState::Ok; Check::ALL.len()] }
+    }
+}
+
+impl Standing {
+    /// The worst of them.
+    pub(super) fn worst(&self) -> DriftState {
+        self.quality.into_iter().fold(self.distribution, Ord::max)
+    }
+
+    /// What a report leaves.
+    pub(super) fn after(report: &FeatureReport) -> Self {
+        let of = |check| report.quality.of(check).map_or(DriftState::Ok, |checked| checked.state);
+        Self { distribution: report.distribution, quality: Check::ALL.map(of) }
+    }
 }
 
 impl MonitoredFeature {
@@ -83,22 +121,40 @@ impl MonitoredFeature {
         (reference, live)
     }
 
-    /// How far `live` is from `reference`.
-    pub(super) fn report(&self, reference: &Rows, live: &Rows, judge: &Judge) -> FeatureReport {
+    /// How far `live` is from `reference`, at one of the looks that come every `look`, after the states that stand.
+    pub(super) fn report(
+        &self,
+        reference: &Rows,
+        live: &Rows,
+        judge: &Judge,
+        look: Duration,
+        standing: Standing,
+    ) -> FeatureReport {
+        let layout = self.classifier.layout();
         let (reference_bins, live_bins) = self.compared(&reference.bins, &live.bins);
-        let verdict = judge.judge(&reference_bins, &live_bins);
+        // What the reference never had is judged as a share of its own.
+        let judged = match layout {
+            Layout::Categorical { categories } if reference.bins[categories] == 0 => categories,
+            _ => reference_bins.len(),
+        };
+        let verdict = judge.judge(&reference_bins[..judged], &live_bins[..judged], look, standing.distribution);
         let mut measures = self.measures(&reference_bins, &live_bins, reference, live);
         measures.psi_corrected = verdict.corrected;
+        let quality =
+            quality::check(judge, layout, reference.sides(layout), live.sides(layout), look, standing.quality);
         let bins = self.labels.iter().zip(&reference.bins).zip(&live.bins);
         FeatureReport {
             tensor: self.profile.tensor.clone(),
             feature: self.profile.feature.clone(),
             kind: self.profile.kind(),
             rows: live.bins.iter().sum(),
-            missing: live.bins[self.classifier.layout().missing()],
-            state: verdict.state,
+            missing: live.bins[layout.missing()],
+            distribution: verdict.state,
+            state: verdict.state.max(quality.state()),
             threshold: verdict.threshold,
+            interval: verdict.interval,
             measures,
+            quality,
             bins: bins.map(|((bin, &reference), &live)| BinCount { bin: bin.clone(), reference, live }).collect(),
         }
     }
@@ -120,6 +176,8 @@ impl MonitoredFeature {
             chi_square: chi_square.map(|(statistic, _)| statistic),
             p_value: chi_square.map(|(_, p)| p),
             total_variation: Some(measures::total_variation(reference, live)),
+            cramers_v: measures::cramers_v(reference, live),
+            l_infinity: Some(measures::l_infinity(reference, live)),
         }
     }
 

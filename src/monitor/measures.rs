@@ -4,7 +4,10 @@
 //! sum, `B` the number of bins; `p = r/M` and `q = c/n`. All functions are pure; they want
 //! two slices of one length, each with at least one row.
 
-use statrs::function::gamma::gamma_ur;
+use statrs::function::{
+    erf::{erfc, erfc_inv},
+    gamma::gamma_ur,
+};
 
 /// The population stability index, each bin smoothed by half a row:
 /// `Σ (q−p)·ln(q/p)` with `p = (r+½)/(M+½B)` and `q = (c+½)/(n+½B)`.
@@ -33,6 +36,65 @@ pub fn psi_bias(freedom: usize, reference_rows: u64, live_rows: u64) -> f64 {
     freedom as f64 * (1.0 / live_rows as f64 + 1.0 / reference_rows as f64)
 }
 
+/// An interval that holds the true PSI (of the distributions that the rows were drawn from) with
+/// probability `confidence`. Its lower end is 0 where the PSI could be chance.
+///
+/// Where something drifts, `PSI / (1/n + 1/M)` follows the noncentral χ² law with `B−1` degrees of
+/// freedom, whose noncentrality is the true PSI in the same unit; the interval holds every PSI
+/// under which the one found would not be in a tail. A large drift spreads more than that law: the unit
+/// is then wider by the ratio of the variance of the delta method for two multinomial samples (Agresti,
+/// *Categorical Data Analysis*, 3rd ed., 16.1), `Var_q(ln(q/p) + 1 − p/q)/n + Var_p(ln(p/q) + 1 − q/p)/M`,
+/// to the law's own, `4·PSI·(1/n + 1/M)`. And the half rows draw a large drift towards none, by
+/// `½·Σ(ln(p/q) + KL(q‖p))/n` and the like for `M` (the second term of the same expansion): that is given back.
+#[must_use]
+pub fn psi_interval(reference: &[u64], live: &[u64], confidence: f64) -> (f64, f64) {
+    let Some(freedom) = reference.len().checked_sub(1).filter(|freedom| *freedom > 0) else { return (0.0, 0.0) };
+    let (p, q) = (smoothed(reference), smoothed(live));
+    let (reference_rows, live_rows) = (total(reference), total(live));
+    let scale = 1.0 / live_rows + 1.0 / reference_rows;
+    let drawn = shrinkage(&q, &p) / live_rows + shrinkage(&p, &q) / reference_rows;
+    let found = psi(reference, live) + drawn;
+    let spread = slope_variance(&q, &p) / live_rows + slope_variance(&p, &q) / reference_rows;
+    let unit = if found > 0.0 { scale.max(spread / (4.0 * found)) } else { scale };
+    let tail = (1.0 - confidence) / 2.0;
+    let low = noncentrality(found / unit, freedom, tail);
+    // Rows that agree better than chance would have it say no more than those that agree as well.
+    let high = noncentrality((found / unit).max(freedom as f64), freedom, 1.0 - tail);
+    (unit * low, unit * high)
+}
+
+/// By how much half a row in each bin lowers a PSI, times the rows.
+fn shrinkage(shares: &[f64], others: &[f64]) -> f64 {
+    let logs = || shares.iter().zip(others).map(|(q, p)| (q, (q / p).ln()));
+    let divergence: f64 = logs().map(|(q, log)| q * log).sum();
+    0.5 * logs().map(|(_, log)| divergence - log).sum::<f64>()
+}
+
+/// The variance, over the bins drawn by `shares`, of the slope of the PSI in these shares.
+fn slope_variance(shares: &[f64], others: &[f64]) -> f64 {
+    let slopes = || shares.iter().zip(others).map(|(&q, &p)| (q, (q / p).ln() + 1.0 - p / q));
+    let mean: f64 = slopes().map(|(q, slope)| q * slope).sum();
+    slopes().map(|(q, slope)| q * (slope - mean).powi(2)).sum()
+}
+
+/// The likelihood-ratio statistic of the two-sample table, each bin smoothed by half a row as in
+/// [`psi`]: `2·(n·KL(q‖m) + M·KL(p‖m))` with `m = (n·q + M·p)/(n + M)`.
+///
+/// χ² with `B−1` degrees of freedom where nothing drifts (Wilks, 1938). The half row is a
+/// correction for continuity: with it the law holds far into the tail, down to five expected rows in a bin.
+#[must_use]
+pub fn likelihood_ratio(reference: &[u64], live: &[u64]) -> f64 {
+    let (reference_rows, live_rows) = (total(reference), total(live));
+    let bins = smoothed(reference).into_iter().zip(smoothed(live));
+    let sum: f64 = bins
+        .map(|(p, q)| {
+            let mean = (reference_rows * p + live_rows * q) / (reference_rows + live_rows);
+            reference_rows * p * (p / mean).ln() + live_rows * q * (q / mean).ln()
+        })
+        .sum();
+    (2.0 * sum).max(0.0)
+}
+
 /// The Jensen–Shannon distance to base 2, from 0 to 1: `√(½·KL(p‖m) + ½·KL(q‖m))`, `m = ½(p+q)`
 /// (Endres and Schindelin, 2003).
 #[must_use]
@@ -59,6 +121,12 @@ pub fn hellinger(reference: &[u64], live: &[u64]) -> f64 {
 #[must_use]
 pub fn total_variation(reference: &[u64], live: &[u64]) -> f64 {
     shares(reference, live).map(|(p, q)| (p - q).abs()).sum::<f64>() / 2.0
+}
+
+/// The largest difference of a bin's shares, from 0 to 1: `max |q−p|`.
+#[must_use]
+pub fn l_infinity(reference: &[u64], live: &[u64]) -> f64 {
+    shares(reference, live).map(|(p, q)| (q - p).abs()).fold(0.0, f64::max)
 }
 
 /// The Kolmogorov–Smirnov distance at the edges between the bins: the largest gap between the
@@ -153,6 +221,17 @@ pub fn chi_square(reference: &[u64], live: &[u64]) -> Option<(f64, f64)> {
     Some((statistic, chi_square_tail(statistic, freedom)))
 }
 
+/// Cramér's V, from 0 to 1: `√(χ² / (n+M))`, the χ² of [`chi_square`] (Cramér, 1946).
+///
+/// The smaller side of a 2×B table has one degree of freedom, so nothing else divides. It says how
+/// well a row's bin tells whether the row is live; with a reference much larger than the window
+/// it stays small. `None` as for [`chi_square`].
+#[must_use]
+pub fn cramers_v(reference: &[u64], live: &[u64]) -> Option<f64> {
+    let (statistic, _) = chi_square(reference, live)?;
+    Some((statistic / (total(reference) + total(live))).sqrt())
+}
+
 /// The probability that χ² with `freedom` degrees of freedom exceeds `statistic`.
 #[must_use]
 pub fn chi_square_tail(statistic: f64, freedom: usize) -> f64 {
@@ -178,6 +257,51 @@ pub fn chi_square_critical(alpha: f64, freedom: usize) -> f64 {
     f64::midpoint(low, high)
 }
 
+/// The probability that noncentral χ² exceeds `statistic`, to about three digits (Sankaran, 1963).
+#[must_use]
+pub fn noncentral_tail(statistic: f64, freedom: usize, noncentrality: f64) -> f64 {
+    let (k, l) = (freedom as f64, noncentrality);
+    if statistic <= 0.0 {
+        return 1.0;
+    }
+    let h = 1.0 - 2.0 / 3.0 * (k + l) * (k + 3.0 * l) / (k + 2.0 * l).powi(2);
+    let p = (k + 2.0 * l) / (k + l).powi(2);
+    let m = (h - 1.0) * (1.0 - 3.0 * h);
+    let mean = 1.0 + h * p * (h - 1.0 - 0.5 * (2.0 - h) * m * p);
+    let deviation = h * (2.0 * p).sqrt() * (1.0 + 0.5 * m * p);
+    normal_tail(((statistic / (k + l)).powf(h) - mean) / deviation)
+}
+
+/// The noncentrality at which χ² exceeds `statistic` with probability `tail`; 0 when it does so more often anyway.
+#[must_use]
+pub fn noncentrality(statistic: f64, freedom: usize, tail: f64) -> f64 {
+    let exceeds = |noncentrality: f64| noncentral_tail(statistic, freedom, noncentrality) >= tail;
+    if exceeds(0.0) {
+        return 0.0;
+    }
+    let (mut low, mut high) = (0.0, 10.0 + 2.0 * statistic);
+    while !exceeds(high) && high < 1e15 {
+        high *= 2.0;
+    }
+    for _ in 0..40 {
+        let middle = f64::midpoint(low, high);
+        if exceeds(middle) { high = middle } else { low = middle }
+    }
+    f64::midpoint(low, high)
+}
+
+/// The probability that a standard normal variable exceeds `value`.
+#[must_use]
+pub fn normal_tail(value: f64) -> f64 {
+    0.5 * erfc(value / std::f64::consts::SQRT_2)
+}
+
+/// The value that a standard normal variable stays under with `probability`.
+#[must_use]
+pub fn normal_quantile(probability: f64) -> f64 {
+    -std::f64::consts::SQRT_2 * erfc_inv(2.0 * probability)
+}
+
 fn shares(reference: &[u64], live: &[u64]) -> impl Iterator<Item = (f64, f64)> {
     let (reference_rows, live_rows) = (total(reference), total(live));
     reference.iter().zip(live).map(move |(&r, &c)| (r as f64 / reference_rows, c as f64 / live_rows))
@@ -192,6 +316,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::monitor::{simulation::Random, verdict::normal_bins};
 
     fn spread<'a>(edges: &'a [f64], reference: &'a [u64], live: &'a [u64]) -> Spread<'a> {
         Spread { min: 0.0, max: 4.0, edges, reference, live, below: 0, above: 0 }
@@ -219,10 +344,67 @@ mod tests {
         assert!((wasserstein(at_both) - 1.0).abs() < 1e-12);
     }
 
+    /// How often the 95 % interval holds the true PSI of a normal feature that moves by `shift` σ.
+    fn coverage(bins: usize, rows: u32, shift: f64, runs: u32) -> f64 {
+        let (p, q) = (vec![1.0 / bins as f64; bins], normal_bins(bins, shift));
+        let truth: f64 = p.iter().zip(&q).map(|(p, q)| (q - p) * (q / p).ln()).sum();
+        let mut random = Random::new(u64::from(rows) + bins as u64);
+        let mut covered = 0;
+        for _ in 0..runs {
+            let (reference, live) = (random.multinomial(10_000, &p), random.multinomial(rows.into(), &q));
+            let (low, high) = psi_interval(&reference, &live, 0.95);
+            covered += u32::from(low <= truth && truth <= high);
+        }
+        f64::from(covered) / f64::from(runs)
+    }
+
+    #[test]
+    fn interval_of_the_psi_holds_the_truth_as_often_as_it_says() {
+        for bins in [2, 10, 30] {
+            for rows in [200, 1000, 5000] {
+                for shift in [0.0, 0.3, 1.0] {
+                    let covered = coverage(bins, rows, shift, 1000);
+                    println!("{bins} bins, {rows} rows, {shift} σ: {covered}");
+                    // Two standard errors of 1,000 runs are 0.014.
+                    assert!(covered >= 0.93, "{bins} bins, {rows} rows, {shift} σ: {covered}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn interval_of_the_psi_narrows_with_the_rows_and_starts_at_zero() {
+        let (few, many) = (psi_interval(&[500, 500], &[10, 10], 0.95), psi_interval(&[500, 500], &[500, 500], 0.95));
+        assert!(few.0 == 0.0 && many.0 == 0.0 && few.1 > many.1, "{few:?} {many:?}");
+        let (low, high) = psi_interval(&[5000, 5000], &[1000, 3000], 0.95);
+        let found = psi(&[5000, 5000], &[1000, 3000]);
+        assert!(low > 0.2 && low < found && found < high, "{low} {found} {high}");
+        assert!((normal_quantile(0.975) - 1.959_963_985).abs() < 1e-8);
+    }
+
+    #[test]
+    fn noncentral_chi_square_is_that_of_squared_normal_variables() {
+        let mut random = Random::new(3);
+        for (freedom, noncentrality, statistic) in [(1, 4.0_f64, 3.8), (9, 20.0, 46.0), (29, 5.0, 30.0)] {
+            let runs = 20_000;
+            let exceeded = (0..runs).filter(|_| {
+                let first = (random.normal() + noncentrality.sqrt()).powi(2);
+                first + (1..freedom).map(|_| random.normal().powi(2)).sum::<f64>() > statistic
+            });
+            let share = exceeded.count() as f64 / f64::from(runs);
+            let tail = noncentral_tail(statistic, freedom, noncentrality);
+            assert!((share - tail).abs() < 0.015, "{freedom} {noncentrality}: {tail} for {share}");
+            let found = super::noncentrality(statistic, freedom, tail);
+            assert!((found - noncentrality).abs() < 1e-6, "{found} for {noncentrality}");
+        }
+        assert!(super::noncentrality(2.0, 9, 0.5).abs() < 1e-12);
+    }
+
     #[test]
     fn chi_square_leaves_out_empty_bins_and_needs_two() {
         assert_eq!(chi_square(&[10, 0, 20], &[3, 0, 9]), chi_square(&[10, 20], &[3, 9]));
         assert_eq!(chi_square(&[10, 0], &[3, 0]), None);
+        assert_eq!(cramers_v(&[10, 0], &[3, 0]), None);
     }
 
     #[test]
@@ -252,13 +434,16 @@ mod tests {
             let (mut reference, mut live): (Vec<_>, Vec<_>) = bins.into_iter().unzip();
             reference[0] += 1;
             live[0] += 1;
-            for distance in [jensen_shannon, hellinger, total_variation, kolmogorov_smirnov] {
+            for distance in [jensen_shannon, hellinger, total_variation, l_infinity, kolmogorov_smirnov] {
                 let far = distance(&reference, &live);
                 prop_assert!((0.0..=1.0 + 1e-12).contains(&far), "{far}");
                 prop_assert!(distance(&live, &live) < 1e-7);
             }
             let (_, p) = chi_square(&reference, &live).unwrap_or((0.0, 1.0));
             prop_assert!((0.0..=1.0).contains(&p), "{p}");
+            let association = cramers_v(&reference, &live).unwrap_or(0.0);
+            prop_assert!((0.0..=1.0 + 1e-12).contains(&association), "{association}");
+            prop_assert!(likelihood_ratio(&reference, &live) >= 0.0);
         }
     }
 }

@@ -16,11 +16,14 @@ pub mod measures;
 mod metrics;
 mod pca;
 mod profile;
+mod quality;
 mod quantile;
 mod report;
 mod saved;
 mod segments;
 mod service;
+#[cfg(test)]
+mod simulation;
 mod table;
 #[cfg(test)]
 mod truth;
@@ -32,9 +35,12 @@ pub use builder::{Built, ProfileBuilder, Skipped};
 pub use columns::{ColumnNames, MAX_COLUMNS, feature_names, numbers};
 pub use metrics::{MonitorCollector, Monitored, window_label};
 pub use profile::{Category, Distribution, FeatureProfile, FeatureRole, FineBins, Profile, ProfileError, Source};
+pub use quality::{Check, Checked, Quality};
 pub use quantile::inner_edges;
-pub use report::{BinCount, DriftReport, DriftState, FeatureKind, FeatureReport, Measures};
+pub use report::{
+    Against, BinCount, DriftQuery, DriftReport, DriftState, FeatureKind, FeatureReport, Measures, SegmentName,
+};
 pub use service::{Clock, Monitor, MonitorHandle, Observation};
 pub use table::{Batches, Table, TableError};
-pub use verdict::Thresholds;
-pub use version_monitor::{Answered, Comparison, MonitorSettings, VersionMonitor};
+pub use verdict::{Judge, ShareVerdict, SmallestShift, Tests, Thresholds, Verdict, smallest_shift};
+pub use version_monitor::{Answered, Change, MonitorSettings, VersionMonitor};

@@ -200,7 +200,7 @@ impl Profile {
         if !(1..=Self::FORMAT).contains(&format) {
             return Err(ProfileError::Format(format));
         }
-        let profile: Self = serde_json::from_slice(json)?;
+        let profile = Self { format: Self::FORMAT, ..serde_json::from_slice(json)? };
         let mut faults = profile.faults();
         if profile.features.is_empty() {
             // It would watch nothing, and every view of it would be green.

@@ -1,7 +1,8 @@
 //! What the monitor says of a version: scores and verdicts by feature.
 
-use std::time::Duration;
+use std::{fmt, str::FromStr, time::Duration};
 
+use super::quality::Quality;
 use crate::domain::{ModelName, Version};
 
 /// The verdict on a feature, or on all features of a version (the worst of them).
@@ -73,6 +74,8 @@ pub struct Measures {
     pub chi_square: Option<f64>,
     pub p_value: Option<f64>,
     pub total_variation: Option<f64>,
+    pub cramers_v: Option<f64>,
+    pub l_infinity: Option<f64>,
 }
 
 /// Rows of one bin.
@@ -91,11 +94,73 @@ pub struct FeatureReport {
     /// Rows in the window, missing ones included.
     pub rows: u64,
     pub missing: u64,
+    /// The verdict on the distribution alone.
+    pub distribution: DriftState,
+    /// The worst of the distribution's verdict and the quality's.
     pub state: DriftState,
-    /// The corrected PSI at which the state becomes `drift`, at this number of rows.
+    /// The corrected PSI at which the distribution's verdict becomes `drift`, at this number of rows.
     pub threshold: f64,
+    /// Holds the true corrected PSI with probability 0.95; `None` without rows.
+    pub interval: Option<(f64, f64)>,
     pub measures: Measures,
+    pub quality: Quality,
     pub bins: Vec<BinCount>,
+}
+
+/// What live rows are compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Against {
+    /// The version's profile.
+    #[default]
+    Profile,
+    /// The live rows of the stable version.
+    Stable,
+}
+
+impl Against {
+    pub const ALL: [Self; 2] = [Self::Profile, Self::Stable];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Profile => "profile",
+            Self::Stable => "stable",
+        }
+    }
+}
+
+/// The rows that have one value of a feature or of a request's parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentName {
+    pub key: String,
+    pub value: String,
+}
+
+impl fmt::Display for SegmentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.key, self.value)
+    }
+}
+
+impl FromStr for SegmentName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (key, value) = text.split_once('=').ok_or_else(|| format!("'{text}' is no segment: use KEY=VALUE"))?;
+        Ok(Self { key: key.into(), value: value.into() })
+    }
+}
+
+/// Which drift is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DriftQuery {
+    /// `None`: the stable version; against the stable version, the canary.
+    pub version: Option<Version>,
+    /// `None`: the window that says most.
+    pub window: Option<Duration>,
+    pub against: Against,
+    /// `None`: all rows.
+    pub segment: Option<SegmentName>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -106,6 +171,13 @@ pub struct DriftReport {
     /// The largest number of rows of any feature in the window.
     pub rows: u64,
     pub state: DriftState,
+    /// The probability of a false alarm of one test at one look, of a verdict over this window.
+    pub alpha: f64,
+    pub against: Against,
+    /// The segment that the live rows are of.
+    pub segment: Option<SegmentName>,
+    /// The segments that the version's rows are told apart by.
+    pub segments: Vec<SegmentName>,
     /// Inputs, then outputs, in the order of the profile.
     pub features: Vec<FeatureReport>,
 }

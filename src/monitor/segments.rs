@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    SegmentName,
     counts::{Counting, Counts},
     feature::MonitoredFeature,
     version_monitor::{Answered, MonitorSettings},
@@ -112,16 +113,19 @@ impl Segments {
     }
 
     /// The rows of a segment in the last `window`; `None` when there never was one.
-    pub(super) fn within(&self, key: &str, value: &str, window: Duration, now: Duration) -> Option<Vec<u64>> {
-        let place = (self.keys.iter().position(|known| known.name == key)?, value.to_owned());
+    pub(super) fn within(&self, segment: &SegmentName, window: Duration, now: Duration) -> Option<Vec<u64>> {
+        let place = (self.keys.iter().position(|known| known.name == segment.key)?, segment.value.clone());
         let counts = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&place).cloned()?;
         Some(counts.within(window, now))
     }
 
-    /// The segments that came up, each by key and value.
-    pub(super) fn known(&self) -> Vec<(String, String)> {
+    /// The segments that came up.
+    pub(super) fn known(&self) -> Vec<SegmentName> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.keys().map(|(key, value)| (self.keys[*key].name.clone(), value.clone())).collect()
+        known
+            .keys()
+            .map(|(key, value)| SegmentName { key: self.keys[*key].name.clone(), value: value.clone() })
+            .collect()
     }
 }
 

@@ -1,16 +1,19 @@
 //! The monitor of one model version: counts its rows, and compares them with its profile.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
 
 use super::{
-    DriftReport, DriftState,
+    Against, DriftReport, DriftState, FeatureReport, SegmentName,
     counts::Counts,
-    feature::{MonitoredFeature, Rows},
+    feature::{MonitoredFeature, Rows, Standing},
     profile::{Distribution, FeatureProfile, FeatureRole, Profile, ProfileError},
     segments::Segments,
-    verdict::{Judge, Thresholds},
+    verdict::{Judge, Tests, Thresholds},
 };
 use crate::domain::{ModelName, Signature, Tensor, Version};
 
@@ -55,18 +58,6 @@ impl<'a> Answered<'a> {
     }
 }
 
-/// What the live rows of a report are compared with, and which they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Comparison<'a> {
-    /// The version's rows with its profile.
-    #[default]
-    Profile,
-    /// The version's rows of one segment, by key and value, with its profile.
-    Segment(&'a str, &'a str),
-    /// The rows that another version answered with those that this one did: not with the profile.
-    Other(Version),
-}
-
 /// Counts the rows of a version by feature and bin, and reports how far they are from the profile.
 #[derive(Debug)]
 pub struct VersionMonitor {
@@ -77,8 +68,29 @@ pub struct VersionMonitor {
     settings: MonitorSettings,
     counts: Counts,
     segments: Segments,
+    /// What the latest looks left, window by window. Requests and the counting thread never take this lock.
+    looks: Mutex<Vec<Looks>>,
     /// The rows of another version, in the bins of this one.
     other: ArcSwapOption<OtherVersion>,
+}
+
+/// The looks over one window.
+#[derive(Debug)]
+struct Looks {
+    window: Duration,
+    /// The sub-window of the latest look.
+    latest: Option<u128>,
+    /// By feature.
+    standing: Vec<Standing>,
+}
+
+/// The verdict on a feature that a look changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    pub window: Duration,
+    pub before: DriftState,
+    /// What it is now, and by how much.
+    pub now: FeatureReport,
 }
 
 #[derive(Debug)]
@@ -115,9 +127,16 @@ impl VersionMonitor {
             })
             .collect();
         let most_bins = features.iter().map(|feature| feature.labels.len()).max().unwrap_or(0);
+        let tests = Tests { features: features.len(), horizons: settings.windows.len() };
+        let looks = |window: &Duration| Looks {
+            window: *window,
+            latest: None,
+            standing: vec![Standing::default(); features.len()],
+        };
         Ok(Self {
             tensors: tensors_of(&features),
-            judge: Judge::new(settings.thresholds, most_bins),
+            judge: Judge::new(settings.thresholds, tests, most_bins),
+            looks: Mutex::new(settings.windows.iter().map(looks).collect()),
             counts: Counts::new(cells, &settings.windows, settings.sub_windows),
             segments: Segments::new(settings, &features),
             other: ArcSwapOption::empty(),
@@ -181,30 +200,89 @@ impl VersionMonitor {
     #[must_use]
     pub fn report(&self, model: &ModelName, version: Version, window: Duration, now: Duration) -> DriftReport {
         let live = self.counts.within(window, now);
-        self.compare(model, version, window, |feature| (feature.reference(), feature.rows(&live)))
+        let standing = self.looks().iter().find(|looks| looks.window == window).map(|looks| looks.standing.clone());
+        let rows = |feature: &MonitoredFeature| (feature.reference(), feature.rows(&live));
+        self.compare(model, version, window, &standing.unwrap_or_default(), rows)
     }
 
-    /// The comparison of other rows, or with others; `None` when none of them was ever counted.
+    /// The report that says most: of the worst state, over the shortest window of these; where all is well, over the
+    /// shortest that has rows enough for a verdict, or the longest.
     #[must_use]
-    pub fn report_of(
+    pub fn telling_report(&self, model: &ModelName, version: Version, now: Duration) -> Option<DriftReport> {
+        let mut reports: Vec<_> =
+            self.window_lengths().iter().map(|window| self.report(model, version, *window, now)).collect();
+        reports.sort_by_key(|report| report.window);
+        let worst = reports.iter().map(|report| report.state).max()?;
+        let least = self.settings.thresholds.min_rows;
+        let tells = |report: &DriftReport| report.state == worst && (worst != DriftState::Ok || report.rows >= least);
+        let at = reports.iter().position(tells).unwrap_or(reports.len() - 1);
+        Some(reports.swap_remove(at))
+    }
+
+    /// Looks at every window that has slid since the last look, and tells which verdicts changed. These are the looks
+    /// that the budget of false alarms is for.
+    pub fn look(&self, model: &ModelName, version: Version, now: Duration) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for window in self.window_lengths() {
+            let at = now.as_nanos() / self.look_interval(*window).as_nanos();
+            let is_due = |looks: &Looks| looks.window == *window && looks.latest != Some(at);
+            if !self.looks().iter().any(is_due) {
+                continue;
+            }
+            let report = self.report(model, version, *window, now);
+            if let Some(looks) = self.looks().iter_mut().find(|looks| looks.window == *window) {
+                looks.latest = Some(at);
+                for (standing, feature) in looks.standing.iter_mut().zip(report.features) {
+                    let before = standing.worst();
+                    *standing = Standing::after(&feature);
+                    if before != feature.state {
+                        changes.push(Change { window: *window, before, now: feature });
+                    }
+                }
+            }
+        }
+        changes
+    }
+
+    /// How often a window is looked at: when it slides, and at most once a second.
+    fn look_interval(&self, window: Duration) -> Duration {
+        let parts = u32::try_from(self.settings.sub_windows).unwrap_or(u32::MAX).max(1);
+        (window / parts).max(Duration::from_secs(1))
+    }
+
+    fn looks(&self) -> MutexGuard<'_, Vec<Looks>> {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The comparison of the rows of one segment with the profile; `None` when there never was one.
+    #[must_use]
+    pub fn report_of_segment(
         &self,
         (model, version): (&ModelName, Version),
-        comparison: Comparison<'_>,
+        segment: &SegmentName,
         window: Duration,
         now: Duration,
     ) -> Option<DriftReport> {
-        match comparison {
-            Comparison::Profile => Some(self.report(model, version, window, now)),
-            Comparison::Segment(key, value) => {
-                let live = self.segments.within(key, value, window, now)?;
-                Some(self.compare(model, version, window, |feature| (feature.reference(), feature.rows(&live))))
-            }
-            Comparison::Other(of) => {
-                let other = self.other.load_full().filter(|other| other.version == of)?;
-                let (own, live) = (self.counts.within(window, now), other.counts.within(window, now));
-                Some(self.compare(model, of, window, |feature| (feature.rows(&own), feature.rows(&live))))
-            }
-        }
+        let live = self.segments.within(segment, window, now)?;
+        let rows = |feature: &MonitoredFeature| (feature.reference(), feature.rows(&live));
+        let report = self.compare(model, version, window, &[], rows);
+        Some(DriftReport { segment: Some(segment.clone()), ..report })
+    }
+
+    /// The comparison of the rows that another version answered with those that this one did; `None` when it answered
+    /// none as canary of this one.
+    #[must_use]
+    pub fn report_of_other(
+        &self,
+        (model, other): (&ModelName, Version),
+        window: Duration,
+        now: Duration,
+    ) -> Option<DriftReport> {
+        let known = self.other.load_full().filter(|known| known.version == other)?;
+        let (own, live) = (self.counts.within(window, now), known.counts.within(window, now));
+        let rows = |feature: &MonitoredFeature| (feature.rows(&own), feature.rows(&live));
+        let report = self.compare(model, other, window, &[], rows);
+        Some(DriftReport { against: Against::Stable, segments: Vec::new(), ..report })
     }
 
     fn compare(
@@ -212,27 +290,27 @@ impl VersionMonitor {
         model: &ModelName,
         version: Version,
         window: Duration,
+        standing: &[Standing],
         rows: impl Fn(&MonitoredFeature) -> (Rows, Rows),
     ) -> DriftReport {
-        let report = |feature: &MonitoredFeature| {
+        let look = self.look_interval(window);
+        let report = |(at, feature): (usize, &MonitoredFeature)| {
             let (reference, live) = rows(feature);
-            feature.report(&reference, &live, &self.judge)
+            feature.report(&reference, &live, &self.judge, look, standing.get(at).copied().unwrap_or_default())
         };
-        let features: Vec<_> = self.features.iter().map(report).collect();
+        let features: Vec<_> = self.features.iter().enumerate().map(report).collect();
         DriftReport {
             model: model.clone(),
             version,
             window,
             rows: features.iter().map(|feature| feature.rows).max().unwrap_or(0),
             state: features.iter().map(|feature| feature.state).max().unwrap_or(DriftState::Ok),
+            alpha: self.judge.alpha(look),
+            against: Against::Profile,
+            segment: None,
+            segments: self.segments.known(),
             features,
         }
-    }
-
-    /// The segments that were seen, each by key and value.
-    #[must_use]
-    pub fn segments(&self) -> Vec<(String, String)> {
-        self.segments.known()
     }
 
     /// The edges between the reference's bins of a numeric column.

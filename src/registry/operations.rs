@@ -14,7 +14,7 @@ use crate::{
     domain::{ModelName, Version},
     events::{Event, Topic},
     fault::{ErrorCode, Fault},
-    monitor::DriftReport,
+    monitor::{Against, DriftQuery, DriftReport, SegmentName},
     release::{Change, Outcome, Release, ReleaseError},
     rollout::RolloutError,
     store::{KeyError, StoreError, Verification},
@@ -75,6 +75,10 @@ pub enum RegistryError {
     NoStable(ModelName),
     #[error("version {version} of model '{model}' has no profile.json: its drift is not watched")]
     NotMonitored { model: ModelName, version: Version },
+    #[error("{} of model '{model}' answered nothing as canary since the stable version was loaded", version.map_or("no version".to_owned(), |version| format!("version {version}")))]
+    NotCompared { model: ModelName, version: Option<Version> },
+    #[error("no row of segment '{segment}' of model '{model}' was counted: see monitor.segments")]
+    NoSegment { model: ModelName, segment: SegmentName },
     #[error("the window must be more than 0s and at most {}", humantime::format_duration(*longest))]
     Window { longest: Duration },
     #[error(transparent)]
@@ -94,7 +98,11 @@ fn because(reason: Option<&str>) -> String {
 impl Fault for RegistryError {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::UnknownModel(_) | Self::UnknownVersion { .. } | Self::NotMonitored { .. } => ErrorCode::NotFound,
+            Self::UnknownModel(_)
+            | Self::UnknownVersion { .. }
+            | Self::NotMonitored { .. }
+            | Self::NotCompared { .. }
+            | Self::NoSegment { .. } => ErrorCode::NotFound,
             Self::NotReady { .. } | Self::InUse { .. } | Self::NoMemory { .. } | Self::NoStable(_) => {
                 ErrorCode::Conflict
             }
@@ -290,33 +298,54 @@ impl Registry {
         Ok(self.lock().store.verify()?)
     }
 
-    /// The drift of a version (`None`: the stable one) over a window (`None`: the configured
-    /// one). Everything answered before the call is in it.
-    pub fn drift(
-        &self,
-        name: &ModelName,
-        version: Option<Version>,
-        window: Option<Duration>,
-    ) -> Result<DriftReport, RegistryError> {
-        let monitor = {
+    /// The drift of a version. Everything answered before the call is in it.
+    pub fn drift(&self, name: &ModelName, query: &DriftQuery) -> Result<DriftReport, RegistryError> {
+        let (version, monitor) = {
             let state = self.lock();
             let entry = state.entry(name)?;
-            let version = version.or(entry.release.stable).ok_or_else(|| RegistryError::NoStable(name.clone()))?;
-            entry.check_ready(name, version)?;
-            let servable = entry.versions.get(&version).and_then(|known| known.servable.as_ref());
+            let no_stable = || RegistryError::NoStable(name.clone());
+            let stable = entry.release.stable;
+            let (version, watching) = match query.against {
+                Against::Profile => {
+                    let version = query.version.or(stable).ok_or_else(no_stable)?;
+                    (version, version)
+                }
+                Against::Stable => {
+                    let canary = entry.release.canary.map(|canary| canary.version);
+                    let no_canary = || RegistryError::NotCompared { model: name.clone(), version: query.version };
+                    (query.version.or(canary).ok_or_else(no_canary)?, stable.ok_or_else(no_stable)?)
+                }
+            };
+            entry.check_ready(name, watching)?;
+            let servable = entry.versions.get(&watching).and_then(|known| known.servable.as_ref());
             let monitor = servable.and_then(|servable| servable.monitor.clone());
-            (version, monitor.ok_or_else(|| RegistryError::NotMonitored { model: name.clone(), version })?)
+            let unmonitored = || RegistryError::NotMonitored { model: name.clone(), version: watching };
+            (version, monitor.ok_or_else(unmonitored)?)
         };
-        let (version, monitor) = monitor;
-        let longest = monitor.window_lengths().iter().max().copied().unwrap_or_default();
-        let window = window.unwrap_or(longest);
-        if window.is_zero() || window > longest {
+        let (shortest, longest) = (monitor.window_lengths().iter().min(), monitor.window_lengths().iter().max());
+        let longest = longest.copied().unwrap_or_default();
+        if query.window.is_some_and(|window| window.is_zero() || window > longest) {
             return Err(RegistryError::Window { longest });
         }
+        let window = query.window.or(shortest.copied()).unwrap_or_default();
         if !self.shared.watchers.monitor.settle(SETTLE_LIMIT) {
             tracing::warn!(model = %name, "the monitor is behind: the drift view misses the latest rows");
         }
-        Ok(monitor.report(name, version, window, (self.shared.watchers.clock)()))
+        let now = (self.shared.watchers.clock)();
+        match (query.against, &query.segment) {
+            (Against::Profile, None) => Ok(query
+                .window
+                .is_none()
+                .then(|| monitor.telling_report(name, version, now))
+                .flatten()
+                .unwrap_or_else(|| monitor.report(name, version, window, now))),
+            (Against::Profile, Some(segment)) => monitor
+                .report_of_segment((name, version), segment, window, now)
+                .ok_or_else(|| RegistryError::NoSegment { model: name.clone(), segment: segment.clone() }),
+            (Against::Stable, _) => monitor
+                .report_of_other((name, version), window, now)
+                .ok_or_else(|| RegistryError::NotCompared { model: name.clone(), version: Some(version) }),
+        }
     }
 }
 

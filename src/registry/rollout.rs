@@ -404,8 +404,7 @@ fn presence(entry: &Entry, version: Version) -> Presence {
 /// Whether outputs of the canary have drifted from its profile. Inputs are not its doing.
 fn drift(name: &ModelName, canary: &Servable, now: Duration) -> Drift {
     let Some(monitor) = &canary.monitor else { return Drift::Unknown };
-    let window = monitor.window_lengths().iter().max().copied().unwrap_or_default();
-    let report = monitor.report(name, canary.version, window, now);
+    let Some(report) = monitor.telling_report(name, canary.version, now) else { return Drift::Unknown };
     let outputs = report.features.iter().filter(|feature| canary.signature.output(&feature.tensor).is_some());
     let drifted = outputs.filter(|feature| feature.state == DriftState::Drift);
     let drifted: Vec<_> = drifted.map(|feature| feature.feature.clone()).collect();

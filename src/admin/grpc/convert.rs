@@ -182,6 +182,10 @@ impl From<&monitor::DriftReport> for wire::DriftReport {
             rows: report.rows,
             state: report.state,
             features: report.features.into_iter().map(drift_report::Feature::from).collect(),
+            alpha: report.alpha,
+            against: report.against,
+            segment: report.segment,
+            segments: report.segments,
         }
     }
 }
@@ -189,6 +193,10 @@ impl From<&monitor::DriftReport> for wire::DriftReport {
 impl From<json::Feature> for drift_report::Feature {
     fn from(feature: json::Feature) -> Self {
         let bin = |bin: json::Bin| drift_report::Bin { bin: bin.bin, reference: bin.reference, live: bin.live };
+        let checked = |(name, checked): (&str, &json::Checked)| {
+            let json::Checked { ref state, reference, live, threshold } = *checked;
+            (name.to_owned(), drift_report::Checked { state: state.clone(), reference, live, threshold })
+        };
         Self {
             tensor: feature.tensor,
             feature: feature.feature,
@@ -199,6 +207,8 @@ impl From<json::Feature> for drift_report::Feature {
             // The message has no null: where there is no threshold, nothing reaches it.
             threshold: feature.threshold.unwrap_or(f64::INFINITY),
             measures: feature.measures.named().map(|(name, value)| (name.to_owned(), value)).collect(),
+            psi_interval: feature.psi_interval.into_iter().flatten().collect(),
+            quality: feature.quality.named().map(checked).collect(),
             bins: feature.bins.into_iter().map(bin).collect(),
         }
     }

@@ -1,5 +1,7 @@
 //! Tables of requests and what they are understood as.
 
+use std::time::Duration;
+
 use super::*;
 use crate::admin::openapi::OPERATIONS;
 
@@ -113,12 +115,12 @@ fn read_is_understood_with_its_query() {
     ));
     assert!(matches!(
         request(&format!("GET {model}/drift"), &[], ""),
-        Ok(AdminRequest::Drift { version: None, window: None, .. })
+        Ok(AdminRequest::Drift { query: DriftQuery { version: None, window: None, .. }, .. })
     ));
     let five_minutes = Duration::from_mins(5);
     assert!(matches!(
         request(&format!("GET {model}/drift?version=2&window=5m"), &[], ""),
-        Ok(AdminRequest::Drift { version: Some(version), window: Some(window), .. })
+        Ok(AdminRequest::Drift { query: DriftQuery { version: Some(version), window: Some(window), .. }, .. })
             if version == v(2) && window == five_minutes
     ));
     assert!(matches!(

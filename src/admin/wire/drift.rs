@@ -13,6 +13,14 @@ pub struct DriftReport {
     pub window: String,
     pub rows: u64,
     pub state: String,
+    /// The probability of a false alarm of one test at one look, of a verdict over this window.
+    pub alpha: f64,
+    /// What the live rows are compared with: `profile`, or `stable`, the live rows of the stable version.
+    pub against: String,
+    /// The segment that the live rows are of, as `key=value`; empty: all rows.
+    pub segment: String,
+    /// The segments that there are, each as `key=value`.
+    pub segments: Vec<String>,
     pub features: Vec<Feature>,
 }
 
@@ -24,10 +32,76 @@ pub struct Feature {
     pub rows: u64,
     pub missing: u64,
     pub state: String,
-    /// Null when there is no finite threshold, as with no rows.
+    /// The corrected PSI at which the distribution has drifted. Null when there is no finite one.
     pub threshold: Option<f64>,
+    /// Holds the true corrected PSI with probability 0.95; null without rows.
+    pub psi_interval: Option<[f64; 2]>,
     pub measures: Measures,
+    pub quality: Quality,
     pub bins: Vec<Bin>,
+}
+
+/// Shares of rows that should not grow, and a value that stands still. Null where it means nothing for the kind of feature.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Quality {
+    pub state: String,
+    /// NaN, or an empty string.
+    pub missing: Option<Checked>,
+    /// Infinite.
+    pub nonfinite: Option<Checked>,
+    /// A category that the reference lacks.
+    pub unseen: Option<Checked>,
+    /// Below or above the reference's range.
+    pub out_of_range: Option<Checked>,
+    /// One value only, where the reference has several: the shares are those of the reference's most frequent one.
+    pub constant: Option<Checked>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Checked {
+    pub state: String,
+    /// Share of all rows of the reference.
+    pub reference: f64,
+    /// Share of all live rows.
+    pub live: f64,
+    /// The live share at which the state is `drift`.
+    pub threshold: f64,
+}
+
+impl Quality {
+    /// The checks that mean something for the feature, by name.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &Checked)> {
+        [
+            ("missing", &self.missing),
+            ("nonfinite", &self.nonfinite),
+            ("unseen", &self.unseen),
+            ("out_of_range", &self.out_of_range),
+            ("constant", &self.constant),
+        ]
+        .into_iter()
+        .filter_map(|(name, checked)| checked.as_ref().map(|checked| (name, checked)))
+    }
+}
+
+impl From<&monitor::Quality> for Quality {
+    fn from(quality: &monitor::Quality) -> Self {
+        let of = |check| {
+            quality.of(check).map(|monitor::Checked { state, reference, live, threshold, .. }| Checked {
+                state: state.as_str().to_owned(),
+                reference,
+                live,
+                threshold,
+            })
+        };
+        Self {
+            state: quality.state().as_str().to_owned(),
+            missing: of(monitor::Check::Missing),
+            nonfinite: of(monitor::Check::Nonfinite),
+            unseen: of(monitor::Check::Unseen),
+            out_of_range: of(monitor::Check::OutOfRange),
+            constant: of(monitor::Check::Constant),
+        }
+    }
 }
 
 /// Null where a measure has no meaning for the kind of feature, or no rows were seen.
@@ -42,6 +116,8 @@ pub struct Measures {
     pub chi_square: Option<f64>,
     pub p_value: Option<f64>,
     pub total_variation: Option<f64>,
+    pub cramers_v: Option<f64>,
+    pub l_infinity: Option<f64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -64,6 +140,8 @@ impl Measures {
             ("chi_square", self.chi_square),
             ("p_value", self.p_value),
             ("total_variation", self.total_variation),
+            ("cramers_v", self.cramers_v),
+            ("l_infinity", self.l_infinity),
         ]
         .into_iter()
         .filter_map(|(name, value)| value.map(|value| (name, value)))
@@ -83,6 +161,8 @@ impl From<&monitor::Measures> for Measures {
             chi_square: finite(measures.chi_square),
             p_value: finite(measures.p_value),
             total_variation: finite(measures.total_variation),
+            cramers_v: finite(measures.cramers_v),
+            l_infinity: finite(measures.l_infinity),
         }
     }
 }
@@ -103,7 +183,9 @@ impl From<&monitor::FeatureReport> for Feature {
             missing: report.missing,
             state: report.state.as_str().to_owned(),
             threshold: Some(report.threshold).filter(|threshold| threshold.is_finite()),
+            psi_interval: report.interval.map(|(low, high)| [low, high]),
             measures: Measures::from(&report.measures),
+            quality: Quality::from(&report.quality),
             bins: report.bins.iter().map(Bin::from).collect(),
         }
     }
@@ -117,6 +199,10 @@ impl From<&monitor::DriftReport> for DriftReport {
             window: monitor::window_label(report.window),
             rows: report.rows,
             state: report.state.as_str().to_owned(),
+            alpha: report.alpha,
+            against: report.against.as_str().to_owned(),
+            segment: report.segment.as_ref().map(ToString::to_string).unwrap_or_default(),
+            segments: report.segments.iter().map(ToString::to_string).collect(),
             features: report.features.iter().map(Feature::from).collect(),
         }
     }

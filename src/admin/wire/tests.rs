@@ -157,14 +157,29 @@ fn drift_prints_as_the_contract_says() {
         window: Duration::from_mins(5),
         rows: 100,
         state: monitor::DriftState::Drift,
+        alpha: 1e-7,
+        against: monitor::Against::Profile,
+        segment: Some("country=DE".parse().unwrap()),
+        segments: vec!["country=DE".parse().unwrap()],
         features: vec![monitor::FeatureReport {
             tensor: "input".to_owned(),
             feature: "age".to_owned(),
             kind: monitor::FeatureKind::Numeric,
             rows: 100,
             missing: 1,
+            distribution: monitor::DriftState::Warning,
             state: monitor::DriftState::Drift,
             threshold: 0.25,
+            interval: Some((0.3, 0.5)),
+            quality: monitor::Quality {
+                checks: vec![monitor::Checked {
+                    check: monitor::Check::Missing,
+                    state: monitor::DriftState::Drift,
+                    reference: 0.0,
+                    live: 0.5,
+                    threshold: 0.25,
+                }],
+            },
             measures: monitor::Measures {
                 psi: Some(0.5),
                 psi_corrected: Some(0.4),
@@ -176,13 +191,18 @@ fn drift_prints_as_the_contract_says() {
     };
     let expected = json!({
         "model": "fraud", "version": 1, "window": "5m", "rows": 100, "state": "drift",
+        "alpha": 1e-7, "against": "profile", "segment": "country=DE", "segments": ["country=DE"],
         "features": [{
             "tensor": "input", "feature": "age", "kind": "numeric", "rows": 100, "missing": 1, "state": "drift",
-            "threshold": 0.25,
+            "threshold": 0.25, "psi_interval": [0.3, 0.5],
+            "quality": {
+                "state": "drift", "missing": {"state": "drift", "reference": 0.0, "live": 0.5, "threshold": 0.25},
+                "nonfinite": null, "unseen": null, "out_of_range": null, "constant": null,
+            },
             "measures": {
                 "psi": 0.5, "psi_corrected": 0.4, "jensen_shannon": null, "hellinger": null,
                 "kolmogorov_smirnov": null, "wasserstein": null, "chi_square": null, "p_value": null,
-                "total_variation": null,
+                "total_variation": null, "cramers_v": null, "l_infinity": null,
             },
             "bins": [{"bin": "below", "reference": 0, "live": 3}],
         }],

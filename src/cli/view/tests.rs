@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::admin::wire::{
-    Bin, Broken, DriftReport, Feature, Head, History, HistoryEntry, Measures, Runs, Share, Verification,
+    Bin, Broken, DriftReport, Feature, Head, History, HistoryEntry, Measures, Quality, Runs, Share, Verification,
 };
 
 const PIPE: Look = Look { colours: false };
@@ -215,6 +215,8 @@ fn feature(name: &str, state: &str, corrected: f64) -> Feature {
         missing: 0,
         state: state.to_owned(),
         threshold: Some(0.2),
+        psi_interval: Some([corrected - 0.01, corrected + 0.01]),
+        quality: Quality { state: "ok".to_owned(), ..Quality::default() },
         measures: Measures { psi: Some(corrected + 0.01), psi_corrected: Some(corrected), ..Measures::default() },
         bins: vec![
             Bin { bin: "0".to_owned(), reference: 50, live: 100 },
@@ -230,6 +232,10 @@ fn report() -> DriftReport {
         window: "5m".to_owned(),
         rows: 100,
         state: "drift".to_owned(),
+        alpha: 1e-7,
+        against: "profile".to_owned(),
+        segment: String::new(),
+        segments: Vec::new(),
         features: vec![feature("calm", "ok", 0.01), feature("odd", "warning", 0.15), feature("age", "drift", 0.5)],
     }
 }

@@ -1,0 +1,133 @@
+//! The verdict on a share that should not grow: of missing, unseen or out-of-range values.
+//!
+//! *Real* is decided by the exact test of Fisher (1922): of all hits in reference and window
+//! together, were so many of the window's by chance? It needs no least count, so a value that the
+//! reference never had is judged like any other. *Large enough* is an increase by at least
+//! a floor in points of share (on call, one row in a hundred is what matters, and not that it never
+//! was before), and by at least a tenth of the share that the reference has: where half
+//! of the rows miss a value, a hundredth more or less is the week's weather.
+
+use std::time::Duration;
+
+use statrs::function::gamma::ln_gamma;
+
+use super::{Judge, Thresholds};
+use crate::monitor::DriftState;
+
+/// The least increase as a part of the reference's share.
+const LEAST_RELATIVE_INCREASE: f64 = 0.1;
+
+/// The verdict on a share of rows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ShareVerdict {
+    pub state: DriftState,
+    /// The live share less the reference's; `None` without rows of either.
+    pub increase: Option<f64>,
+    /// The `increase` at which a new state is `drift`, at this number of rows (or at the fewest
+    /// rows that get a verdict, when there are fewer).
+    pub threshold: f64,
+    /// The probability of a false alarm at this look.
+    pub alpha: f64,
+}
+
+impl Judge {
+    /// The verdict on the share of rows that are hits, at one of the looks that come every
+    /// `look`; `previous` is the state that the look before left. Only an increase is an alarm.
+    #[must_use]
+    pub fn judge_share(
+        &self,
+        [reference_hits, reference_rows]: [u64; 2],
+        [live_hits, live_rows]: [u64; 2],
+        look: Duration,
+        previous: DriftState,
+    ) -> ShareVerdict {
+        let Thresholds { share_warning, share_drift, min_rows, .. } = self.thresholds;
+        let alpha = self.alpha(look);
+        if reference_rows == 0 {
+            return ShareVerdict { state: DriftState::Ok, increase: None, threshold: share_drift, alpha };
+        }
+        let judged_rows = live_rows.max(min_rows).max(1);
+        let usual = reference_hits as f64 / reference_rows as f64;
+        let increase = |hits: u64, rows: u64| hits as f64 / rows as f64 - usual;
+        let floors = [share_warning, share_drift].map(|floor| usual + floor.max(LEAST_RELATIVE_INCREASE * usual));
+        let [warning_hits, drift_hits] = floors.map(|share| hits_of(share, judged_rows));
+        let warning_hits = least_significant([reference_hits, reference_rows], judged_rows, warning_hits, alpha);
+        let thresholds = [warning_hits, drift_hits.max(warning_hits)].map(|hits| increase(hits, judged_rows));
+        if live_rows == 0 {
+            return ShareVerdict { state: DriftState::Ok, increase: None, threshold: thresholds[1], alpha };
+        }
+        let found = increase(live_hits, live_rows);
+        let state = self.state(found, thresholds, live_rows, previous);
+        ShareVerdict { state, increase: Some(found), threshold: thresholds[1], alpha }
+    }
+}
+
+/// The least number of hits that is at least `share` of `rows`; all rows where that is impossible.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to the rows")]
+fn hits_of(share: f64, rows: u64) -> u64 {
+    (share.min(1.0) * rows as f64).ceil() as u64
+}
+
+/// The least number of hits from `hits` on, of so many live rows, that chance reaches with
+/// probability `alpha` at most; all rows when none is.
+fn least_significant(reference: [u64; 2], live_rows: u64, hits: u64, alpha: f64) -> u64 {
+    let is_rare = |hits: u64| increase_tail(reference, [hits, live_rows]) <= alpha;
+    if is_rare(hits) {
+        return hits;
+    }
+    let (mut common, mut rare) = (hits, live_rows);
+    while rare - common > 1 {
+        let middle = common.midpoint(rare);
+        if is_rare(middle) { rare = middle } else { common = middle }
+    }
+    rare
+}
+
+/// The probability that at least so many of all hits are live by chance (Fisher's exact test);
+/// 1 where the share did not increase.
+fn increase_tail([reference_hits, reference_rows]: [u64; 2], [live_hits, live_rows]: [u64; 2]) -> f64 {
+    let (rows, hits) = ((reference_rows + live_rows) as f64, (reference_hits + live_hits) as f64);
+    let drawn = live_rows as f64;
+    let mut at = live_hits as f64;
+    if at <= drawn * hits / rows {
+        return 1.0;
+    }
+    let choose = |all: f64, some: f64| ln_gamma(all + 1.0) - ln_gamma(some + 1.0) - ln_gamma(all - some + 1.0);
+    let mut term = (choose(hits, at) + choose(rows - hits, drawn - at) - choose(rows, drawn)).exp();
+    let mut tail = 0.0;
+    // Above the mean each term is smaller than the one before.
+    while term > tail * 1e-16 {
+        tail += term;
+        term *= (hits - at) * (drawn - at) / ((at + 1.0) * (rows - hits - drawn + at + 1.0));
+        at += 1.0;
+    }
+    tail
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tail_is_that_of_fishers_test() {
+        // The lady tasting tea: 3 or 4 of 4 cups right by chance.
+        assert!((increase_tail([1, 4], [3, 4]) - 17.0 / 70.0).abs() < 1e-12);
+        assert!((increase_tail([0, 4], [4, 4]) - 1.0 / 70.0).abs() < 1e-12);
+        // (n/(n+M))^c, without replacement.
+        let tail = increase_tail([0, 9000], [3, 1000]);
+        let exact = (1000.0 * 999.0 * 998.0) / (10_000.0 * 9999.0 * 9998.0);
+        assert!((tail / exact - 1.0).abs() < 1e-9, "{tail} for {exact}");
+        assert!(increase_tail([100, 1000], [10, 100]) > 0.999);
+    }
+
+    #[test]
+    fn least_significant_hits_are_rare_and_one_less_is_not() {
+        for (reference, rows) in [([0, 10_000], 200), ([10, 10_000], 1000), ([1000, 10_000], 500)] {
+            let least = least_significant(reference, rows, 1, 1e-7);
+            assert!(increase_tail(reference, [least, rows]) <= 1e-7);
+            assert!(increase_tail(reference, [least - 1, rows]) > 1e-7);
+        }
+        assert_eq!(least_significant([50, 50], 10, 3, 1e-7), 10);
+        assert_eq!(least_significant([50, 50], 10, 10, 1e-7), 10);
+    }
+}
