@@ -18,9 +18,9 @@ enum Reference {
     Categorical { categories: Vec<String>, counts: Vec<u64> },
 }
 
-/// A chunk of which only the counts are known.
+/// A chunk of which only the rows by bin are known.
 #[derive(Deserialize)]
-struct Counts {
+struct BareChunk {
     column: String,
     #[serde(rename = "chunk")]
     number: u32,
@@ -246,7 +246,7 @@ fn census_data_get_verdicts() {
     let references = references("employment_MA");
     let (default, fine) = (judge(17, FLOORS), judge(17, [0.01, 0.02]));
     let mut said = BTreeMap::<_, [Vec<_>; 2]>::new();
-    for chunk in chunks::<Counts>("employment_MA") {
+    for chunk in chunks::<BareChunk>("employment_MA") {
         let live = parse_counts(&chunk.counts);
         let reference = references[&chunk.column].counts_for(&live);
         let states = said.entry(chunk.column).or_default();
