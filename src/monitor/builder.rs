@@ -8,6 +8,7 @@
 //! projections are. Where one number makes up nearly all of a feature it gets a bin of its own, so that any
 //! change of it shows.
 
+mod joint;
 mod numbers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -114,6 +115,7 @@ impl ProfileBuilder {
     #[must_use]
     pub fn finish(self) -> Built {
         let (mut features, mut skipped) = (Vec::new(), Vec::new());
+        let joint = joint::describe(&self.inputs, self.rows);
         let input_names: BTreeSet<_> = self.inputs.iter().map(|input| input.tensor.clone()).collect();
         let inputs = self.inputs.into_iter().map(|collected| (FeatureRole::Input, collected));
         let outputs = self.outputs.into_iter().map(|collected| (FeatureRole::Output, collected));
@@ -150,7 +152,9 @@ impl ProfileBuilder {
                 features.extend(described.into_iter().map(|described| described.feature(&tensor, column, &name, role)));
             }
         }
-        Built { profile: Profile { format: Profile::FORMAT, rows: self.rows, features, components: None }, skipped }
+        let (components, error) = joint.unzip();
+        features.extend(error);
+        Built { profile: Profile { format: Profile::FORMAT, rows: self.rows, features, components }, skipped }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Does a profile fit a model? Found out when a version is admitted, so that counting cannot fail.
 
 use super::columns::declared_columns;
+use super::pca::ComponentFeature;
 use super::profile::{Distribution, FeatureProfile, FeatureRole, Profile, Source};
 use crate::domain::{DataType, Signature, TensorSpec};
 
@@ -10,8 +11,21 @@ impl Profile {
     /// A model may have tensors that the profile says nothing of; they are not monitored.
     #[must_use]
     pub fn fit(&self, signature: &Signature) -> Vec<String> {
-        self.features.iter().flat_map(|feature| feature_misfits(feature, signature)).collect()
+        let features = self.features.iter().flat_map(|feature| feature_misfits(feature, signature));
+        let components = self.components.iter().flat_map(|components| &components.features);
+        features.chain(components.filter_map(|feature| component_misfit(feature, signature))).collect()
     }
+}
+
+fn component_misfit(feature: &ComponentFeature, signature: &Signature) -> Option<String> {
+    let ComponentFeature { tensor, column } = feature;
+    let fits = |spec: &TensorSpec| {
+        let has_column = declared_columns(&spec.shape).is_none_or(|columns| *column < columns);
+        has_column && !matches!(spec.datatype, DataType::Bool | DataType::Bytes)
+    };
+    let misfit =
+        || format!("its components are of column {column} of input '{tensor}', which the model has no numbers in");
+    (!signature.input(tensor).is_some_and(fits)).then(misfit)
 }
 
 fn feature_misfits(feature: &FeatureProfile, signature: &Signature) -> Vec<String> {

@@ -77,21 +77,20 @@ fn slope_variance(shares: &[f64], others: &[f64]) -> f64 {
     slopes().map(|(q, slope)| q * (slope - mean).powi(2)).sum()
 }
 
-/// The likelihood-ratio statistic of the two-sample table, each bin smoothed by half a row as in
-/// [`psi`]: `2·(n·KL(q‖m) + M·KL(p‖m))` with `m = (n·q + M·p)/(n + M)`.
+/// The likelihood-ratio statistic of the two-sample table with half a row added to each cell, as in
+/// [`psi`]: `2·Σ observed·ln(observed/expected)`.
 ///
 /// χ² with `B−1` degrees of freedom where nothing drifts (Wilks, 1938). The half row is a
 /// correction for continuity: with it the law holds far into the tail, down to five expected rows in a bin.
 #[must_use]
 pub fn likelihood_ratio(reference: &[u64], live: &[u64]) -> f64 {
-    let (reference_rows, live_rows) = (total(reference), total(live));
-    let bins = smoothed(reference).into_iter().zip(smoothed(live));
-    let sum: f64 = bins
-        .map(|(p, q)| {
-            let mean = (reference_rows * p + live_rows * q) / (reference_rows + live_rows);
-            reference_rows * p * (p / mean).ln() + live_rows * q * (q / mean).ln()
-        })
-        .sum();
+    let added = 0.5 * reference.len() as f64;
+    let (reference_rows, live_rows) = (total(reference) + added, total(live) + added);
+    let live_part = live_rows / (reference_rows + live_rows);
+    let cells = reference.iter().zip(live).map(|(&r, &c)| (r as f64 + 0.5, c as f64 + 0.5));
+    let sum: f64 =
+        cells.map(|(r, c)| r * (r / ((r + c) * (1.0 - live_part))).ln() + c * (c / ((r + c) * live_part)).ln()).sum();
+    // Rounding can make that of equal distributions a hair negative.
     (2.0 * sum).max(0.0)
 }
 
@@ -260,16 +259,17 @@ pub fn chi_square_critical(alpha: f64, freedom: usize) -> f64 {
 /// The probability that noncentral χ² exceeds `statistic`, to about three digits (Sankaran, 1963).
 #[must_use]
 pub fn noncentral_tail(statistic: f64, freedom: usize, noncentrality: f64) -> f64 {
-    let (k, l) = (freedom as f64, noncentrality);
     if statistic <= 0.0 {
         return 1.0;
     }
-    let h = 1.0 - 2.0 / 3.0 * (k + l) * (k + 3.0 * l) / (k + 2.0 * l).powi(2);
-    let p = (k + 2.0 * l) / (k + l).powi(2);
-    let m = (h - 1.0) * (1.0 - 3.0 * h);
-    let mean = 1.0 + h * p * (h - 1.0 - 0.5 * (2.0 - h) * m * p);
-    let deviation = h * (2.0 * p).sqrt() * (1.0 + 0.5 * m * p);
-    normal_tail(((statistic / (k + l)).powf(h) - mean) / deviation)
+    let first = freedom as f64 + noncentrality;
+    let second = first + noncentrality;
+    let power = 1.0 - 2.0 / 3.0 * first * (second + noncentrality) / second.powi(2);
+    let spread = second / first.powi(2);
+    let skew = (power - 1.0) * (1.0 - 3.0 * power);
+    let mean = 1.0 + power * spread * (power - 1.0 - 0.5 * (2.0 - power) * skew * spread);
+    let deviation = power * (2.0 * spread).sqrt() * (1.0 + 0.5 * skew * spread);
+    normal_tail(((statistic / first).powf(power) - mean) / deviation)
 }
 
 /// The noncentrality at which χ² exceeds `statistic` with probability `tail`; 0 when it does so more often anyway.

@@ -71,6 +71,9 @@ pub enum Source {
     ReconstructionError,
 }
 
+/// What stands for the tensor of a feature that is of several.
+pub const JOINT_TENSOR: &str = "inputs";
+
 impl Source {
     /// What is looked at of a free text.
     pub(super) const OF_TEXT: [Self; 4] = [Self::Length, Self::Letters, Self::Digits, Self::Spaces];

@@ -84,7 +84,7 @@ const MOST_ALPHA: f64 = 0.01;
 const CONFIDENCE: f64 = 0.95;
 
 /// Looks every 1, 2, 4 … seconds, up to twelve days.
-const LOOK_CLASSES: usize = 21;
+const LOOK_CLASSES: u32 = 21;
 
 /// The verdict on the distribution of a feature.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -123,7 +123,7 @@ impl Judge {
     /// A judge of features with at most `most_bins` bins.
     #[must_use]
     pub fn new(thresholds: Thresholds, tests: Tests, most_bins: usize) -> Self {
-        let criticals = (0..LOOK_CLASSES * most_bins).map(|_| OnceLock::new()).collect();
+        let criticals = (0..LOOK_CLASSES as usize * most_bins).map(|_| OnceLock::new()).collect();
         Self { thresholds, tests, most_bins, criticals }
     }
 
@@ -205,7 +205,7 @@ impl Judge {
 
 /// The power of two of seconds that is at most `look`.
 fn look_class(look: Duration) -> u32 {
-    look.as_secs().max(1).ilog2().min(LOOK_CLASSES as u32 - 1)
+    look.as_secs().max(1).ilog2().min(LOOK_CLASSES - 1)
 }
 
 /// The rows by bin, with all bins put into one that would hold too few of `live_rows` if nothing drifted.

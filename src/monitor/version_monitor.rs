@@ -11,6 +11,7 @@ use super::{
     Against, DriftReport, DriftState, FeatureReport, SegmentName,
     counts::Counts,
     feature::{MonitoredFeature, Rows, Standing},
+    joint::Joint,
     profile::{Distribution, FeatureProfile, FeatureRole, Profile, ProfileError},
     segments::Segments,
     verdict::{Judge, Tests, Thresholds},
@@ -64,6 +65,7 @@ pub struct VersionMonitor {
     features: Vec<MonitoredFeature>,
     /// Neighbouring features of one tensor.
     tensors: Vec<MonitoredTensor>,
+    joint: Option<Joint>,
     judge: Judge,
     settings: MonitorSettings,
     counts: Counts,
@@ -135,6 +137,7 @@ impl VersionMonitor {
         };
         Ok(Self {
             tensors: tensors_of(&features),
+            joint: profile.components.map(Joint::new),
             judge: Judge::new(settings.thresholds, tests, most_bins),
             looks: Mutex::new(settings.windows.iter().map(looks).collect()),
             counts: Counts::new(cells, &settings.windows, settings.sub_windows),
@@ -181,7 +184,17 @@ impl VersionMonitor {
             let tensors = match monitored.role {
                 FeatureRole::Input => answered.inputs,
                 FeatureRole::Output => answered.outputs,
-                FeatureRole::Joint => continue,
+                FeatureRole::Joint => {
+                    if let Some(joint) = &self.joint {
+                        let feature = &self.features[monitored.features.start];
+                        joint.each_error(answered.inputs, |row, error| {
+                            if is_chosen(row) {
+                                each(row, feature.cells.start + feature.classifier.cell_of(error));
+                            }
+                        });
+                    }
+                    continue;
+                }
             };
             if let Some(tensor) = tensors.iter().find(|tensor| tensor.name() == monitored.name) {
                 for feature in &self.features[monitored.features.clone()] {

@@ -2,6 +2,8 @@
 //!
 //! Each test runs a part; the ignored ones run the whole and print the tables (add `--ignored --nocapture`).
 
+use std::collections::VecDeque;
+
 use super::{power::normal_bins, *};
 use crate::monitor::simulation::Random;
 
@@ -17,9 +19,10 @@ fn judge(alpha: f64, floor: f64, most_bins: usize) -> Judge {
     judge
 }
 
-/// Shares of equal bins, or each half as likely again as the one before.
+/// Shares of equal bins, or each three fifths of the one before.
 fn shares(bins: usize, is_skewed: bool) -> Vec<f64> {
-    let weights: Vec<f64> = (0..bins).map(|bin| if is_skewed { 0.6_f64.powi(bin as i32) } else { 1.0 }).collect();
+    let ratio: f64 = if is_skewed { 0.6 } else { 1.0 };
+    let weights: Vec<f64> = (0..bins).map(|bin| ratio.powf(bin as f64)).collect();
     let sum: f64 = weights.iter().sum();
     weights.into_iter().map(|weight| weight / sum).collect()
 }
@@ -30,12 +33,18 @@ fn false_alarms(p: &[f64], reference_rows: u64, rows: u64, alpha: f64, runs: u32
     let judge = judge(alpha, 0.0, p.len());
     let freedom = p.len() - 1;
     let critical = judge.critical(freedom, LOOK);
-    let inflation = (critical / freedom as f64).max(1.5);
+    // Most false alarms come from both samples, each as far off as its part in the variance.
+    let live_part = reference_rows as f64 / (reference_rows + rows) as f64;
+    let inflation = |part: f64| 1.3 * part * critical / freedom as f64;
     let mut random = Random::new(rows + p.len() as u64);
+    let mut draw = |rows: u64, inflation: f64| {
+        if inflation > 1.2 { random.inflated(rows, p, inflation) } else { (random.multinomial(rows, p), 0.0) }
+    };
     let mut sums = [(0.0, 0.0); 2];
     for _ in 0..runs {
-        let reference = random.multinomial(reference_rows, p);
-        let (live, log_weight) = random.inflated(rows, p, inflation);
+        let (reference, reference_weight) = draw(reference_rows, inflation(1.0 - live_part));
+        let (live, live_weight) = draw(rows, inflation(live_part));
+        let log_weight = reference_weight + live_weight;
         let weight = log_weight.exp() / alpha;
         let found = judge.find(&reference, &live, LOOK, DriftState::Ok).state != DriftState::Ok;
         let (pooled_reference, pooled_live) = pool(&reference, &live, rows);
@@ -128,7 +137,7 @@ fn false_alarm_of_a_rare_bin_is_no_likelier_than_alpha_to_the_far_tail() {
 struct Stream<'a> {
     hours: u64,
     window: Duration,
-    sub_windows: usize,
+    sub_windows: u32,
     rows_per_look: u32,
     features: u32,
     judge: &'a Judge,
@@ -138,21 +147,23 @@ impl Stream<'_> {
     /// How many alarms began, and at how many looks there was one.
     fn alarms(&self, seed: u64) -> (u32, u32) {
         let mut random = Random::new(seed);
-        let (look, p) = (self.window / u32::try_from(self.sub_windows).unwrap(), [0.1; 10]);
+        let (look, p) = (self.window / self.sub_windows, [0.1; 10]);
         let looks = self.hours * 3600 / look.as_secs();
         let (mut began, mut alarmed) = (0, 0);
         for _ in 0..self.features {
             let reference = random.multinomial(10_000, &p);
-            let (mut sub_windows, mut window) = (vec![[0_u64; 10]; self.sub_windows], vec![0_u64; 10]);
+            let mut window = vec![0; 10];
+            let mut sub_windows = VecDeque::from(vec![[0; 10]; self.sub_windows as usize]);
             let mut state = DriftState::Ok;
-            for look_number in 0..looks {
-                let mut new = [0; 10];
-                (0..self.rows_per_look).for_each(|_| new[(random.whole() % 10) as usize] += 1);
-                let old = &mut sub_windows[look_number as usize % self.sub_windows];
-                for ((all, old), new) in window.iter_mut().zip(old.iter_mut()).zip(new) {
-                    *all = *all + new - *old;
-                    *old = new;
+            for _ in 0..looks {
+                let (mut new, old) = ([0; 10], sub_windows.pop_front().unwrap());
+                for _ in 0..self.rows_per_look {
+                    new[usize::try_from(random.whole() % 10).unwrap()] += 1;
                 }
+                for ((all, old), new) in window.iter_mut().zip(old).zip(new) {
+                    *all = *all + new - old;
+                }
+                sub_windows.push_back(new);
                 let next = self.judge.find(&reference, &window, look, state).state;
                 began += u32::from(next != DriftState::Ok && state == DriftState::Ok);
                 alarmed += u32::from(next != DriftState::Ok);
