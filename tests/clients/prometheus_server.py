@@ -13,7 +13,7 @@ import pytest
 
 from conftest import ROOT
 
-RULES = ROOT / "grafana" / "rules" / "tidegate.yml"
+RULES = sorted((ROOT / "grafana" / "rules").glob("*.yml"))
 STOP = 20  # seconds until Prometheus must be gone after SIGTERM
 
 
@@ -32,6 +32,14 @@ def eventually(probe, seconds=30.0):
         if time.monotonic() > deadline:
             raise failure
         time.sleep(0.2)
+
+
+def promtool(*arguments, stdin=None):
+    """What promtool says; it must be content."""
+    finished = subprocess.run(["promtool", *arguments], input=stdin, capture_output=True, text=True, timeout=120)
+    said = finished.stdout + finished.stderr
+    assert finished.returncode == 0, said
+    return said
 
 
 def get(url):
