@@ -1,4 +1,4 @@
-"""The shipped rules and runbooks, without a gateway: promtool, the rules' unit tests, and what each alert owes its reader.
+"""The shipped rules and runbooks, without a gateway: promtool, unit tests, and what each alert owes its reader.
 
 Needs `promtool` (Debian package `prometheus`), and the gateway's binary for its help.
 """
@@ -93,7 +93,8 @@ def test_runbook_is_short_and_what_it_names_exists(path):
         assert (path.parent / link).is_file(), link
     for alert in re.findall(r"\bTidegate[A-Z]\w+", text):
         assert alert in dict(blocks("alert")), alert
-    commands = re.findall(r"`tidegate ([a-z][^`]*)`", text) + re.findall(r"^tidegate ([a-z][^|#\n]*)", text, re.MULTILINE)
+    commands = re.findall(r"`tidegate ([a-z][^`]*)`", text)
+    commands += re.findall(r"^tidegate ([a-z][^|#\n]*)", text, re.MULTILINE)
     assert commands
     for command in commands:
         words = command.split()
