@@ -110,3 +110,11 @@ def help_of(*words):
     finished = run_binary(*words, "--help")
     assert finished.returncode == 0, f"tidegate {' '.join(words)}: {finished.stderr}"
     return finished.stdout
+
+
+def test_configuration_on_the_page_is_valid(tmp_path):
+    page = (ROOT / "grafana" / "README.md").read_text()
+    [example] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    configuration = tmp_path / "prometheus.yml"
+    configuration.write_text(example.replace("/path/to/grafana", str(ROOT / "grafana")))
+    assert f"{len(RULES)} rule files found" in promtool("check", "config", configuration)
