@@ -43,7 +43,8 @@ pub(crate) use self::admission::fuzzing;
 pub use self::{
     admission::{
         Admission, AdmissionOptions, AdmissionReport, Baseline, Candidate, Outcome, Refusal, RequestDecoder,
-        SandboxOptions, SignaturePolicy, SigningKey, Step, StepReport, columns, open_version, serve_trials,
+        SandboxOptions, SignatureChange, SignaturePolicy, SigningKey, Step, StepReport, columns, open_version,
+        serve_trials,
     },
     operations::{ChangeOptions, Changed, RegistryError},
     rollout::{RolloutAsk, RolloutDriver},
@@ -149,6 +150,7 @@ impl Registry {
         let stored = store.releases()?;
         let rollouts = store.rollouts()?.into_iter();
         let rollouts = rollouts.map(|(name, (rollout, keys))| (name, rollout::Kept::new(rollout, keys))).collect();
+        let allowances = store.allowances()?;
         let (jobs, queue) = mpsc::channel();
         let threads = options.load_threads;
         let state = State {
@@ -156,6 +158,7 @@ impl Registry {
             store,
             rollouts,
             stored,
+            allowances,
             is_complete: false,
             is_scanned: false,
             started: Instant::now(),

@@ -22,7 +22,7 @@ use crate::{
     observe::RecentRequests,
     release::Release,
     route::{ModelRoute, Servable},
-    store::Store,
+    store::{Allowances, Store},
 };
 
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(super) struct State {
     pub(super) rollouts: BTreeMap<ModelName, Kept>,
     /// Releases read at the start of models not seen on disk yet.
     pub(super) stored: BTreeMap<ModelName, Release>,
+    /// Versions whose signature may differ from the stable one's.
+    pub(super) allowances: Allowances,
     /// True once everything found by the first scan is loaded or refused.
     pub(super) is_complete: bool,
     pub(super) is_scanned: bool,
