@@ -102,10 +102,17 @@ fn versions(versions: &[VersionStatus], look: Look) -> String {
             Cell::new(version.loaded_at.as_deref().map_or_else(|| NONE.to_owned(), seconds)),
             Cell::new(version.digest.as_deref().map_or_else(|| NONE.to_owned(), short_digest)),
             Cell::new(if version.monitored { "yes" } else { "no" }),
-            Cell::new(version.reason.as_deref().map_or_else(|| NONE.to_owned(), printable)),
+            Cell::new(reason(version)),
         ]);
     }
     table.text()
+}
+
+/// Why it is as it is, where there is something to say.
+fn reason(version: &VersionStatus) -> String {
+    let changed = version.files_changed.then_some("files on disk changed since it was loaded");
+    let reasons: Vec<_> = version.reason.as_deref().into_iter().chain(changed).map(printable).collect();
+    if reasons.is_empty() { NONE.to_owned() } else { reasons.join("; ") }
 }
 
 fn release_line(model: &str, release: &Release) -> String {

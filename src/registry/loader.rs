@@ -232,6 +232,7 @@ impl Registry {
             entry.memory_bytes = Some(prepared.memory_bytes);
             entry.loaded_at = Some(SystemTime::now());
             entry.served = job.load;
+            (entry.loaded, entry.is_change_told) = (entry.tried.clone(), false);
             // The counters go on: both loads count into the same series.
             entry.servable = Some(prepared.servable);
         } else {

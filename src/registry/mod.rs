@@ -272,10 +272,14 @@ impl Registry {
         let now = (self.shared.watchers.clock)();
         let policy = entry.config.as_ref().as_ref().map(crate::config::ModelConfig::versions).unwrap_or_default();
         let on_disk = found.versions.keys().copied().collect();
+        let rollout = state.rollouts.get(name);
         for (version, print) in found.versions {
             let known = entry.versions.entry(version).or_insert_with(|| VersionEntry::discovered(print.clone()));
             known.seen = print;
             known.select(selection::is_selected(&policy, &on_disk, &entry.release, version));
+            // What a rollout has counted of a version says nothing of another model under its number.
+            let is_compared = rollout.is_some_and(|rollout| rollout.compares(version));
+            known.tell_change(name, version, is_compared);
             if !known.seen.is_settled(self.shared.options.settle) {
                 is_unsettled = true;
                 continue;
@@ -286,6 +290,7 @@ impl Registry {
                 // Somebody may have mended it, or what was wrong may have passed.
                 VersionState::Failed => files_changed || config_changed || known.retry.is_due(now),
                 // Somebody replaced its files or added a profile: load again, serve the old until then.
+                VersionState::Ready if is_compared => false,
                 VersionState::Ready => files_changed && known.seen.has_model() || known.retry.is_due(now),
                 VersionState::Loading | VersionState::Draining | VersionState::Unloaded => false,
             };
@@ -416,6 +421,7 @@ fn forget_gone(state: &mut State, found: &BTreeMap<ModelName, disk::FoundModel>)
             }
             if known.servable.is_some() && named.contains(version) {
                 warnings.push(format!("version {version} of model '{name}' is gone from disk; it goes on serving"));
+                (known.seen, known.is_change_told) = (disk::Fingerprint::default(), true);
                 return true;
             }
             false

@@ -24,6 +24,7 @@ fn version(number: u64, state: &str) -> VersionStatus {
         traffic_percent: None,
         runs: None,
         shadow_dropped: [].into(),
+        files_changed: false,
         admission: Vec::new(),
     }
 }
@@ -70,6 +71,10 @@ fn status_shows_the_release_and_why_a_version_failed() {
         "      2  ready       90%        42  3.3 MiB  2026-01-02T03:04:05Z  0123456789ab  yes        -"
     );
     assert!(lines[5].ends_with("no         model.onnx is torn"), "{shown}");
+    let mut replaced = model();
+    replaced.versions[1].files_changed = true;
+    let shown = status(&replaced, false, PIPE);
+    assert!(shown.lines().nth(4).unwrap().ends_with("yes        files on disk changed since it was loaded"), "{shown}");
 }
 
 #[test]
