@@ -86,6 +86,9 @@ pub struct VersionStatus {
     /// Copies that it did not run as shadow or that could not be compared, by reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub shadow_dropped: BTreeMap<String, u64>,
+    /// It serves what was loaded, and its files on disk are others by now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub files_changed: bool,
     /// How its last admission went; empty when there was none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub admission: Vec<AdmissionStep>,
@@ -180,6 +183,7 @@ impl From<&registry::VersionStatus> for VersionStatus {
                 .iter()
                 .map(|(why, copies)| (why.as_str().to_owned(), *copies))
                 .collect(),
+            files_changed: status.files_changed,
             admission: status.admission.as_deref().map(admission).unwrap_or_default(),
         }
     }

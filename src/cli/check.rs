@@ -21,7 +21,7 @@ use crate::{
     domain::{ModelName, Version},
     engine::{EngineOptions, Model, PoolOptions, Runtime, find_library},
     protocol::decode_json_request,
-    registry::{self, Admission, AdmissionOptions, Baseline, Candidate, ServingDefaults},
+    registry::{self, Admission, AdmissionOptions, Baseline, Candidate, ServingDefaults, SignatureChange},
 };
 
 /// What was found at one path.
@@ -190,7 +190,11 @@ impl Checker {
                 let baseline = engine.baseline.clone().ok_or("--against names no version to compare with")?;
                 Ok(vec![baseline])
             },
-            allow_signature_change: own.is_some_and(|own| own.release.allow_signature_change),
+            signature_change: if own.is_some_and(|own| own.release.allow_signature_change) {
+                &SignatureChange::Allowed
+            } else {
+                &SignatureChange::Refused
+            },
             recent: Vec::new(),
             is_urgent: true,
         };

@@ -44,6 +44,7 @@ pub enum OperatorCommand {
     /// Show the release and the versions of a model.
     #[command(after_help = "Examples:
   tidegate status fraud
+  tidegate status fraud --verbose
   tidegate status fraud --watch --interval 1s
   tidegate status fraud --output json | jq .release.generation")]
     Status(StatusArgs),
@@ -153,11 +154,11 @@ fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError>
         }
         OperatorCommand::Status(args) if args.watch => {
             let call = Call::get(model_path(&args.model));
-            watched(args, || show(&args.gateway, &call, |model: &ModelStatus| view::status(model, look)))
+            watched(args, || show(&args.gateway, &call, |model: &ModelStatus| view::status(model, args.verbose, look)))
         }
         OperatorCommand::Status(args) => {
             let call = Call::get(model_path(&args.model));
-            show(&args.gateway, &call, |model: &ModelStatus| view::status(model, look))
+            show(&args.gateway, &call, |model: &ModelStatus| view::status(model, args.verbose, look))
         }
         OperatorCommand::Load(args) => {
             let LoadArgs { version: args, allow_signature_change } = args;

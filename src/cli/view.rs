@@ -1,5 +1,6 @@
 //! What operator commands show to people.
 
+mod admission;
 mod drift;
 mod history;
 mod rollout;
@@ -7,14 +8,16 @@ mod runs;
 mod shadow;
 mod table;
 
+pub(super) use admission::admission;
 pub(super) use drift::drift;
 pub(super) use history::history;
 pub(super) use rollout::rollout;
 
+use admission::{admissions, admissions_in_short};
 use comfy_table::{Cell, Color};
 
 use super::output::{Look, printable};
-use crate::admin::wire::{AdmissionStep, ModelList, ModelStatus, Release, Split, VersionStatus};
+use crate::admin::wire::{ModelList, ModelStatus, Release, Split, VersionStatus};
 use table::Table;
 
 pub(super) fn models(list: &ModelList, look: Look) -> String {
@@ -35,13 +38,15 @@ pub(super) fn models(list: &ModelList, look: Look) -> String {
     table.text()
 }
 
-pub(super) fn status(model: &ModelStatus, look: Look) -> String {
+/// `is_verbose`: every step of every admission is shown.
+pub(super) fn status(model: &ModelStatus, is_verbose: bool, look: Look) -> String {
     let compared = model.comparison.as_ref().map(|comparison| shadow::comparison(comparison, look));
     let dropped = shadow::dropped(model);
     let versions_shown = versions(&model.versions, look);
     let runs = runs::runs(&model.versions, look).map_or_else(String::new, |runs| format!("\n{runs}"));
     let release = release_line(&model.model, &model.release);
-    let admissions = admissions(&model.versions, look);
+    let show = if is_verbose { admissions } else { admissions_in_short };
+    let admissions = show(&model.versions, look);
     format!("{release}\n\n{versions_shown}{runs}{}{dropped}{admissions}", compared.unwrap_or_default())
 }
 
@@ -51,40 +56,6 @@ pub(super) fn version(model: &str, version: &VersionStatus, dry_run: bool, look:
     let head = format!("{model}: version {} is {}{note}", version.version, printable(&version.state));
     let version = std::slice::from_ref(version);
     format!("{head}\n\n{}{}", versions(version, look), admissions(version, look))
-}
-
-/// How the admissions of versions went.
-fn admissions(versions: &[VersionStatus], look: Look) -> String {
-    let admitted = versions.iter().filter(|version| !version.admission.is_empty());
-    let one = |version: &VersionStatus| {
-        format!("\nadmission of version {}\n\n{}", version.version, admission(&version.admission, look))
-    };
-    admitted.map(one).collect()
-}
-
-/// The steps of an admission; a line for each thing found.
-pub(super) fn admission(steps: &[AdmissionStep], look: Look) -> String {
-    let mut table = Table::new(&["STEP", "OUTCOME", "TIME", "WHY"], look);
-    table.right(2);
-    for step in steps {
-        let colour = match step.outcome.as_str() {
-            "passed" => Some(Color::Green),
-            "failed" => Some(Color::Red),
-            _ => None,
-        };
-        let time = if step.outcome == "skipped" { NONE.to_owned() } else { format!("{:.1} ms", step.seconds * 1e3) };
-        let first = step.why.first().map(|why| printable(why)).unwrap_or_default();
-        table.row([
-            Cell::new(printable(&step.step)),
-            table.coloured(&step.outcome, colour),
-            Cell::new(time),
-            Cell::new(first),
-        ]);
-        for why in step.why.iter().skip(1) {
-            table.row([Cell::new(""), Cell::new(""), Cell::new(""), Cell::new(printable(why))]);
-        }
-    }
-    table.text()
 }
 
 /// What a change came to: the difference in one line, and the release. There is no `before` when
@@ -131,10 +102,17 @@ fn versions(versions: &[VersionStatus], look: Look) -> String {
             Cell::new(version.loaded_at.as_deref().map_or_else(|| NONE.to_owned(), seconds)),
             Cell::new(version.digest.as_deref().map_or_else(|| NONE.to_owned(), short_digest)),
             Cell::new(if version.monitored { "yes" } else { "no" }),
-            Cell::new(version.reason.as_deref().map_or_else(|| NONE.to_owned(), printable)),
+            Cell::new(reason(version)),
         ]);
     }
     table.text()
+}
+
+/// Why it is as it is, where there is something to say.
+fn reason(version: &VersionStatus) -> String {
+    let changed = version.files_changed.then_some("files on disk changed since it was loaded");
+    let reasons: Vec<_> = version.reason.as_deref().into_iter().chain(changed).map(printable).collect();
+    if reasons.is_empty() { NONE.to_owned() } else { reasons.join("; ") }
 }
 
 fn release_line(model: &str, release: &Release) -> String {

@@ -12,9 +12,9 @@ use std::{
 
 use super::operations::ChangeOptions;
 use crate::{
-    domain::ModelName,
+    domain::{ModelName, Version},
     release::{Outcome, Release},
-    store::{Entry, KeyEntry},
+    store::{Allowance, Entry, KeyEntry},
 };
 
 /// One attempt.
@@ -33,6 +33,8 @@ pub(super) struct Attempt {
     pub(super) attempts: u64,
     /// The idempotency key, and all that was asked with it.
     pub(super) key: Option<(String, String)>,
+    /// The version whose signature may differ from now on, and the digest for which that holds.
+    pub(super) allowance: Option<(Version, String)>,
 }
 
 impl Attempt {
@@ -50,6 +52,7 @@ impl Attempt {
             reason: options.reason.clone(),
             attempts: 1,
             key,
+            allowance: None,
         }
     }
 
@@ -73,6 +76,7 @@ impl Attempt {
             reason: self.reason.as_deref(),
             attempts: self.attempts,
             key: self.key().filter(|_| is_kept),
+            allowance: self.allowance.as_ref().map(|(version, digest)| Allowance { version: *version, digest }),
         }
     }
 }

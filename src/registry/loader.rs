@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     Registry, Shared,
-    admission::{AdmissionReport, Admitted, Baseline, Candidate, Faults, Step, version_directory},
+    admission::{AdmissionReport, Admitted, Baseline, Candidate, Faults, SignatureChange, Step, version_directory},
     facts::facts,
     priority,
     retry::{self, Retry},
@@ -36,7 +36,7 @@ pub(super) struct LoadJob {
     directory: PathBuf,
     config: Arc<Result<ModelConfig, ModelConfigError>>,
     recent: Arc<RecentRequests>,
-    allow_signature_change: bool,
+    signature_change: SignatureChange,
     /// Its number among all loads.
     load: u64,
 }
@@ -101,7 +101,7 @@ pub(super) fn request(
     model: &ModelName,
     version: Version,
     entry: &mut Entry,
-    allow_signature_change: bool,
+    signature_change: SignatureChange,
 ) {
     let Some(known) = entry.versions.get_mut(&version).filter(|known| known.running.is_none()) else { return };
     *loads += 1;
@@ -120,7 +120,7 @@ pub(super) fn request(
         directory: version_directory(&entry.directory, version),
         config: Arc::clone(&entry.config),
         recent: Arc::clone(&entry.recent),
-        allow_signature_change,
+        signature_change,
         load,
     };
     if shared.jobs.send(job).is_err() {
@@ -140,7 +140,7 @@ impl Registry {
             engine: self.shared.options.serving.engine_options(config),
             serving: &settings,
             baselines: &|| self.baselines(job),
-            allow_signature_change: job.allow_signature_change || is_allowed,
+            signature_change: if is_allowed { &SignatureChange::Allowed } else { &job.signature_change },
             recent: job.recent.all(),
             is_urgent: !self.shared.publisher.current().complete,
         };
@@ -232,6 +232,7 @@ impl Registry {
             entry.memory_bytes = Some(prepared.memory_bytes);
             entry.loaded_at = Some(SystemTime::now());
             entry.served = job.load;
+            (entry.loaded, entry.is_change_told) = (entry.tried.clone(), false);
             // The counters go on: both loads count into the same series.
             entry.servable = Some(prepared.servable);
         } else {

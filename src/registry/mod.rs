@@ -43,7 +43,8 @@ pub(crate) use self::admission::fuzzing;
 pub use self::{
     admission::{
         Admission, AdmissionOptions, AdmissionReport, Baseline, Candidate, Outcome, Refusal, RequestDecoder,
-        SandboxOptions, SignaturePolicy, SigningKey, Step, StepReport, columns, open_version, serve_trials,
+        SandboxOptions, SignatureChange, SignaturePolicy, SigningKey, Step, StepReport, columns, open_version,
+        serve_trials,
     },
     operations::{ChangeOptions, Changed, RegistryError},
     rollout::{RolloutAsk, RolloutDriver},
@@ -149,6 +150,7 @@ impl Registry {
         let stored = store.releases()?;
         let rollouts = store.rollouts()?.into_iter();
         let rollouts = rollouts.map(|(name, (rollout, keys))| (name, rollout::Kept::new(rollout, keys))).collect();
+        let allowances = store.allowances()?;
         let (jobs, queue) = mpsc::channel();
         let threads = options.load_threads;
         let state = State {
@@ -156,6 +158,7 @@ impl Registry {
             store,
             rollouts,
             stored,
+            allowances,
             is_complete: false,
             is_scanned: false,
             started: Instant::now(),
@@ -269,10 +272,14 @@ impl Registry {
         let now = (self.shared.watchers.clock)();
         let policy = entry.config.as_ref().as_ref().map(crate::config::ModelConfig::versions).unwrap_or_default();
         let on_disk = found.versions.keys().copied().collect();
+        let rollout = state.rollouts.get(name);
         for (version, print) in found.versions {
             let known = entry.versions.entry(version).or_insert_with(|| VersionEntry::discovered(print.clone()));
             known.seen = print;
             known.select(selection::is_selected(&policy, &on_disk, &entry.release, version));
+            // What a rollout has counted of a version says nothing of another model under its number.
+            let is_compared = rollout.is_some_and(|rollout| rollout.compares(version));
+            known.tell_change(name, version, is_compared);
             if !known.seen.is_settled(self.shared.options.settle) {
                 is_unsettled = true;
                 continue;
@@ -283,6 +290,7 @@ impl Registry {
                 // Somebody may have mended it, or what was wrong may have passed.
                 VersionState::Failed => files_changed || config_changed || known.retry.is_due(now),
                 // Somebody replaced its files or added a profile: load again, serve the old until then.
+                VersionState::Ready if is_compared => false,
                 VersionState::Ready => files_changed && known.seen.has_model() || known.retry.is_due(now),
                 VersionState::Loading | VersionState::Draining | VersionState::Unloaded => false,
             };
@@ -413,6 +421,7 @@ fn forget_gone(state: &mut State, found: &BTreeMap<ModelName, disk::FoundModel>)
             }
             if known.servable.is_some() && named.contains(version) {
                 warnings.push(format!("version {version} of model '{name}' is gone from disk; it goes on serving"));
+                (known.seen, known.is_change_told) = (disk::Fingerprint::default(), true);
                 return true;
             }
             false

@@ -67,6 +67,12 @@ impl Kept {
         (status.is_active() && has(plan.version) && has(*stable)).then(|| self.live.clone()).flatten()
     }
 
+    /// A rollout that goes on holds this version against another.
+    pub(super) fn compares(&self, version: Version) -> bool {
+        let Rollout { plan, stable, status, .. } = &self.rollout;
+        status.is_active() && (plan.version == version || *stable == version)
+    }
+
     /// Takes over what was counted since the last look.
     fn read(&mut self) {
         let Some(live) = &self.live else { return };

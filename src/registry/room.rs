@@ -3,7 +3,9 @@
 use std::time::SystemTime;
 
 use super::{
-    Registry, loader,
+    Registry,
+    admission::SignatureChange,
+    loader,
     memory::{Claim, Held, make_room},
     operations::{ChangeOptions, RegistryError},
     state::{Entry, State, VersionEntry},
@@ -65,9 +67,11 @@ impl Registry {
 
     /// Asks for a version to be loaded.
     pub(super) fn request(&self, state: &mut State, model: &ModelName, version: Version, allow_signature_change: bool) {
-        let State { models, loads, .. } = state;
+        let State { models, loads, allowances, .. } = state;
+        let is_allowed = || allowances.get(&(model.clone(), version)).cloned();
+        let change = if allow_signature_change { SignatureChange::Allowed } else { SignatureChange::of(is_allowed()) };
         if let Some(entry) = models.get_mut(model) {
-            loader::request(&self.shared, loads, model, version, entry, allow_signature_change);
+            loader::request(&self.shared, loads, model, version, entry, change);
         }
     }
 

@@ -22,7 +22,7 @@ use crate::{
     observe::RecentRequests,
     release::Release,
     route::{ModelRoute, Servable},
-    store::Store,
+    store::{Allowances, Store},
 };
 
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(super) struct State {
     pub(super) rollouts: BTreeMap<ModelName, Kept>,
     /// Releases read at the start of models not seen on disk yet.
     pub(super) stored: BTreeMap<ModelName, Release>,
+    /// Versions whose signature may differ from the stable one's.
+    pub(super) allowances: Allowances,
     /// True once everything found by the first scan is loaded or refused.
     pub(super) is_complete: bool,
     pub(super) is_scanned: bool,
@@ -78,6 +80,10 @@ pub(super) struct VersionEntry {
     pub(super) tried: Option<Fingerprint>,
     /// The directory as last seen.
     pub(super) seen: Fingerprint,
+    /// The directory as it was when what serves was loaded.
+    pub(super) loaded: Option<Fingerprint>,
+    /// It was said that the files are not those that serve.
+    pub(super) is_change_told: bool,
     /// How its last admission went.
     pub(super) admission: Option<Arc<AdmissionReport>>,
     pub(super) running: Option<Running>,
@@ -103,6 +109,8 @@ impl VersionEntry {
             servable: None,
             tried: None,
             seen,
+            loaded: None,
+            is_change_told: false,
             admission: None,
             running: None,
             retry: Retry::default(),
@@ -140,8 +148,24 @@ impl VersionEntry {
                 .map(|servable| servable.metrics.shadow_drops().filter(|(_, copies)| *copies > 0).collect())
                 .unwrap_or_default(),
             lane: servable.map(|servable| servable.lane.status()),
+            files_changed: self.files_changed(),
             admission: self.admission.clone(),
         }
+    }
+
+    /// What serves is not what is on disk.
+    pub(super) fn files_changed(&self) -> bool {
+        self.servable.is_some() && self.loaded.as_ref().is_some_and(|loaded| !loaded.same_files(&self.seen))
+    }
+
+    /// Says once that the files are not those that serve.
+    pub(super) fn tell_change(&mut self, model: &ModelName, version: Version, is_compared: bool) {
+        if self.is_change_told || !self.files_changed() {
+            return;
+        }
+        self.is_change_told = true;
+        let until = if is_compared { "until its rollout is over" } else { "until the new ones are admitted" };
+        tracing::warn!(%model, version = version.get(), "its files changed: it serves what was loaded {until}");
     }
 
     /// Being loaded, or on disk and about to be.

@@ -61,6 +61,8 @@ pub struct VersionStatus {
     pub shadow_dropped: Vec<(ShadowDrop, u64)>,
     /// How its runs happen, as measured; `None` when it is not loaded.
     pub lane: Option<LaneStatus>,
+    /// It serves what was loaded, and its files on disk are others by now.
+    pub files_changed: bool,
     /// How its last admission went, step by step; `None` when there was none.
     pub admission: Option<Arc<AdmissionReport>>,
 }

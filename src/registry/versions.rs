@@ -65,7 +65,11 @@ impl Registry {
                 let outcome = if is_done { Outcome::Done } else { Outcome::Unchanged };
                 let detail = is_done.then(|| format!("{} → {}", before.as_str(), status.state.as_str()));
                 let releases = (release.clone(), release);
-                self.keep(&mut state, Attempt { outcome, releases, detail, ..attempt }, options)?;
+                let digest = status.digest.clone().filter(|_| is_done && options.allow_signature_change);
+                let allowance = digest.map(|digest| (version, digest));
+                let remembered = allowance.clone().map(|(version, digest)| ((name.clone(), version), digest));
+                self.keep(&mut state, Attempt { outcome, releases, detail, allowance, ..attempt }, options)?;
+                state.allowances.extend(remembered);
                 Ok(status)
             }
             Err(error) => {

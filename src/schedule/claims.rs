@@ -9,13 +9,13 @@
 use std::sync::Arc;
 
 use shuttle::{
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering::SeqCst},
     thread,
 };
 
 #[derive(Default)]
 struct Lane {
-    waiting: AtomicUsize,
+    waiting: AtomicIsize,
     inbox: AtomicUsize,
     running: AtomicUsize,
     is_claimed: AtomicBool,
@@ -43,7 +43,7 @@ impl Lane {
 
     /// A request whose run is cheap: in place where an instance is free, otherwise queued.
     fn execute(&self) {
-        if self.waiting.load(SeqCst) == 0 && self.free_instance() {
+        if self.waiting.load(SeqCst) <= 0 && self.free_instance() {
             self.ran.fetch_add(1, SeqCst);
             self.running.fetch_sub(1, SeqCst);
             return self.dispatch_next();
@@ -52,17 +52,15 @@ impl Lane {
     }
 
     fn queue(&self) {
-        self.waiting.fetch_add(1, SeqCst);
         self.inbox.fetch_add(1, SeqCst);
+        self.waiting.fetch_add(1, SeqCst);
         self.dispatch_next();
     }
 
     fn dispatch_next(&self) {
         if self.has_next() && self.claim() {
-            while self.run_claimed() {
-                // As the collector: a job is counted a moment before it is in the inbox, and must get there.
-                thread::yield_now();
-            }
+            // As the collector, but it never needs to step aside: a job that is counted is there.
+            while self.run_claimed() {}
         }
     }
 
@@ -74,8 +72,8 @@ impl Lane {
         assert_eq!(self.forming.fetch_add(1, SeqCst), 0, "two parties form a batch");
         let taken = self.inbox.swap(0, SeqCst);
         self.forming.fetch_sub(1, SeqCst);
+        self.waiting.fetch_sub(taken.cast_signed(), SeqCst);
         self.is_claimed.store(false, SeqCst);
-        self.waiting.fetch_sub(taken, SeqCst);
         self.dispatch_next();
         self.ran.fetch_add(taken, SeqCst);
         self.running.fetch_sub(1, SeqCst);

@@ -15,6 +15,7 @@
 //! waiting jobs is looked at after that, so no job is left behind.
 
 mod aside;
+mod waiting;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -26,8 +27,9 @@ use std::{
 };
 
 use crossbeam_queue::SegQueue;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
+use self::waiting::Waiting;
 use super::{
     Executed, LaneError, LaneStatus, Placement, Pool, Trial, Work, batch,
     cost::Costs,
@@ -71,14 +73,6 @@ pub(super) struct Core {
     last_run: AtomicU64,
     /// The time used on the pool.
     pub(super) used: UsedTime,
-}
-
-/// What waits, in three measures.
-#[derive(Debug, Default)]
-struct Waiting {
-    jobs: AtomicUsize,
-    rows: AtomicUsize,
-    bytes: AtomicUsize,
 }
 
 /// Virtual time of a lane on the pool, in nanoseconds.
@@ -159,7 +153,7 @@ impl Core {
             return Err(LaneError::DeadlineExceeded);
         }
         if !work.is_background
-            && self.waiting.jobs.load(SeqCst) == 0
+            && self.waiting.jobs() == 0
             && self.costs.expected(rows) <= self.settings.inline_limit
             && !self.should_gather(now, rows)
             && let Some(instance) = self.free_instance()
@@ -170,40 +164,23 @@ impl Core {
             return executed;
         }
         let (deadline, is_taken) = (work.deadline, Arc::new(AtomicBool::new(false)));
-        let answer = self.queue(work, rows, now, &is_taken)?;
+        let mut answer = self.queue(work, rows, now, &is_taken)?;
         let answered = match deadline {
-            None => answer.await,
-            Some(deadline) => {
-                let mut answer = answer;
-                match tokio::time::timeout_at(deadline.into(), &mut answer).await {
-                    Ok(answered) => answered,
-                    // What has begun is finished: most often it is about to be answered.
-                    Err(_) if is_taken.load(SeqCst) => answer.await,
-                    Err(_) => return Err(LaneError::DeadlineExceeded),
-                }
-            }
+            None => (&mut *answer).await,
+            Some(deadline) => match tokio::time::timeout_at(deadline.into(), &mut *answer).await {
+                Ok(answered) => answered,
+                // What has begun is finished: most often it is about to be answered.
+                Err(_) if is_taken.load(SeqCst) => (&mut *answer).await,
+                Err(_) => return Err(LaneError::DeadlineExceeded),
+            },
         };
+        answer.is_over = true;
         let executed = answered.unwrap_or(Err(LaneError::Closed));
         if let (Some(controller), Ok(executed)) = (&self.controller, &executed) {
             let now = Instant::now();
             controller.observe(now, executed.queue + executed.inference, &self.costs);
         }
         executed
-    }
-
-    /// Whether a request would be queued now.
-    ///
-    /// # Errors
-    /// [`LaneError::Full`] when not.
-    pub(super) fn accepts(&self, rows: usize, bytes: usize) -> Result<(), LaneError> {
-        let (jobs, waiting_bytes) = (self.waiting.jobs.load(SeqCst), self.waiting.bytes.load(SeqCst));
-        let wait = self.expected_wait(rows);
-        // One request is always taken, however large: it is within the limit on bodies.
-        let is_too_much = jobs > 0 && waiting_bytes.saturating_add(bytes) > self.settings.max_queue_bytes;
-        if jobs >= self.settings.max_queue || is_too_much || (jobs > 0 && wait > self.settings.max_wait) {
-            return Err(LaneError::Full { retry_after: wait });
-        }
-        Ok(())
     }
 
     pub(super) fn status(&self) -> LaneStatus {
@@ -215,7 +192,7 @@ impl Core {
             max_batch_rows: self.batch_limits().map_or(1, |limits| limits.max_rows),
             max_delay: self.delay(),
             instances: self.instances,
-            waiting: self.waiting.jobs.load(SeqCst),
+            waiting: self.waiting.jobs(),
             alone: self.alone.clone(),
         }
     }
@@ -243,13 +220,6 @@ impl Core {
         }
     }
 
-    /// The wait of a request that is queued now, by the measured cost of what is before it.
-    fn expected_wait(&self, rows: usize) -> Duration {
-        let waiting = self.waiting.rows.load(SeqCst) + rows;
-        let per_row = self.costs.per_row(self.max_rows());
-        per_row.saturating_mul(u32::try_from(waiting / self.instances).unwrap_or(u32::MAX))
-    }
-
     /// True when others are likely to arrive before a run would be over.
     fn should_gather(&self, now: Instant, rows: usize) -> bool {
         let Some(limits) = self.batch_limits() else { return false };
@@ -273,43 +243,6 @@ impl Core {
         !self.is_claimed.swap(true, SeqCst)
     }
 
-    fn queue(
-        self: &Arc<Self>,
-        work: Work,
-        rows: usize,
-        now: Instant,
-        is_taken: &Arc<AtomicBool>,
-    ) -> Result<oneshot::Receiver<Result<Executed, LaneError>>, LaneError> {
-        let bytes = work.inputs.iter().map(Tensor::byte_size).sum();
-        let is_background = work.is_background;
-        self.accepts(rows, bytes)?;
-        let (reply, answer) = oneshot::channel();
-        let job = Job {
-            inputs: work.inputs,
-            outputs: work.outputs,
-            rows,
-            bytes,
-            priority: work.priority.unwrap_or(self.settings.default_priority),
-            queued_at: now,
-            deadline: work.deadline,
-            is_taken: Arc::clone(is_taken),
-            reply,
-        };
-        self.waiting.jobs.fetch_add(1, SeqCst);
-        self.waiting.bytes.fetch_add(bytes, SeqCst);
-        let waiting_rows = self.waiting.rows.fetch_add(rows, SeqCst) + rows;
-        self.inbox.push(job);
-        if waiting_rows >= self.max_rows() {
-            self.is_full.notify_one();
-        }
-        if is_background && self.has_next() && self.claim() {
-            self.pool.list(Arc::clone(self));
-        } else {
-            self.dispatch_next();
-        }
-        Ok(answer)
-    }
-
     /// If something waits, an instance is free and nobody is responsible yet, sees to it that the
     /// next batch is run.
     fn dispatch_next(self: &Arc<Self>) {
@@ -319,7 +252,7 @@ impl Core {
     }
 
     fn has_next(&self) -> bool {
-        self.waiting.jobs.load(SeqCst) > 0 && self.running.load(SeqCst) < self.instances
+        self.waiting.jobs() > 0 && self.running.load(SeqCst) < self.instances
     }
 
     fn dispatch_claimed(self: &Arc<Self>) {
@@ -368,13 +301,6 @@ impl Core {
         }
     }
 
-    fn empty_inbox(&self) {
-        let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(job) = self.inbox.pop() {
-            backlog.push(job);
-        }
-    }
-
     /// Runs the next batch, for the party that holds the claim. Returns true when it holds the
     /// claim again: there is more to run.
     pub(super) fn run_claimed(self: &Arc<Self>) -> bool {
@@ -387,16 +313,10 @@ impl Core {
         self.empty_inbox();
         let max_rows = self.rows_of_next_batch();
         let taken = self.backlog.lock().unwrap_or_else(PoisonError::into_inner).take(now, max_rows);
+        // Before the claim is given up: who gets it next must not count what is gone.
+        taken.batch.iter().for_each(|job| self.waiting.leave(job));
+        self.drop_dead(taken.dropped);
         self.is_claimed.store(false, SeqCst);
-        for job in taken.batch.iter().chain(&taken.dropped) {
-            self.waiting.jobs.fetch_sub(1, SeqCst);
-            self.waiting.rows.fetch_sub(job.rows, SeqCst);
-            self.waiting.bytes.fetch_sub(job.bytes, SeqCst);
-        }
-        for job in taken.dropped {
-            // Expired, or nobody listens.
-            let _ = job.reply.send(Err(LaneError::DeadlineExceeded));
-        }
         // More may run beside this batch, where instances allow.
         self.dispatch_next();
         self.run_batch(taken.batch);

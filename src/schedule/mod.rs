@@ -2,7 +2,7 @@
 //!
 //! A [`Lane`] is the only way to a model. It is bounded: what cannot run soon is refused at once
 //! ([`LaneError::Full`]), with the time after which trying again makes sense; what expires or is
-//! abandoned while it waits is dropped before it runs.
+//! abandoned while it waits is dropped before it runs, and keeps no place from anybody.
 //!
 //! | file | what it holds |
 //! | --- | --- |

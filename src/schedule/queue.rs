@@ -45,6 +45,13 @@ pub(super) struct Taken {
     pub(super) dropped: Vec<Job>,
 }
 
+impl Job {
+    /// True when nobody has any use of its answer.
+    fn is_dead(&self, now: Instant) -> bool {
+        self.reply.is_closed() || self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+}
+
 impl Backlog {
     pub(super) fn push(&mut self, job: Job) {
         self.levels.entry(job.priority).or_default().push_back(job);
@@ -64,7 +71,7 @@ impl Backlog {
         for level in self.levels.values_mut() {
             let mut kept = VecDeque::new();
             while let Some(job) = level.pop_front() {
-                if job.reply.is_closed() || job.deadline.is_some_and(|deadline| deadline <= now) {
+                if job.is_dead(now) {
                     taken.dropped.push(job);
                 } else if taken.batch.is_empty() || (rows + job.rows <= max_rows && batch::fits(&taken.batch[0], &job))
                 {
@@ -86,6 +93,18 @@ impl Backlog {
         }
         self.levels.retain(|_, level| !level.is_empty());
         taken
+    }
+
+    /// Takes the jobs out of whose answer nobody has any use. The others keep their order.
+    pub(super) fn take_dead(&mut self, now: Instant) -> Vec<Job> {
+        let mut dead = Vec::new();
+        for level in self.levels.values_mut() {
+            let (gone, kept) = std::mem::take(level).into_iter().partition::<Vec<_>, _>(|job| job.is_dead(now));
+            dead.extend(gone);
+            *level = kept.into();
+        }
+        self.levels.retain(|_, level| !level.is_empty());
+        dead
     }
 }
 

@@ -263,6 +263,35 @@ async fn abandoned_and_expired_work_is_not_run() {
 }
 
 #[tokio::test]
+async fn abandoned_and_expired_work_keeps_no_place() {
+    let limits = [
+        ServingSettings { max_queue: 2, ..settings() },
+        ServingSettings { max_queue_bytes: 5, ..settings() },
+        ServingSettings { max_wait: Duration::from_millis(55), ..settings() },
+    ];
+    for limits in limits {
+        let rig = rig(COSTLY, limits, true);
+        let running = submit(&rig.lane, work(&[1]));
+        until(|| rig.began.try_recv().is_ok()).await;
+        let soon = Instant::now() + Duration::from_millis(20);
+        let expired = submit(&rig.lane, Work { deadline: Some(soon), ..work(&[2, 3]) });
+        let abandoned = submit(&rig.lane, work(&[4, 5]));
+        until(|| rig.lane.status().waiting == 2).await;
+        assert_eq!(rig.lane.execute(work(&[6, 7])).await.unwrap_err().code(), ErrorCode::Overloaded);
+        expired.await.unwrap().unwrap_err();
+        abandoned.abort();
+        abandoned.await.unwrap_err();
+        rig.lane.accepts(2).unwrap();
+        let live = submit(&rig.lane, work(&[8, 9]));
+        until(|| rig.lane.status().waiting == 1).await;
+        rig.go.send(()).unwrap();
+        rig.go.send(()).unwrap();
+        running.await.unwrap().unwrap();
+        assert_eq!(&answer(&live.await.unwrap().unwrap())[..], [8, 9]);
+    }
+}
+
+#[tokio::test]
 async fn run_that_has_begun_is_answered_after_its_deadline() {
     let rig = rig(COSTLY, settings(), true);
     let soon = Instant::now() + Duration::from_millis(30);

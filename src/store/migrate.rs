@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::{StoreError, chain, rollout};
+use super::{StoreError, allowance, chain, rollout};
 
 type Step = fn(&Transaction<'_>) -> rusqlite::Result<()>;
 
@@ -24,6 +24,7 @@ pub(super) fn migrate(transaction: &Transaction<'_>) -> Result<(), StoreError> {
         step(transaction)?;
     }
     transaction.execute_batch(rollout::TABLE)?;
+    transaction.execute_batch(allowance::TABLE)?;
     transaction.pragma_update(None, "user_version", FORMAT)?;
     Ok(())
 }

@@ -10,8 +10,10 @@
 //! | `json` | the stored form of a release |
 //! | `chain` | the hash chain over the audit log |
 //! | `keys` | idempotency keys |
+//! | `allowance` | signatures that may differ from the stable one's |
 //! | `rollout` | progressive rollouts and what they have counted |
 
+mod allowance;
 mod chain;
 mod json;
 mod keys;
@@ -27,6 +29,7 @@ use std::{
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 
 pub use self::{
+    allowance::{Allowance, Allowances},
     chain::{Broken, Head, Verification},
     keys::{KeyEntry, LIFETIME as KEY_LIFETIME},
     rollout::RolloutRow,
@@ -90,6 +93,8 @@ pub struct Entry<'a> {
     pub attempts: u64,
     /// Remembered with the change.
     pub key: Option<KeyEntry<'a>>,
+    /// Remembered with the change too.
+    pub allowance: Option<Allowance<'a>>,
 }
 
 impl Store {
@@ -259,6 +264,9 @@ fn write(transaction: &Transaction<'_>, entry: &Entry<'_>) -> rusqlite::Result<(
     }
     if let Some(key) = entry.key {
         keys::remember(transaction, key, &after, entry.at)?;
+    }
+    if let Some(allowance) = entry.allowance {
+        allowance::write(transaction, entry.model.as_str(), allowance)?;
     }
     let (last, previous) = chain::head(transaction)?;
     let row = chain::Row {

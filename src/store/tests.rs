@@ -18,6 +18,7 @@ fn entry<'a>(model: &'a ModelName, from: &'a Release, to: &'a Release) -> Entry<
         reason: Some("better"),
         attempts: 1,
         key: None,
+        allowance: None,
     }
 }
 
@@ -151,4 +152,19 @@ fn key_answers_after_reopening_and_only_for_the_same_content() {
     assert!(matches!(store.answered(other, at), Err(KeyError::OtherContent)));
     assert_eq!(store.answered(KeyEntry { key: "k-2", ..key }, at).unwrap(), None);
     assert_eq!(store.answered(key, at + KEY_LIFETIME).unwrap(), None);
+}
+
+#[test]
+fn allowance_is_there_after_reopening_for_the_last_digest() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, release): (ModelName, _) = ("fraud".parse().unwrap(), Release::default());
+    let version = Version::new(3).unwrap();
+    let mut store = Store::open(directory.path()).unwrap();
+    for digest in ["sha256:1", "sha256:2"] {
+        let allowance = Some(Allowance { version, digest });
+        store.commit(&[Entry { allowance, ..entry(&model, &release, &release) }]).unwrap();
+    }
+    drop(store);
+    let store = Store::open(directory.path()).unwrap();
+    assert_eq!(store.allowances().unwrap(), Allowances::from([((model, version), "sha256:2".into())]));
 }

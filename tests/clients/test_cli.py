@@ -73,7 +73,14 @@ def test_status_shows_release_and_versions(gateway):
     measured = re.compile(r" +(\d) +(?:request|pool) +[\d.]+ [mµn]?s ")
     assert [match[1] for match in map(measured.match, lines) if match] == ["1", "2"]
     assert all(len(line) <= 100 for line in (header, *lines)), runs
-    titles, tables = admissions[::2], admissions[1::2]
+    [short] = admissions
+    line = re.compile(r"admission of version (\d): (\d) steps passed, (\d) skipped, [\d.]+ m?s")
+    found = [line.fullmatch(text).groups() for text in short.strip().splitlines()]
+    assert [version for version, *_ in found] == ["1", "2"], short
+    assert all(int(passed) + int(skipped) == 8 for _, passed, skipped in found), short
+
+    verbose = printed(gateway.cli("status", "car_loan", "--verbose")).split("\n\n")[3:]
+    titles, tables = verbose[::2], verbose[1::2]
     assert [title.strip() for title in titles] == ["admission of version 1", "admission of version 2"]
     assert all({row["OUTCOME"] for row in rows(table)} <= {"passed", "skipped"} for table in tables), tables
 

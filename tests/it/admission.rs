@@ -218,6 +218,28 @@ fn change_of_the_signature_must_be_meant() {
     gateway.wait_for_state("m", 3, "ready");
 }
 
+#[test]
+fn change_that_was_meant_holds_after_a_restart_for_the_same_file() {
+    let (repository, gateway) = serving_one();
+    repository.add("m", 2, &onnx::identity(DataType::Fp64, &[onnx::ANY, 1]));
+    gateway.wait_for_state("m", 2, "failed");
+    let load = "/admin/v1/models/m/versions/2/load?allow_signature_change=true";
+    assert_eq!(gateway.admin("POST", load, None).0, 200);
+    drop(gateway);
+    let gateway = Gateway::start(&repository);
+    gateway.wait_for_state("m", 2, "ready");
+    let found = steps(&gateway, 2);
+    let signature = found.iter().find(|(step, ..)| step == "signature").unwrap();
+    assert!(signature.2.contains("a change was allowed when it was loaded before"), "{found:?}");
+    drop(gateway);
+    // Another model under the number: nobody said that its break is meant.
+    let file = repository.version("m", 2).join("model.onnx");
+    fs::write(&file, onnx::identity(DataType::Int64, &[onnx::ANY, 1])).unwrap();
+    let gateway = Gateway::start(&repository);
+    gateway.wait_for_state("m", 2, "failed");
+    assert_eq!(failed_step(&steps(&gateway, 2)).0, "signature");
+}
+
 fn golden(answer: f64) -> String {
     let tensor = |name: &str, value: f64| json!({"name": name, "datatype": "FP32", "shape": [1, 1], "data": [value]});
     json!({

@@ -1,5 +1,11 @@
 //! Whatever comes in: a clear error in the contract's words, and the gateway goes on.
 
+use std::{convert::Infallible, time::Duration};
+
+use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::StreamBody;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tidegate::{
     domain::DataType,
@@ -8,6 +14,7 @@ use tidegate::{
         model_infer_request::InferInputTensor,
     },
 };
+use tokio::net::TcpStream;
 use tonic::Code;
 
 use crate::{
@@ -185,4 +192,38 @@ fn model_that_fails_while_it_runs_costs_one_request() {
     assert!(answer["error"].as_str().unwrap().contains("'a' and 'b' disagree"), "{answer}");
     let fitting = json!({"inputs": [tensor("a", &json!([1]), 1), tensor("b", &json!([2]), 1)]});
     assert_eq!(gateway.post("/v2/models/m/infer", &fitting).0, 200);
+}
+
+/// A call that sends these bytes and then nothing, without an end: its status, and why.
+async fn call_that_falls_silent(gateway: &Gateway, encoding: Option<&str>, bytes: &'static [u8]) -> (String, String) {
+    let stream = TcpStream::connect(gateway.addresses.grpc).await.unwrap();
+    let connected = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (mut send, connection) = connected.await.unwrap();
+    tokio::spawn(connection);
+    let sent = (!bytes.is_empty()).then(|| Ok::<_, Infallible>(Frame::data(Bytes::from_static(bytes))));
+    let pieces = tokio_stream::StreamExt::chain(tokio_stream::iter(sent), tokio_stream::pending());
+    let uri = format!("http://{}/inference.GRPCInferenceService/ModelInfer", gateway.addresses.grpc);
+    let request = http::Request::post(uri).header("content-type", "application/grpc").header("te", "trailers");
+    let request = encoding.into_iter().fold(request, |request, encoding| request.header("grpc-encoding", encoding));
+    let answer = send.send_request(request.body(StreamBody::new(pieces)).unwrap());
+    let answer = tokio::time::timeout(Duration::from_secs(20), answer).await.expect("it is given up").unwrap();
+    let text = |name| answer.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+    (text("grpc-status"), text("grpc-message"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn call_that_falls_silent_is_given_up_compressed_or_not() {
+    let repository = Repository::new();
+    repository.add("m", 1, &onnx::add(1));
+    let gateway = Gateway::start_with(&repository, |command| command.env("TIDEGATE_SERVER__BODY_TIMEOUT", "100ms"));
+    let invalid = (Code::InvalidArgument as i32).to_string();
+    for encoding in [None, Some("gzip")] {
+        // Nothing, a part of a message, and a whole one after which the call is held open.
+        for bytes in [&b""[..], b"\0\0\0\0\x09abc", b"\0\0\0\0\0"] {
+            let (status, message) = call_that_falls_silent(&gateway, encoding, bytes).await;
+            assert_eq!(status, invalid, "{encoding:?} {bytes:?}: {message}");
+            assert!(message.contains("in%20time") || message.contains("in time"), "{message}");
+        }
+    }
+    drop(repository);
 }

@@ -200,10 +200,15 @@ impl Gateway {
         self.post(path, &serde_json::json!({"inputs": [input]}))
     }
 
-    pub fn version_state(&self, model: &str, version: u64) -> (String, String) {
+    /// What the admin plane says of a version; null when it has none.
+    pub fn version_status(&self, model: &str, version: u64) -> Value {
         let (_, answer) = self.admin("GET", &format!("/admin/v1/models/{model}"), None);
         let versions = answer["versions"].as_array().cloned().unwrap_or_default();
-        let found = versions.iter().find(|entry| entry["version"] == version).cloned().unwrap_or_default();
+        versions.into_iter().find(|entry| entry["version"] == version).unwrap_or_default()
+    }
+
+    pub fn version_state(&self, model: &str, version: u64) -> (String, String) {
+        let found = self.version_status(model, version);
         let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
         (text("state"), text("reason"))
     }

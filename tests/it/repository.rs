@@ -115,6 +115,26 @@ fn half_copied_directory_becomes_ready_once_it_is_whole() {
 }
 
 #[test]
+fn files_that_are_not_those_that_serve_are_told_until_they_are() {
+    let (repository, gateway) = serving_one();
+    let first = gateway.version_status("m", 1);
+    assert_eq!(first.get("files_changed"), None);
+    fs::write(repository.version("m", 1).join("model.onnx"), b"no model").unwrap();
+    let refused = gateway.wait("the new files to be refused", || {
+        Some(gateway.version_status("m", 1)).filter(|status| status["reason"].is_string())
+    });
+    assert_eq!((&refused["state"], &refused["files_changed"]), (&"ready".into(), &true.into()), "{refused}");
+    assert_eq!(refused["digest"], first["digest"]);
+    still_serves(&gateway);
+    assert_eq!(gateway.log().matches("its files changed").count(), 1, "{}", gateway.log());
+    fs::write(repository.version("m", 1).join("model.onnx"), onnx::add(20)).unwrap();
+    gateway.wait("the mended files to serve", || {
+        let status = gateway.version_status("m", 1);
+        (status["digest"] != first["digest"] && status.get("files_changed").is_none()).then_some(())
+    });
+}
+
+#[test]
 fn broken_model_toml_fails_new_versions_and_mending_it_heals_them() {
     let (repository, gateway) = serving_one();
     repository.write("m/model.toml", "[release]\npolcy = 1\n");

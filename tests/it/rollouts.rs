@@ -280,3 +280,22 @@ async fn grpc_says_what_rest_says() {
     assert_eq!(admin.abort_rollout(change.clone()).await.unwrap().into_inner().state, "aborted");
     assert_eq!(admin.abort_rollout(change).await.unwrap_err().code(), tonic::Code::FailedPrecondition);
 }
+
+#[test]
+fn version_whose_files_change_in_a_rollout_serves_what_was_loaded_until_it_is_over() {
+    let (repository, gateway) = serving(&onnx::add(20));
+    ask(&gateway, "POST", "/rollout", &watchful());
+    let before = gateway.version_status("m", 2);
+    std::fs::write(repository.version("m", 2).join("model.onnx"), onnx::add(30)).unwrap();
+    gateway.wait("the change to be told", || (gateway.version_status("m", 2)["files_changed"] == true).then_some(()));
+    // Longer than the settling time: it would have been loaded.
+    std::thread::sleep(std::time::Duration::from_millis(600));
+    let (kept, log) = (gateway.version_status("m", 2), gateway.log());
+    assert_eq!((&kept["digest"], &kept["loaded_at"]), (&before["digest"], &before["loaded_at"]), "{kept}");
+    assert_eq!(log.matches("it serves what was loaded until its rollout is over").count(), 1, "{log}");
+    ask(&gateway, "DELETE", "/rollout", &json!({}));
+    gateway.wait("the new files to serve", || {
+        let status = gateway.version_status("m", 2);
+        (status["digest"] != before["digest"] && status.get("files_changed").is_none()).then_some(())
+    });
+}

@@ -47,6 +47,7 @@ impl From<&registry::VersionStatus> for wire::VersionStatus {
                 .map(|(why, copies)| (why.as_str().to_owned(), *copies))
                 .collect(),
             traffic_percent: None,
+            files_changed: status.files_changed,
             admission: steps.into_iter().map(wire::AdmissionStep::from).collect(),
         }
     }

@@ -38,6 +38,7 @@ fn version(number: u64, state: VersionState) -> registry::VersionStatus {
         requests: 12,
         monitored: true,
         shadow_dropped: Vec::new(),
+        files_changed: false,
         lane: None,
         admission: None,
     }

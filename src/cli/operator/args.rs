@@ -65,6 +65,10 @@ pub struct StatusArgs {
     #[arg(add = ArgValueCompleter::new(complete::models))]
     pub model: ModelName,
 
+    /// Show every step of every admission, also where all went well.
+    #[arg(long)]
+    pub verbose: bool,
+
     /// Show it again and again; refreshed in place on a terminal.
     #[arg(long)]
     pub watch: bool,

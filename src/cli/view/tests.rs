@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::admin::wire::{
-    Bin, Broken, DriftReport, Feature, Head, History, HistoryEntry, Measures, Quality, Runs, Share, Verification,
+    AdmissionStep, Bin, Broken, DriftReport, Feature, Head, History, HistoryEntry, Measures, Quality, Runs, Share,
+    Verification,
 };
 
 const PIPE: Look = Look { colours: false };
@@ -24,6 +25,7 @@ fn version(number: u64, state: &str) -> VersionStatus {
         traffic_percent: None,
         runs: None,
         shadow_dropped: [].into(),
+        files_changed: false,
         admission: Vec::new(),
     }
 }
@@ -62,7 +64,7 @@ fn models_are_one_line_each() {
 
 #[test]
 fn status_shows_the_release_and_why_a_version_failed() {
-    let shown = status(&model(), PIPE);
+    let shown = status(&model(), false, PIPE);
     let lines: Vec<_> = shown.lines().collect();
     assert_eq!(lines[0], "fraud: stable 2, previous -, canary 1 at 10%, shadow -, labels champion=2, generation 2");
     assert_eq!(
@@ -70,6 +72,10 @@ fn status_shows_the_release_and_why_a_version_failed() {
         "      2  ready       90%        42  3.3 MiB  2026-01-02T03:04:05Z  0123456789ab  yes        -"
     );
     assert!(lines[5].ends_with("no         model.onnx is torn"), "{shown}");
+    let mut replaced = model();
+    replaced.versions[1].files_changed = true;
+    let shown = status(&replaced, false, PIPE);
+    assert!(shown.lines().nth(4).unwrap().ends_with("yes        files on disk changed since it was loaded"), "{shown}");
 }
 
 #[test]
@@ -89,7 +95,8 @@ fn admission_has_a_line_for_each_thing_found() {
         versions: vec![VersionStatus { admission: steps, ..version(3, "failed") }, version(4, "unloaded")],
         ..model()
     };
-    let shown = status(&model, PIPE);
+    assert_eq!(status(&model, false, PIPE), status(&model, true, PIPE));
+    let shown = status(&model, false, PIPE);
     let (_, admission) = shown.split_once("\nadmission of version 3\n\n").unwrap();
     assert_eq!(
         admission,
@@ -99,6 +106,38 @@ fn admission_has_a_line_for_each_thing_found() {
          \x20                           b is missing\n\
          trial     skipped        -  not run\n"
     );
+}
+
+#[test]
+fn admission_where_all_went_well_is_a_line_unless_more_is_wanted() {
+    let step = |step: &str, outcome: &str| AdmissionStep {
+        step: step.to_owned(),
+        outcome: outcome.to_owned(),
+        why: Vec::new(),
+        seconds: 0.2,
+    };
+    let passed = vec![step("complete", "passed"), step("trial", "passed"), step("golden", "skipped")];
+    let failed = vec![step("complete", "failed")];
+    let admitted =
+        |number, admission: &Vec<_>| VersionStatus { admission: admission.clone(), ..version(number, "ready") };
+    // Version 3 serves what it was, and its new files were refused.
+    let versions = vec![admitted(1, &passed), admitted(2, &passed), admitted(3, &failed)];
+    let model = ModelStatus { versions, ..model() };
+    let shown = status(&model, false, PIPE);
+    let (_, admissions) = shown.split_once("\nadmission of version 1").unwrap();
+    assert_eq!(
+        admissions,
+        ": 2 steps passed, 1 skipped, 600 ms\n\
+         admission of version 2: 2 steps passed, 1 skipped, 600 ms\n\
+         \n\
+         admission of version 3\n\
+         \n\
+         STEP      OUTCOME      TIME  WHY\n\
+         complete  failed   200.0 ms\n"
+    );
+    let verbose = status(&model, true, PIPE);
+    assert_eq!(verbose.matches("admission of version").count(), 3);
+    assert!(verbose.contains("golden    skipped"), "{verbose}");
 }
 
 /// Runs of 6.5 µs, joined up to 64 rows.
@@ -131,7 +170,7 @@ fn status_shows_how_runs_happen_in_a_hundred_columns() {
     for (version, runs) in model.versions.iter_mut().zip([joined(), alone]) {
         version.runs = Some(runs);
     }
-    let shown = status(&model, PIPE);
+    let shown = status(&model, false, PIPE);
     let (_, runs) = shown.split_once("model.onnx is torn\n\n").unwrap();
     assert_eq!(
         runs,
@@ -145,7 +184,7 @@ fn status_shows_how_runs_happen_in_a_hundred_columns() {
 
 #[test]
 fn status_of_a_model_that_is_not_loaded_says_nothing_of_runs() {
-    assert!(!status(&model(), PIPE).contains("RUNS ON"));
+    assert!(!status(&model(), false, PIPE).contains("RUNS ON"));
 }
 
 #[test]

@@ -30,8 +30,10 @@ const PREFIX: usize = 5;
 pub(super) struct Counted<B> {
     body: B,
     budget: Arc<BodyBudget>,
-    /// How long a message that has begun may send nothing.
+    /// How long nothing may come while something is due.
     patience: Duration,
+    /// Between messages nothing is due: the client sends as many as it likes, when it likes.
+    may_rest: bool,
     messages: Messages,
     /// For what has arrived of a message that is not whole.
     room: Option<BodyPermit>,
@@ -39,11 +41,12 @@ pub(super) struct Counted<B> {
 }
 
 impl<B> Counted<B> {
-    pub(super) fn new(body: B, budget: &Arc<BodyBudget>, patience: Duration) -> Self {
+    pub(super) fn new(body: B, budget: &Arc<BodyBudget>, patience: Duration, may_rest: bool) -> Self {
         Self {
             body,
             budget: Arc::clone(budget),
             patience,
+            may_rest,
             messages: Messages::default(),
             room: None,
             silence: Box::pin(sleep(patience)),
@@ -63,9 +66,10 @@ impl<B> Counted<B> {
         self.budget.check(self.messages.missing())
     }
 
-    /// Too long a silence in the middle of a message holds memory for no good.
+    /// Too long a silence in the middle of a message holds memory for no good, and one of a call with a
+    /// single message its place.
     fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<Refusal> {
-        if self.messages.arrived == 0 {
+        if self.may_rest && self.messages.arrived == 0 {
             return Poll::Pending;
         }
         ready!(self.silence.as_mut().poll(context));
@@ -181,7 +185,7 @@ mod tests {
     ) -> (mpsc::UnboundedSender<Piece>, Counted<StreamBody<UnboundedReceiverStream<Piece>>>, Arc<BodyBudget>) {
         let budget = BodyBudget::new(limit);
         let (pieces, receiver) = mpsc::unbounded_channel();
-        let body = Counted::new(StreamBody::new(UnboundedReceiverStream::new(receiver)), &budget, PATIENCE);
+        let body = Counted::new(StreamBody::new(UnboundedReceiverStream::new(receiver)), &budget, PATIENCE, true);
         (pieces, body, budget)
     }
 

@@ -98,7 +98,8 @@ async fn answer_call<D: DataPlane>(
         request.headers_mut().remove(ACCEPT_ENCODING);
     }
     let DoorOptions { budget, body_timeout, .. } = service.options();
-    let request = request.map(|body| Counted::new(body, budget, *body_timeout));
+    let may_rest = wire::has_many_messages(request.uri().path());
+    let request = request.map(|body| Counted::new(body, budget, *body_timeout, may_rest));
     // Routes are always ready: nothing in them waits for capacity.
     let response = match routes.call(request).await {
         Ok(response) => response,

@@ -46,6 +46,11 @@ impl Call {
     }
 }
 
+/// True for the calls in which the client may send any number of messages.
+pub(super) fn has_many_messages(path: &str) -> bool {
+    Call::of(path) == Call::Stream || path.ends_with(".ServerReflection/ServerReflectionInfo")
+}
+
 /// Marks a `Status` as the deliberate answer of a handler.
 #[derive(Debug, thiserror::Error)]
 #[error("answered by a handler")]
@@ -164,7 +169,9 @@ mod tests {
 
     #[test]
     fn answer_of_another_service_is_left_alone() {
+        assert!(has_many_messages("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"));
         let call = Call::of("/grpc.health.v1.Health/Check");
+        assert!(!has_many_messages("/grpc.health.v1.Health/Watch"));
         let (status, counted) = answer(call, Status::internal("theirs"));
         assert_eq!((status.code(), status.message(), counted.len()), (Code::Internal, "theirs", 0));
     }

@@ -48,7 +48,7 @@ pub use self::{
     manifest::{SignaturePolicy, SigningKey},
     report::{AdmissionReport, Outcome, Step, StepReport},
     sandbox::{SandboxOptions, serve as serve_trials},
-    signature::Baseline,
+    signature::{Baseline, SignatureChange},
 };
 use self::{
     complete::Parts,
@@ -115,8 +115,8 @@ pub struct Candidate<'a> {
     /// What its signature is held against: fitting one of them is enough. Or why there is nothing.
     /// Asked for once the model is loaded.
     pub baselines: &'a dyn Fn() -> Result<Vec<Baseline>, String>,
-    /// A break of the signature is meant.
-    pub allow_signature_change: bool,
+    /// What becomes of a break of the signature.
+    pub signature_change: &'a SignatureChange,
     /// Inputs of requests that other versions have answered.
     pub recent: Vec<Arc<[Tensor]>>,
     /// Nothing else needs the processor more.
@@ -161,7 +161,7 @@ impl Admission {
         let digest = digest::in_words(digests?.get(parts.model_file.as_ref()?)?);
         self.try_out(&parts, &digest, candidate.is_urgent, report)?;
         let (model, memory_bytes) = self.load(candidate, &parts, report)?;
-        report.run(Step::Signature, || compare(candidate, model.signature()));
+        report.run(Step::Signature, || compare(candidate, model.signature(), &digest));
         report.run(Step::Golden, || self.replay(&parts.listing, &model));
         if !report.is_passed() {
             return None;
@@ -287,7 +287,7 @@ fn misfits(model: &OnnxModel, config: Option<&ModelConfig>, profile: Option<&Pro
     faults
 }
 
-fn compare(candidate: &Candidate<'_>, signature: &Signature) -> Verdict<()> {
+fn compare(candidate: &Candidate<'_>, signature: &Signature, digest: &str) -> Verdict<()> {
     let baselines = match (candidate.baselines)() {
         Ok(baselines) => baselines,
         Err(reason) => return Verdict::skipped(reason),
@@ -300,8 +300,8 @@ fn compare(candidate: &Candidate<'_>, signature: &Signature) -> Verdict<()> {
         }
         faults = breaks.into_iter().map(|fault| format!("unlike version {version}: {fault}")).collect();
     }
-    if candidate.allow_signature_change {
-        let note = format!("a change is allowed: {}", faults.join("; "));
+    if let Some(why) = candidate.signature_change.allows(digest) {
+        let note = format!("{why}: {}", faults.join("; "));
         return Verdict::passed((), note);
     }
     if let Some(last) = faults.last_mut() {

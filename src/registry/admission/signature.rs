@@ -16,6 +16,31 @@ pub struct Baseline {
     pub signature: Arc<Signature>,
 }
 
+/// Whether a break of the signature is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SignatureChange {
+    Refused,
+    Allowed,
+    /// It was meant when this model file was loaded before, by its digest.
+    AllowedFor(String),
+}
+
+impl SignatureChange {
+    /// As it follows from what was allowed before.
+    pub(in crate::registry) fn of(allowed: Option<String>) -> Self {
+        allowed.map_or(Self::Refused, Self::AllowedFor)
+    }
+
+    /// Why the model file of this digest may break clients; `None`: it must not.
+    pub(super) fn allows(&self, digest: &str) -> Option<&'static str> {
+        match self {
+            Self::Allowed => Some("a change is allowed"),
+            Self::AllowedFor(allowed) if allowed == digest => Some("a change was allowed when it was loaded before"),
+            Self::AllowedFor(_) | Self::Refused => None,
+        }
+    }
+}
+
 /// Everything in which `new` breaks clients of `old`.
 pub(super) fn breaks(old: &Signature, new: &Signature) -> Vec<String> {
     let mut faults = Vec::new();

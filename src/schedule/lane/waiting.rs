@@ -1,0 +1,168 @@
+//! How a job comes to wait, and what keeps a place: only jobs whose callers still want an answer.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use super::{Core, Executed, Job, LaneError, Work};
+use crate::domain::Tensor;
+
+type Reply = Result<Executed, LaneError>;
+
+/// What waits, in three measures.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// Counted once a job is in the inbox, so that whoever sees one finds it. Below zero for the moment in
+    /// which a job was taken before it was counted.
+    jobs: AtomicIsize,
+    pub(super) rows: AtomicUsize,
+    bytes: AtomicUsize,
+    /// Set when a caller went away from a job that waits: there may be something to drop.
+    has_dead: AtomicBool,
+}
+
+impl Waiting {
+    pub(super) fn jobs(&self) -> usize {
+        usize::try_from(self.jobs.load(SeqCst)).unwrap_or(0)
+    }
+
+    /// Gives back the place of a job that waits no more.
+    pub(super) fn leave(&self, job: &Job) {
+        self.jobs.fetch_sub(1, SeqCst);
+        self.rows.fetch_sub(job.rows, SeqCst);
+        self.bytes.fetch_sub(job.bytes, SeqCst);
+    }
+}
+
+/// The answer to come. Dropped before it came, it says that its job is dead.
+pub(super) struct Answer<'a> {
+    receiver: oneshot::Receiver<Reply>,
+    waiting: &'a Waiting,
+    pub(super) is_over: bool,
+}
+
+impl Deref for Answer<'_> {
+    type Target = oneshot::Receiver<Reply>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.receiver
+    }
+}
+
+impl DerefMut for Answer<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.receiver
+    }
+}
+
+impl Drop for Answer<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.receiver.close();
+            self.waiting.has_dead.store(true, SeqCst);
+        }
+    }
+}
+
+impl Core {
+    /// Whether a request would be queued now.
+    ///
+    /// # Errors
+    /// [`LaneError::Full`] when not.
+    pub(in crate::schedule) fn accepts(&self, rows: usize, bytes: usize) -> Result<(), LaneError> {
+        match self.has_room(rows, bytes) {
+            // Nobody is refused for the sake of what nobody waits for.
+            Err(_) if self.drop_abandoned() => self.has_room(rows, bytes),
+            answer => answer,
+        }
+    }
+
+    fn has_room(&self, rows: usize, bytes: usize) -> Result<(), LaneError> {
+        let (jobs, waiting_bytes) = (self.waiting.jobs(), self.waiting.bytes.load(SeqCst));
+        let wait = self.expected_wait(rows);
+        // One request is always taken, however large: it is within the limit on bodies.
+        let is_too_much = jobs > 0 && waiting_bytes.saturating_add(bytes) > self.settings.max_queue_bytes;
+        if jobs >= self.settings.max_queue || is_too_much || (jobs > 0 && wait > self.settings.max_wait) {
+            return Err(LaneError::Full { retry_after: wait });
+        }
+        Ok(())
+    }
+
+    /// The wait of a request that is queued now, by the measured cost of what is before it.
+    fn expected_wait(&self, rows: usize) -> Duration {
+        let waiting = self.waiting.rows.load(SeqCst) + rows;
+        let per_row = self.costs.per_row(self.max_rows());
+        per_row.saturating_mul(u32::try_from(waiting / self.instances).unwrap_or(u32::MAX))
+    }
+
+    /// Takes the jobs out whose callers went away since this was last done. False when there were none.
+    fn drop_abandoned(&self) -> bool {
+        if !self.waiting.has_dead.swap(false, SeqCst) {
+            return false;
+        }
+        self.empty_inbox();
+        let dead = self.backlog.lock().unwrap_or_else(PoisonError::into_inner).take_dead(Instant::now());
+        let is_any = !dead.is_empty();
+        self.drop_dead(dead);
+        is_any
+    }
+
+    pub(super) fn drop_dead(&self, dead: Vec<Job>) {
+        for job in dead {
+            self.waiting.leave(&job);
+            // Expired, or nobody listens.
+            let _ = job.reply.send(Err(LaneError::DeadlineExceeded));
+        }
+    }
+
+    pub(super) fn empty_inbox(&self) {
+        let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(job) = self.inbox.pop() {
+            backlog.push(job);
+        }
+    }
+
+    pub(super) fn queue(
+        self: &Arc<Self>,
+        work: Work,
+        rows: usize,
+        now: Instant,
+        is_taken: &Arc<AtomicBool>,
+    ) -> Result<Answer<'_>, LaneError> {
+        let bytes = work.inputs.iter().map(Tensor::byte_size).sum();
+        let is_background = work.is_background;
+        self.accepts(rows, bytes)?;
+        let (reply, receiver) = oneshot::channel();
+        let job = Job {
+            inputs: work.inputs,
+            outputs: work.outputs,
+            rows,
+            bytes,
+            priority: work.priority.unwrap_or(self.settings.default_priority),
+            queued_at: now,
+            deadline: work.deadline,
+            is_taken: Arc::clone(is_taken),
+            reply,
+        };
+        self.waiting.bytes.fetch_add(bytes, SeqCst);
+        let waiting_rows = self.waiting.rows.fetch_add(rows, SeqCst) + rows;
+        self.inbox.push(job);
+        self.waiting.jobs.fetch_add(1, SeqCst);
+        if waiting_rows >= self.max_rows() {
+            self.is_full.notify_one();
+        }
+        if is_background && self.has_next() && self.claim() {
+            self.pool.list(Arc::clone(self));
+        } else {
+            self.dispatch_next();
+        }
+        Ok(Answer { receiver, waiting: &self.waiting, is_over: false })
+    }
+}
