@@ -170,10 +170,11 @@ proptest! {
         previous in prop::sample::select(vec![DriftState::Ok, DriftState::Warning, DriftState::Drift]),
     ) {
         let (reference, live): (Vec<_>, Vec<_>) = bins.into_iter().unzip();
-        let judge = Judge::new(Thresholds::default(), Tests { features: 9, horizons: 2 }, 20);
+        let thresholds = Thresholds::default();
+        let judge = Judge::new(thresholds, Tests { features: 9, horizons: 2 }, 20);
         let look = Duration::from_secs(look);
         let verdict = judge.judge(&reference, &live, look, previous);
-        prop_assert!(verdict.threshold >= 0.15 && verdict.threshold.is_finite(), "{:?}", verdict);
+        prop_assert!(verdict.threshold >= thresholds.drift && verdict.threshold.is_finite(), "{:?}", verdict);
         prop_assert!(verdict.corrected.is_none_or(|corrected| corrected >= 0.0 && corrected.is_finite()));
         prop_assert!(verdict.interval.is_none_or(|(low, high)| 0.0 <= low && low <= high && high.is_finite()));
         prop_assert!(verdict.alpha > 0.0 && verdict.alpha <= 0.01);
@@ -192,12 +193,13 @@ proptest! {
         usual in 0_u64..=1000,
         now in 0_u64..=1000,
     ) {
-        let judge = Judge::new(Thresholds::default(), ONE, 2);
+        let thresholds = Thresholds::default();
+        let judge = Judge::new(thresholds, ONE, 2);
         let hits = |thousandths: u64, rows: u64| [thousandths * rows / 1000, rows];
         let (reference, live) = (hits(usual, reference_rows), hits(now, live_rows));
         let verdict = judge.judge_share(reference, live, LOOK, DriftState::Ok);
         prop_assert!(verdict.threshold.is_finite(), "{:?}", verdict);
-        if verdict.increase.is_none_or(|increase| increase < 0.01) {
+        if verdict.increase.is_none_or(|increase| increase < thresholds.share_warning) {
             prop_assert_eq!(verdict.state, DriftState::Ok);
         }
         let reached = verdict.increase.is_some_and(|increase| increase >= verdict.threshold);
