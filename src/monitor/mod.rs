@@ -25,6 +25,7 @@ mod report;
 mod saved;
 mod segments;
 mod service;
+mod settings;
 #[cfg(test)]
 mod simulation;
 mod table;
@@ -49,7 +50,8 @@ pub use report::{
 };
 pub use saved::SavedError;
 pub use service::{Clock, Monitor, MonitorHandle, Observation};
+pub use settings::{Baseline, Contract, MonitorSettings};
 pub use table::{Batches, Table, TableError};
 pub use verdict::{Judge, ShareVerdict, SmallestShift, Tests, Thresholds, Verdict, smallest_shift};
-pub use version_monitor::{Answered, Baseline, Change, Contract, MonitorSettings, VersionMonitor};
+pub use version_monitor::{Answered, Change, VersionMonitor};
 pub use watch::{Learning, Watch};

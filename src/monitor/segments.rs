@@ -13,7 +13,8 @@ use super::{
     counts::{Counting, Counts},
     feature::MonitoredFeature,
     saved::SavedCounts,
-    version_monitor::{Answered, MonitorSettings},
+    settings::MonitorSettings,
+    version_monitor::Answered,
 };
 use crate::monitor::profile::FeatureRole;
 

@@ -218,7 +218,9 @@ impl Admission {
         let loaded = report.run(Step::Load, || match open(&self.runtime, candidate.engine, parts) {
             Ok((model, size)) => {
                 let (profile, mut faults) = profile(&model, parts);
-                faults.extend(misfits(&model, candidate.config.as_ref().ok(), profile.as_ref()));
+                let origin = if parts.profile.is_some() { "profile.json" } else { PROFILE_KEY };
+                let profiled = profile.as_ref().map(|profile| (origin, profile));
+                faults.extend(misfits(&model, candidate.config.as_ref().ok(), profiled));
                 Verdict::with_faults((model, profile, size), faults, None)
             }
             Err(OpenError::Outside(faults)) => {
@@ -291,15 +293,16 @@ fn profile(model: &OnnxModel, parts: &Parts) -> (Option<Profile>, Vec<String>) {
 }
 
 /// What is said of the model and is not true.
-fn misfits(model: &OnnxModel, config: Option<&ModelConfig>, profile: Option<&Profile>) -> Vec<String> {
+fn misfits(model: &OnnxModel, config: Option<&ModelConfig>, profile: Option<(&str, &Profile)>) -> Vec<String> {
     let mut faults = Vec::new();
     if let Some(config) = config {
         faults.extend(columns(config, model.metadata(), model.signature()).err().unwrap_or_default());
         let triton = config.triton.as_ref();
         faults.extend(triton.into_iter().flat_map(|declared| declared::faults(declared, model.signature())));
     }
-    let unfit = profile.map(|profile| profile.fit(model.signature())).unwrap_or_default();
-    faults.extend(unfit.into_iter().map(|fault| format!("profile: {fault}")));
+    if let Some((origin, profile)) = profile {
+        faults.extend(profile.fit(model.signature()).into_iter().map(|fault| format!("{origin}: {fault}")));
+    }
     faults
 }
 
