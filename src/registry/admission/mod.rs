@@ -272,13 +272,13 @@ fn open(runtime: &Runtime, options: EngineOptions, parts: &Parts) -> Result<(Onn
         Fault::Outside(faults) => OpenError::Outside(faults),
         Fault::Refused(fault) => OpenError::Faults(Faults::lasting(format!("{name}: {fault}"))),
     })?;
-    let model = source.open(runtime, options, &parts.listing, name);
+    let model = source.open(runtime, options, &parts.listing);
     let model = model.map_err(|error| {
         let fault = format!("{name}: {error}");
         // A trial had the memory, if there was one: here it may be there later.
         OpenError::Faults(if error.is_out_of_memory() { Faults::transient(fault) } else { Faults::lasting(fault) })
     })?;
-    // What was opened by its path must be what was checked.
+    // What was opened by its name must be what was checked.
     parts.listing.check_all_unchanged().map_err(OpenError::Faults)?;
     Ok((model, source.size))
 }
