@@ -135,7 +135,7 @@ fn rollout_is_started_with_what_is_said_and_changed_by_its_paths() {
 #[test]
 fn drift_asks_for_the_version_and_window() {
     let report = r#"{"model":"fraud","version":2,"window":"5m","rows":0,"state":"ok","alpha":1e-7,
-        "against":"profile","segment":"","segments":[],"features":[]}"#;
+        "against":"profile","segment":"","segments":[],"multivariate":null,"features":[]}"#;
     let (url, server) = gateway(vec![(200, report)]);
     let answer = run_line("tidegate drift fraud --version 2 --window 1m30s", &url).unwrap();
     assert!(answer.text.starts_with("fraud version 2: ok, 0 of 0 features drifted"), "{}", answer.text);
