@@ -9,7 +9,7 @@ mod shadow;
 mod table;
 
 pub(super) use admission::admission;
-pub(super) use drift::drift;
+pub(super) use drift::{drift, percent, worst_first};
 pub(super) use history::history;
 pub(super) use rollout::rollout;
 
