@@ -46,7 +46,8 @@ pub(super) fn page(report: &DriftReport, at: SystemTime) -> String {
 {sections}</div>
 <footer>A feature has drifted when its corrected PSI reaches the threshold, which no chance would at this number of rows,
 or when a share of rows that should not grow has grown. PSI is corrected by what chance alone makes of it; the
-interval holds the true one with probability 0.95.</footer>
+interval holds the true one with probability 0.95. Bins of a number go from the lowest value up; <i>below</i> and
+<i>above</i> are out of the reference's range.</footer>
 </main>
 </body>
 </html>
@@ -69,7 +70,7 @@ fn facts(report: &DriftReport, at: SystemTime) -> String {
         ("Compared with", against.to_owned()),
         ("Segment", escaped(segment)),
         ("False alarm per test and look", format!("{:.1e}", report.alpha)),
-        ("Generated", humantime::format_rfc3339_seconds(at).to_string()),
+        ("Generated", humantime::format_rfc3339_seconds(at).to_string().replace('T', " ").replace('Z', " UTC")),
     ];
     let facts: String = facts.iter().map(|(name, value)| format!("<div>{}</div>\n", entry(name, value))).collect();
     format!("<dl class=\"facts\">\n{facts}</dl>")
@@ -84,8 +85,8 @@ fn summary(features: &[&Feature]) -> String {
 <th scope="col">PSI corrected<br><small>interval</small></th><th scope="col">Threshold</th>
 <th scope="col" class="word">PSI, interval<br>and threshold</th><th scope="col">Jensen–<br>Shannon</th>
 <th scope="col">Kolmogorov–<br>Smirnov</th><th scope="col">Wasser-<br>stein / σ</th><th scope="col">χ² p</th>
-<th scope="col">Missing<br><small>reference → live</small></th><th scope="col">Unseen<br><small>reference → live</small></th>
-<th scope="col">Out of range<br><small>reference → live</small></th></tr></thead>
+<th scope="col">Missing<br><small>reference → live</small></th>
+<th scope="col">Unseen, or out of range<br><small>reference → live</small></th></tr></thead>
 <tbody>
 {rows}</tbody>
 </table></div>"#
@@ -97,7 +98,7 @@ fn summary_row(at: usize, feature: &Feature, widest: f64) -> String {
     format!(
         "<tr><th scope=\"row\"><a href=\"#feature-{at}\">{}</a><br><small>{}</small></th><td class=\"word\">{}</td>\
          <td>{}<br><small>{}</small></td><td>{}</td><td class=\"word\">{}</td>\
-         <td>{}</td><td>{}</td><td>{}</td><td>{}</td>{}{}{}</tr>\n",
+         <td>{}</td><td>{}</td><td>{}</td><td>{}</td>{}{}</tr>\n",
         escaped(&feature.feature),
         escaped(&feature.kind),
         badge(&feature.state),
@@ -110,19 +111,15 @@ fn summary_row(at: usize, feature: &Feature, widest: f64) -> String {
         number(measures.wasserstein),
         number(measures.p_value),
         share(quality.missing.as_ref()),
-        share(quality.unseen.as_ref()),
-        share(quality.out_of_range.as_ref()),
+        // A category can be unseen, a number out of range.
+        share(quality.unseen.as_ref().or(quality.out_of_range.as_ref())),
     )
 }
 
 fn share(checked: Option<&Checked>) -> String {
     let Some(checked) = checked else { return format!("<td class=\"soft\">{NONE}</td>") };
-    format!(
-        "<td class=\"{}\">{} → {}</td>",
-        escaped(&checked.state),
-        percent(checked.reference),
-        percent(checked.live)
-    )
+    let (reference, live) = (100.0 * checked.reference, 100.0 * checked.live);
+    format!("<td class=\"{}\">{reference:.1} → {live:.1} %</td>", escaped(&checked.state))
 }
 
 fn section(at: usize, feature: &Feature) -> String {
@@ -162,7 +159,8 @@ fn entries_of_measures(feature: &Feature, measures: &Measures) -> String {
 fn entries_of_quality(quality: &Quality) -> String {
     let one = |(name, checked): (&str, &Checked)| {
         let name = match name {
-            "constant" => "Constant (most frequent value)".to_owned(),
+            // Its shares are those of one value; live rows that are all alike are what it is about.
+        "constant" => "Most frequent value".to_owned(),
             name => spelt(name),
         };
         let (from, to) = (percent(checked.reference), percent(checked.live));
