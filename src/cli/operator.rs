@@ -28,9 +28,7 @@ use super::{
     watch::watch,
 };
 use crate::{
-    admin::wire::{
-        History, ModelList, ModelStatus, Release, Share, SplitBody, VersionBody, VersionStatus,
-    },
+    admin::wire::{History, ModelList, ModelStatus, Release, Share, SplitBody, VersionBody, VersionStatus},
     domain::{ModelName, Version},
 };
 
@@ -116,6 +114,7 @@ pub enum OperatorCommand {
   tidegate drift fraud --segment country=DE
   tidegate drift fraud --against stable
   tidegate drift fraud --report drift.html
+  tidegate drift fraud --self-test
   tidegate drift fraud --output json | jq -r '.features[] | select(.state == \"drift\").feature'")]
     Drift(DriftArgs),
 }

@@ -160,7 +160,7 @@ fn entries_of_quality(quality: &Quality) -> String {
     let one = |(name, checked): (&str, &Checked)| {
         let name = match name {
             // Its shares are those of one value; live rows that are all alike are what it is about.
-        "constant" => "Most frequent value".to_owned(),
+            "constant" => "Most frequent value".to_owned(),
             name => spelt(name),
         };
         let (from, to) = (percent(checked.reference), percent(checked.live));

@@ -22,8 +22,8 @@ mod quantile;
 mod report;
 mod saved;
 mod segments;
+mod self_test;
 mod service;
-#[cfg(test)]
 mod simulation;
 mod table;
 #[cfg(test)]
@@ -42,6 +42,7 @@ pub use quantile::inner_edges;
 pub use report::{
     Against, BinCount, DriftQuery, DriftReport, DriftState, FeatureKind, FeatureReport, Measures, SegmentName,
 };
+pub use self_test::{CHANCE_ALPHA, FeatureSelfTest, FoundShift, SelfTest};
 pub use service::{Clock, Monitor, MonitorHandle, Observation};
 pub use table::{Batches, Table, TableError};
 pub use verdict::{Judge, ShareVerdict, SmallestShift, Tests, Thresholds, Verdict, smallest_shift};

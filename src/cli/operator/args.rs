@@ -280,6 +280,10 @@ pub struct DriftArgs {
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
 
+    /// Show how often the monitor errs on rows drawn from the profile, and how small a shift it finds at this traffic.
+    #[arg(long, conflicts_with_all = ["against", "segment", "report"])]
+    pub self_test: bool,
+
     #[command(flatten)]
     pub gateway: GatewayArgs,
 }

@@ -2,9 +2,9 @@
 
 use std::{fs, path::Path, time::SystemTime};
 
-use super::{Answer, DriftArgs, line, model_path, read};
+use super::{Answer, DriftArgs, line, model_path, read, show};
 use crate::{
-    admin::wire::DriftReport,
+    admin::wire::{DriftReport, DriftSelfTest},
     cli::{
         Output,
         client::{Call, Client, ClientError},
@@ -14,6 +14,9 @@ use crate::{
 };
 
 pub(super) fn execute(args: &DriftArgs, look: Look) -> Result<Answer, ClientError> {
+    if args.self_test {
+        return show(&args.gateway, &call(args), |test: &DriftSelfTest| view::self_test(test, look));
+    }
     let text = Client::new(&args.gateway).call(&call(args))?;
     if args.gateway.output == Output::Json && args.report.is_none() {
         return Ok(line(text).into());
@@ -29,7 +32,8 @@ pub(super) fn execute(args: &DriftArgs, look: Look) -> Result<Answer, ClientErro
 }
 
 fn call(args: &DriftArgs) -> Call {
-    let mut call = Call::get(format!("{}/drift", model_path(&args.model)));
+    let place = if args.self_test { "drift/self-test" } else { "drift" };
+    let mut call = Call::get(format!("{}/{place}", model_path(&args.model)));
     if let Some(version) = args.version {
         call = call.query("version", version);
     }

@@ -1,8 +1,6 @@
 //! A plain table: columns side by side, no lines. Nothing is wrapped or cut, so prose goes last.
 
-use comfy_table::{
-    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, presets::NOTHING,
-};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, presets::NOTHING};
 
 use crate::cli::output::{Look, printable};
 

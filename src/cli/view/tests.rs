@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::admin::wire::{
-    AdmissionStep, Bin, Broken, Checked, DriftReport, Feature, Head, History, HistoryEntry, Measures, Quality, Runs, Share,
-    Verification,
+    AdmissionStep, Bin, Broken, Checked, DriftReport, Feature, Head, History, HistoryEntry, Measures, Quality, Runs,
+    Share, Verification,
 };
 
 const PIPE: Look = Look { colours: false, width: None };
@@ -305,12 +305,8 @@ fn drift_names_the_worst_check_and_the_segments() {
     };
     let constant = Quality { constant: checked("drift", 1.0), ..Quality::default() };
     let names = ["country=DE".to_owned(), "country=other\u{1b}".to_owned()];
-    let mut report = DriftReport {
-        against: "stable".to_owned(),
-        segment: names[0].clone(),
-        segments: names.to_vec(),
-        ..report()
-    };
+    let mut report =
+        DriftReport { against: "stable".to_owned(), segment: names[0].clone(), segments: names.to_vec(), ..report() };
     report.features[1].quality = constant;
     report.features[2].quality = quality;
     let shown = drift(&report, PIPE);
