@@ -160,6 +160,21 @@ fn drift_asks_for_what_to_compare_with_and_for_the_segment() {
 }
 
 #[test]
+fn self_test_is_asked_for_the_version_and_window_and_for_nothing_else() {
+    let test = r#"{"model":"fraud","version":2,"window":"5m","rows":200,"draws":400,"alpha":1e-8,"false_warnings":0,
+        "false_drifts":0,"chance_alpha":0.01,"chance_rate":0.008,"features":[]}"#;
+    let (url, server) = gateway(vec![(200, test)]);
+    let answer = run_line("tidegate drift fraud --self-test --version 2 --window 5m", &url).unwrap();
+    assert!(answer.text.starts_with("fraud version 2: 400 windows of 200 rows"), "{}", answer.text);
+    let asked = server.join().unwrap();
+    assert_eq!(asked[0][0], "GET /admin/v1/models/fraud/drift/self-test?version=2&window=5m HTTP/1.1");
+    for option in ["--against stable", "--segment a=b", "--report a.html"] {
+        let words = format!("tidegate drift fraud --self-test {option}");
+        assert!(Cli::try_parse_from(words.split_whitespace()).is_err(), "{option}");
+    }
+}
+
+#[test]
 fn drift_writes_its_page_and_prints_as_ever() {
     let directory = tempfile::tempdir().unwrap();
     let page = directory.path().join("drift.html");

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::admin::wire::{
-    AdmissionStep, Bin, Broken, Checked, DriftReport, Feature, Head, History, HistoryEntry, Measures, Quality, Runs,
-    Share, Verification,
+    AdmissionStep, Bin, Broken, Checked, DriftReport, DriftSelfTest, Feature, FeatureSelfTest, FoundShift, Head,
+    History, HistoryEntry, Measures, Quality, Runs, Share, Verification,
 };
 
 const PIPE: Look = Look { colours: false, width: None };
@@ -332,6 +332,46 @@ fn drift_leaves_out_what_a_narrow_terminal_has_no_room_for() {
     assert!(!narrowest.contains("KIND") && narrowest.contains("LIVE"), "{narrowest}");
     let plain = drift(&report(), Look { colours: false, width: Some(100) });
     assert!(plain.lines().skip(2).all(|line| line.chars().count() <= 100), "{plain}");
+}
+
+#[test]
+fn self_test_shows_what_the_monitor_gets_wrong_and_what_it_finds() {
+    let shift = |power, psi, sigma, found| FoundShift { power, psi, sigma, found };
+    let feature = |name: &str, false_drifts, shifts| FeatureSelfTest {
+        tensor: "input".to_owned(),
+        feature: name.to_owned(),
+        kind: "numeric".to_owned(),
+        false_warnings: 0,
+        false_drifts,
+        chance_rate: 0.0082,
+        shifts,
+    };
+    let test = DriftSelfTest {
+        model: "fraud".to_owned(),
+        version: 2,
+        window: "5m".to_owned(),
+        rows: 300,
+        draws: 400,
+        alpha: 1.2e-8,
+        false_warnings: 0,
+        false_drifts: 1,
+        chance_alpha: 0.01,
+        chance_rate: 0.0082,
+        features: vec![
+            feature("age", 1, vec![shift(0.5, 0.163, Some(0.41), 0.48), shift(0.8, 0.218, Some(0.479), 0.7725)]),
+            feature("constant", 0, Vec::new()),
+        ],
+    };
+    assert_eq!(
+        self_test(&test, PIPE),
+        "fraud version 2: 400 windows of 300 rows drawn from the profile of each of 2 features, as over 5m\n\
+         false alarms: 0 warning, 1 drift of 800 windows; promised for one test: 1.2e-8\n\
+         by chance, in a test without floors that allows 1.0 %: 0.8 %\n\
+         \n\
+         FEATURE   KIND     FALSE ALARMS  BY CHANCE  PSI 50 %   FOUND  PSI 80 %   FOUND  SHIFT 80 %\n\
+         age       numeric             1      0.8 %    0.1630  48.0 %    0.2180  77.2 %      0.48 σ\n\
+         constant  numeric             0      0.8 %         -       -         -       -           -\n"
+    );
 }
 
 #[test]
