@@ -2,7 +2,7 @@
 
 mod convert;
 
-use std::{net::SocketAddr, pin::Pin};
+use std::{net::SocketAddr, pin::Pin, time::Duration};
 
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, metadata::MetadataValue, service::Routes};
@@ -14,6 +14,7 @@ use super::{
     value, wire as json,
 };
 use crate::{
+    domain::Version,
     fault::Fault,
     monitor::DriftQuery,
     proto::{self, admin as wire, admin::admin_service_server},
@@ -222,10 +223,7 @@ impl admin_service_server::AdminService for GrpcDoor {
     async fn get_drift(&self, request: Request<wire::GetDriftRequest>) -> Result<Response<wire::DriftReport>, Status> {
         let request = request.into_inner();
         let model = value::model(&request.model).map_err(status)?;
-        let version = Some(request.version).filter(|version| *version > 0);
-        let version = version.map(value::version).transpose().map_err(status)?;
-        let window = Some(request.window.as_str()).filter(|window| !window.is_empty());
-        let window = window.map(value::window).transpose().map_err(status)?;
+        let (version, window) = version_and_window(request.version, &request.window).map_err(status)?;
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
         let against = text(request.against).map(|text| value::against(&text)).transpose().map_err(status)?;
         let segment = text(request.segment).map(|text| value::segment(&text)).transpose().map_err(status)?;
@@ -234,6 +232,24 @@ impl admin_service_server::AdminService for GrpcDoor {
         let report = self.service.drift(model, query).await.map_err(status)?;
         Ok(Response::new(wire::DriftReport::from(&report)))
     }
+
+    async fn get_drift_self_test(
+        &self,
+        request: Request<wire::GetDriftSelfTestRequest>,
+    ) -> Result<Response<wire::DriftSelfTest>, Status> {
+        let request = request.into_inner();
+        let model = value::model(&request.model).map_err(status)?;
+        let (version, window) = version_and_window(request.version, &request.window).map_err(status)?;
+        let test = self.service.drift_self_test(model, version, window).await.map_err(status)?;
+        Ok(Response::new(wire::DriftSelfTest::from(&test)))
+    }
+}
+
+/// What is absent as 0 or as an empty text.
+fn version_and_window(version: u64, window: &str) -> Result<(Option<Version>, Option<Duration>), AdminError> {
+    let version = Some(version).filter(|version| *version > 0).map(value::version).transpose()?;
+    let window = Some(window).filter(|window| !window.is_empty()).map(value::window).transpose()?;
+    Ok((version, window))
 }
 
 fn split(request: &wire::SplitRequest) -> Result<Split, AdminError> {

@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::wire::{
-    DriftReport, ErrorBody, Event, History, LogChangeBody, ModelList, ModelStatus, ReasonBody, Release,
+    DriftReport, DriftSelfTest, ErrorBody, Event, History, LogChangeBody, ModelList, ModelStatus, ReasonBody, Release,
     RepositoryEntry, RepositoryIndexBody, RepositoryModelBody, RolloutBody, RolloutStatus, SplitBody, VersionBody,
     VersionStatus,
 };
@@ -60,6 +60,10 @@ const DRIFT: &[Parameter] = &[
     ("window", "string", "A duration such as `5m`; when absent, of the configured ones the one that says most."),
     ("against", "string", "`profile` (also when absent), or `stable`: the live rows of the stable version."),
     ("segment", "string", "Only rows of this segment, as `key=value`."),
+];
+const SELF_TEST: &[Parameter] = &[
+    ("version", "integer", "The stable one when absent."),
+    ("window", "string", "As for the drift; as many rows are drawn as it holds."),
 ];
 const EVENTS: &[Parameter] = &[
     ("model", "string", "Only of this model."),
@@ -242,6 +246,13 @@ pub(super) const OPERATIONS: &[Operation] = &[
         of::<DriftReport>,
     )
     .query(DRIFT),
+    Operation::get(
+        "/admin/v1/models/{model}/drift/self-test",
+        "GetDriftSelfTest",
+        "How often the monitor errs on rows drawn from the reference data, and how small a shift it finds.",
+        of::<DriftSelfTest>,
+    )
+    .query(SELF_TEST),
     Operation::get("/admin/v1/events", "WatchEvents", "What happens from now on, as server-sent events.", of::<Event>)
         .query(EVENTS)
         .events(of::<Event>),

@@ -2,7 +2,7 @@
 
 mod place;
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use http::{Method, header::IF_MATCH, request::Parts};
 use serde::de::DeserializeOwned;
@@ -84,6 +84,11 @@ pub enum AdminRequest {
     Drift {
         model: ModelName,
         query: DriftQuery,
+    },
+    DriftSelfTest {
+        model: ModelName,
+        version: Option<Version>,
+        window: Option<Duration>,
     },
 }
 
@@ -182,6 +187,7 @@ impl Reader<'_> {
                 AdminRequest::History { model: value::model(model)?, limit, verify: self.flag("verify")? }
             }
             Place::Drift(model) => self.drift(model)?,
+            Place::DriftSelfTest(model) => self.drift_self_test(model)?,
         })
     }
 
@@ -202,10 +208,20 @@ impl Reader<'_> {
         Ok(AdminRequest::ChangeRollout { model, change, options: self.options_alone()? })
     }
 
+    fn drift_self_test(&self, model: &str) -> Result<AdminRequest, AdminError> {
+        self.only(&["version", "window"])?;
+        let (version, window) = self.version_and_window()?;
+        Ok(AdminRequest::DriftSelfTest { model: value::model(model)?, version, window })
+    }
+
+    fn version_and_window(&self) -> Result<(Option<Version>, Option<Duration>), AdminError> {
+        let version = self.query.get("version").map(|text| value::version_text(text)).transpose()?;
+        Ok((version, self.query.get("window").map(|text| value::window(text)).transpose()?))
+    }
+
     fn drift(&self, model: &str) -> Result<AdminRequest, AdminError> {
         self.only(&["version", "window", "against", "segment"])?;
-        let version = self.query.get("version").map(|text| value::version_text(text)).transpose()?;
-        let window = self.query.get("window").map(|text| value::window(text)).transpose()?;
+        let (version, window) = self.version_and_window()?;
         let against = self.query.get("against").map(|text| value::against(text)).transpose()?.unwrap_or_default();
         let segment = self.query.get("segment").map(|text| value::segment(text)).transpose()?;
         let query = value::drift_query(DriftQuery { version, window, against, segment })?;

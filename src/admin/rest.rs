@@ -106,6 +106,10 @@ impl RestDoor {
             AdminRequest::Drift { model, query } => {
                 json(StatusCode::OK, &wire::DriftReport::from(&self.service.drift(model, query).await?))
             }
+            AdminRequest::DriftSelfTest { model, version, window } => {
+                let test = self.service.drift_self_test(model, version, window).await?;
+                json(StatusCode::OK, &wire::DriftSelfTest::from(&test))
+            }
         };
         Ok(answer.map(Either::Left))
     }

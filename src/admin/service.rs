@@ -1,5 +1,7 @@
 //! The operations of the admin plane, as both doors call them.
 
+use std::time::Duration;
+
 use tokio::task::JoinError;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +15,7 @@ use crate::{
     domain::{ModelName, Version},
     events::Events,
     fault::{ErrorCode, Fault},
-    monitor::{DriftQuery, DriftReport},
+    monitor::{DriftQuery, DriftReport, SelfTest},
     protocol::LogSettings,
     registry::{
         ChangeOptions, Changed, HistoryEntry, ModelStatus, Registry, RegistryError, RolloutAsk, RolloutStatus,
@@ -220,6 +222,16 @@ impl AdminService {
 
     pub async fn drift(&self, name: ModelName, query: DriftQuery) -> Result<DriftReport, AdminError> {
         self.blocking(move |registry| registry.drift(&name, &query)).await
+    }
+
+    /// What the monitor of a version, or of the stable one, says of rows drawn from its own profile.
+    pub async fn drift_self_test(
+        &self,
+        name: ModelName,
+        version: Option<Version>,
+        window: Option<Duration>,
+    ) -> Result<SelfTest, AdminError> {
+        self.blocking(move |registry| registry.drift_self_test(&name, version, window)).await
     }
 
     async fn blocking<T, F>(&self, operation: F) -> Result<T, AdminError>

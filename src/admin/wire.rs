@@ -8,6 +8,7 @@ mod drift;
 mod event;
 mod history;
 mod rollout;
+mod self_test;
 mod shadow;
 
 pub use admission::{AdmissionStep, admission};
@@ -16,6 +17,7 @@ pub use drift::{Bin, Checked, DriftReport, Feature, Measures, Quality};
 pub use event::{Event, Missed};
 pub use history::{Broken, Head, History, HistoryEntry, Verification};
 pub use rollout::{Arms, Evidence, Limits, MetricEvidence, RolloutBody, RolloutStatus};
+pub use self_test::{DriftSelfTest, FeatureSelfTest, FoundShift};
 pub use shadow::{Comparison, OutputComparison};
 
 use std::{

@@ -248,7 +248,7 @@ fn is_version_name(path: &Path) -> bool {
 mod tests {
     use super::*;
 
-    const LOOK: Look = Look { colours: false };
+    const LOOK: Look = Look { colours: false, width: None };
 
     fn checker() -> Checker {
         Checker { config: Config::default(), against: None, engine: None }

@@ -33,6 +33,13 @@ pub(super) enum ClientError {
     Foreign { url: String, status: u16 },
     #[error("the gateway's answer cannot be read: {0}")]
     Unreadable(#[source] serde_json::Error),
+    /// The gateway answered, and there is no place for what it said.
+    #[error("cannot write {path}: {cause}")]
+    Unwritable {
+        path: String,
+        #[source]
+        cause: std::io::Error,
+    },
 }
 
 /// One request of the admin API.

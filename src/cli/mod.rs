@@ -11,6 +11,7 @@ mod local;
 pub mod operator;
 mod output;
 mod profile;
+mod report;
 mod sparkline;
 mod view;
 mod watch;

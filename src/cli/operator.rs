@@ -1,6 +1,7 @@
 //! The operator commands: they ask the admin API over REST and print what it answers.
 
 mod args;
+mod drift;
 mod rollout;
 
 pub use args::{
@@ -27,9 +28,7 @@ use super::{
     watch::watch,
 };
 use crate::{
-    admin::wire::{
-        DriftReport, History, ModelList, ModelStatus, Release, Share, SplitBody, VersionBody, VersionStatus,
-    },
+    admin::wire::{History, ModelList, ModelStatus, Release, Share, SplitBody, VersionBody, VersionStatus},
     domain::{ModelName, Version},
 };
 
@@ -112,6 +111,10 @@ pub enum OperatorCommand {
     #[command(after_help = "Examples:
   tidegate drift fraud
   tidegate drift fraud --version 4 --window 5m
+  tidegate drift fraud --segment country=DE
+  tidegate drift fraud --against stable
+  tidegate drift fraud --report drift.html
+  tidegate drift fraud --self-test
   tidegate drift fraud --output json | jq -r '.features[] | select(.state == \"drift\").feature'")]
     Drift(DriftArgs),
 }
@@ -193,16 +196,7 @@ fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError>
             }
             history(args, &call, look)
         }
-        OperatorCommand::Drift(args) => {
-            let mut call = Call::get(format!("{}/drift", model_path(&args.model)));
-            if let Some(version) = args.version {
-                call = call.query("version", version);
-            }
-            if let Some(window) = args.window {
-                call = call.query("window", humantime::format_duration(window));
-            }
-            show(&args.gateway, &call, |report: &DriftReport| view::drift(report, look))
-        }
+        OperatorCommand::Drift(args) => drift::execute(args, look),
     }
 }
 

@@ -21,6 +21,8 @@ pub enum Output {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Look {
     pub(super) colours: bool,
+    /// Columns of the terminal; `None`: no terminal, so as wide as need be.
+    pub(super) width: Option<u16>,
 }
 
 impl Look {
@@ -28,7 +30,8 @@ impl Look {
         let terminal = io::stdout().is_terminal();
         // https://no-color.org: set and not empty.
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { colours: terminal && !unwanted }
+        let width = terminal.then(|| comfy_table::Table::new().width()).flatten();
+        Self { colours: terminal && !unwanted, width }
     }
 }
 

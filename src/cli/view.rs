@@ -5,13 +5,15 @@ mod drift;
 mod history;
 mod rollout;
 mod runs;
+mod self_test;
 mod shadow;
 mod table;
 
 pub(super) use admission::admission;
-pub(super) use drift::drift;
+pub(super) use drift::{drift, percent, worst_first};
 pub(super) use history::history;
 pub(super) use rollout::rollout;
+pub(super) use self_test::self_test;
 
 use admission::{admissions, admissions_in_short};
 use comfy_table::{Cell, Color};

@@ -24,9 +24,9 @@ mod quantile;
 mod report;
 mod saved;
 mod segments;
+mod self_test;
 mod service;
 mod settings;
-#[cfg(test)]
 mod simulation;
 mod table;
 #[cfg(test)]
@@ -49,6 +49,7 @@ pub use report::{
     Against, BinCount, DriftQuery, DriftReport, DriftState, FeatureKind, FeatureReport, Measures, SegmentName,
 };
 pub use saved::SavedError;
+pub use self_test::{CHANCE_ALPHA, FeatureSelfTest, FoundShift, SelfTest};
 pub use service::{Clock, Monitor, MonitorHandle, Observation};
 pub use settings::{Baseline, Contract, MonitorSettings};
 pub use table::{Batches, Table, TableError};

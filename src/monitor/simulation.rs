@@ -1,5 +1,6 @@
-//! Random rows for the tests: the same on every machine.
+//! Random rows, the same on every machine: for the self-test, and for the tests.
 
+#[cfg(test)]
 use statrs::function::gamma::ln_gamma;
 
 /// `SplitMix64` (Steele and others, 2014).
@@ -72,6 +73,7 @@ impl Random {
 
     /// Rows by bin whose variance is `inflation` times that of [`Random::multinomial`], with the logarithm of
     /// how much likelier they are under that (importance sampling by the Dirichlet-multinomial law).
+    #[cfg(test)]
     pub(super) fn inflated(&mut self, rows: u64, shares: &[f64], inflation: f64) -> (Vec<u64>, f64) {
         let concentration = (rows as f64 - inflation) / (inflation - 1.0);
         let weights: Vec<_> = shares.iter().map(|share| self.gamma(concentration * share)).collect();

@@ -20,6 +20,7 @@ mod tests;
 
 use std::{sync::OnceLock, time::Duration};
 
+pub(super) use power::judged_psi;
 #[cfg(test)]
 pub(super) use power::normal_bins;
 pub use power::{SmallestShift, smallest_shift};

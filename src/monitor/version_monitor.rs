@@ -20,6 +20,7 @@ use super::{
     profile::{Distribution, FeatureProfile, FeatureRole, Profile, ProfileError},
     saved::{self, SavedError},
     segments::Segments,
+    self_test::{SelfTest, Tester},
     settings::{Contract, MonitorSettings},
     verdict::{Judge, Tests},
 };
@@ -410,6 +411,19 @@ impl VersionMonitor {
         let (features, components) = (features, self.joint.as_ref().map(|joint| joint.components().clone()));
         let is_enough = rows >= self.settings.thresholds.min_rows && features.iter().all(is_filled);
         is_enough.then_some(Profile { format: Profile::FORMAT, rows, features, components })
+    }
+
+    /// What this monitor says of rows that are drawn from its own profile, as many as are in the window now; without one,
+    /// in the window that says most.
+    #[must_use]
+    pub fn self_test(&self, model: &ModelName, version: Version, window: Option<Duration>, now: Duration) -> SelfTest {
+        let telling = || self.telling_report(model, version, now).map(|report| report.window);
+        let window = window.or_else(telling).unwrap_or_default();
+        let live = self.counts.within(window, now);
+        let rows = self.features.iter().map(|feature| feature.rows(&live).bins.iter().sum()).max().unwrap_or(0);
+        let thresholds = self.settings.thresholds;
+        let tester = Tester::new(&self.features, &self.judge, thresholds, self.look_interval(window));
+        tester.test((model, version), window, rows)
     }
 
     /// The edges between the reference's bins of a numeric column.

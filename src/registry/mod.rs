@@ -25,6 +25,7 @@ mod retry;
 mod rollout;
 mod room;
 mod selection;
+mod self_test;
 mod settings;
 mod state;
 mod status;

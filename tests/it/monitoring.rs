@@ -4,10 +4,14 @@
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use serde_json::{Value, json};
-use tidegate::proto::inference::{
-    InferTensorContents, ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient,
-    model_infer_request::InferInputTensor,
+use tidegate::proto::{
+    admin::{GetDriftSelfTestRequest, admin_service_client::AdminServiceClient},
+    inference::{
+        InferTensorContents, ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient,
+        model_infer_request::InferInputTensor,
+    },
 };
+use tonic::Code;
 
 use crate::{
     harness::{Gateway, Repository, sample},
@@ -227,11 +231,34 @@ fn drift_report_has_the_keys_of_the_contract() {
         "chi_square",
         "p_value",
         "total_variation",
+        "cramers_v",
+        "l_infinity",
     ];
     has(&feature["measures"], &measures);
     has(&feature["bins"][0], &["bin", "reference", "live"]);
     let (_, unmonitored) = gateway.admin("GET", "/admin/v1/models/none/drift", None);
     assert!(unmonitored["error"].as_str().unwrap().contains("none"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn self_test_says_the_same_over_both_protocols() {
+    let repository = car_loan();
+    let gateway = Gateway::start(&repository);
+    let (status, rest) = tokio::task::block_in_place(|| {
+        gateway.admin("GET", "/admin/v1/models/car_loan/drift/self-test?version=1&window=5m", None)
+    });
+    assert_eq!((status, &rest["rows"], &rest["false_drifts"]), (200, &json!(200), &json!(0)), "{rest}");
+    assert_eq!((&rest["window"], &rest["model"]), (&json!("5m"), &json!("car_loan")));
+    let mut admin = AdminServiceClient::connect(format!("http://{}", gateway.addresses.admin)).await.unwrap();
+    let asked = GetDriftSelfTestRequest { model: "car_loan".into(), version: 0, window: "5m".into() };
+    let grpc = admin.get_drift_self_test(asked.clone()).await.unwrap().into_inner();
+    assert_eq!((rest["alpha"].as_f64(), rest["chance_rate"].as_f64()), (Some(grpc.alpha), Some(grpc.chance_rate)));
+    assert_eq!(rest["features"].as_array().unwrap().len(), grpc.features.len());
+    let shift = feature(&rest, "car_value")["shifts"][1].clone();
+    let found = grpc.features.iter().find(|feature| feature.feature == "car_value").unwrap().shifts[1];
+    assert_eq!(shift, json!({"power": found.power, "psi": found.psi, "sigma": found.sigma, "found": found.found}));
+    let refused = admin.get_drift_self_test(GetDriftSelfTestRequest { window: "90d".into(), ..asked }).await;
+    assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
 }
 
 #[test]
@@ -240,8 +267,10 @@ fn version_without_a_profile_is_served_and_says_so() {
     repository.add("m", 1, &onnx::add(1));
     let gateway = Gateway::start(&repository);
     assert_eq!(gateway.run_add("/v2/models/m/infer", 0.0).0, 200);
-    let (status, answer) = gateway.admin("GET", "/admin/v1/models/m/drift", None);
-    assert!(status == 404 && answer["error"].as_str().unwrap().contains("profile.json"), "{answer}");
+    for place in ["drift", "drift/self-test"] {
+        let (status, answer) = gateway.admin("GET", &format!("/admin/v1/models/m/{place}"), None);
+        assert!(status == 404 && answer["error"].as_str().unwrap().contains("profile.json"), "{answer}");
+    }
 }
 
 /// `tidegate profile` makes the committed profile again: inputs exactly, outputs as near as

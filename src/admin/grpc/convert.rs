@@ -3,7 +3,7 @@
 use crate::{
     admin::{events::Told, wire as json},
     domain, monitor,
-    proto::admin::{self as wire, comparison, drift_report, rollout, verification},
+    proto::admin::{self as wire, comparison, drift_report, drift_self_test, rollout, verification},
     registry, release,
     schedule::LaneStatus,
     shadow, store,
@@ -212,6 +212,40 @@ impl From<json::Feature> for drift_report::Feature {
             psi_interval: feature.psi_interval.into_iter().flatten().collect(),
             quality: feature.quality.named().map(checked).collect(),
             bins: feature.bins.into_iter().map(bin).collect(),
+        }
+    }
+}
+
+impl From<&monitor::SelfTest> for wire::DriftSelfTest {
+    fn from(test: &monitor::SelfTest) -> Self {
+        let test = json::DriftSelfTest::from(test);
+        Self {
+            model: test.model,
+            version: test.version,
+            window: test.window,
+            rows: test.rows,
+            draws: test.draws,
+            alpha: test.alpha,
+            false_warnings: test.false_warnings,
+            false_drifts: test.false_drifts,
+            chance_alpha: test.chance_alpha,
+            chance_rate: test.chance_rate,
+            features: test.features.into_iter().map(drift_self_test::Feature::from).collect(),
+        }
+    }
+}
+
+impl From<json::FeatureSelfTest> for drift_self_test::Feature {
+    fn from(test: json::FeatureSelfTest) -> Self {
+        let shift = |json::FoundShift { power, psi, sigma, found }| drift_self_test::Shift { power, psi, sigma, found };
+        Self {
+            tensor: test.tensor,
+            feature: test.feature,
+            kind: test.kind,
+            false_warnings: test.false_warnings,
+            false_drifts: test.false_drifts,
+            chance_rate: test.chance_rate,
+            shifts: test.shifts.into_iter().map(shift).collect(),
         }
     }
 }

@@ -28,6 +28,7 @@ pub(super) enum Place<'a> {
     RolloutResume(&'a str),
     History(&'a str),
     Drift(&'a str),
+    DriftSelfTest(&'a str),
 }
 
 /// A part of a release that can be changed.
@@ -69,6 +70,7 @@ impl<'a> Place<'a> {
             ["admin", "v1", "models", model, "rollout", "resume"] => Self::RolloutResume(model),
             ["admin", "v1", "models", model, "history"] => Self::History(model),
             ["admin", "v1", "models", model, "drift"] => Self::Drift(model),
+            ["admin", "v1", "models", model, "drift", "self-test"] => Self::DriftSelfTest(model),
             _ => return None,
         })
     }
@@ -84,9 +86,13 @@ impl<'a> Place<'a> {
     /// The methods, as the header `Allow` lists them.
     pub(super) fn methods(&self) -> &'static str {
         match self {
-            Self::Endpoints | Self::OpenApi | Self::Models | Self::Model(_) | Self::History(_) | Self::Drift(_) => {
-                "GET, HEAD"
-            }
+            Self::Endpoints
+            | Self::OpenApi
+            | Self::Models
+            | Self::Model(_)
+            | Self::History(_)
+            | Self::Drift(_)
+            | Self::DriftSelfTest(_) => "GET, HEAD",
             Self::Events => "GET",
             Self::Logging => "GET, HEAD, POST",
             Self::Rollout(_) => "GET, HEAD, POST, DELETE",

@@ -242,6 +242,8 @@ fn wrong_request_is_refused_with_what_is_accepted() {
         ("GET /admin/v1/models/fraud/history?limit=many", "", 400, &["'limit' is 'many'"]),
         ("GET /admin/v1/models/fraud/drift?window=soon", "", 400, &["'soon'", "5m"]),
         ("GET /admin/v1/models/fraud/drift?version=latest", "", 400, &["'latest'"]),
+        ("GET /admin/v1/models/fraud/drift/self-test?version=latest", "", 400, &["'latest'"]),
+        ("GET /admin/v1/models/fraud/drift/self-test?segment=a=b", "", 400, &["'segment'"]),
         ("POST /v2/repository/index", r#"{"ready":"yes"}"#, 400, &["boolean"]),
     ];
     for (line, body, code, words) in table {
@@ -287,6 +289,7 @@ fn documented(place: &Place<'_>) -> &'static str {
         Place::RolloutResume(_) => "/admin/v1/models/{model}/rollout/resume",
         Place::History(_) => "/admin/v1/models/{model}/history",
         Place::Drift(_) => "/admin/v1/models/{model}/drift",
+        Place::DriftSelfTest(_) => "/admin/v1/models/{model}/drift/self-test",
     }
 }
 
@@ -331,6 +334,7 @@ fn every_place_is_documented() {
         part(Part::Label("l")),
         Place::History("m"),
         Place::Drift("m"),
+        Place::DriftSelfTest("m"),
     ];
     for place in places {
         let path = documented(&place);

@@ -1,6 +1,6 @@
 //! The arguments of the operator commands.
 
-use std::{str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
@@ -9,6 +9,7 @@ use crate::{
     admin::parse_window,
     cli::{Output, complete, watch::interval},
     domain::{Label, ModelName, Percent, Version},
+    monitor::SegmentName,
 };
 
 /// The gateway to talk to, and how to print what it says.
@@ -259,13 +260,29 @@ pub struct DriftArgs {
     #[arg(add = ArgValueCompleter::new(complete::models))]
     pub model: ModelName,
 
-    /// The version to look at [default: the stable one].
+    /// The version to look at [default: the stable one; against stable, the canary].
     #[arg(long, value_name = "VERSION", add = ArgValueCompleter::new(complete::versions))]
     pub version: Option<Version>,
 
-    /// How far to look back, such as 5m [default: the configured window].
+    /// How far to look back, such as 5m [default: of the configured windows the one that says most].
     #[arg(long, value_name = "DURATION", value_parser = parse_window)]
     pub window: Option<Duration>,
+
+    /// Compare with the version's profile, or with the live rows of the stable version [default: profile].
+    #[arg(long, value_name = "REFERENCE", value_parser = ["profile", "stable"])]
+    pub against: Option<String>,
+
+    /// Only rows of this segment, such as country=DE.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub segment: Option<SegmentName>,
+
+    /// Write the report as a page of its own too.
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+
+    /// Show how often the monitor errs on rows drawn from the profile, and how small a shift it finds at this traffic.
+    #[arg(long, conflicts_with_all = ["against", "segment", "report"])]
+    pub self_test: bool,
 
     #[command(flatten)]
     pub gateway: GatewayArgs,

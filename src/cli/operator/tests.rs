@@ -11,10 +11,13 @@ use clap::Parser;
 use super::*;
 use crate::cli::{Cli, Command};
 
-const PIPE: Look = Look { colours: false };
+const PIPE: Look = Look { colours: false, width: None };
 const RELEASE: &str = r#"{"generation":2,"stable":2,"previous":1,"canary":null,"shadow":null,"labels":{}}"#;
 const MODEL: &str = r#"{"model":"fraud","release":{"generation":1,"stable":1,"previous":null,"canary":null,
     "shadow":null,"labels":{}},"versions":[]}"#;
+
+const REPORT: &str = r#"{"model":"fraud","version":2,"window":"5m","rows":0,"state":"ok","alpha":1e-7,
+    "against":"profile","segment":"","segments":[],"multivariate":null,"features":[]}"#;
 
 /// Answers one request after another and hands back what was asked: head lines in lower case, then the body.
 fn gateway(answers: Vec<(u16, &'static str)>) -> (String, JoinHandle<Vec<Vec<String>>>) {
@@ -134,12 +137,61 @@ fn rollout_is_started_with_what_is_said_and_changed_by_its_paths() {
 
 #[test]
 fn drift_asks_for_the_version_and_window() {
-    let report = r#"{"model":"fraud","version":2,"window":"5m","rows":0,"state":"ok","alpha":1e-7,
-        "against":"profile","segment":"","segments":[],"multivariate":null,"features":[]}"#;
-    let (url, server) = gateway(vec![(200, report)]);
+    let (url, server) = gateway(vec![(200, REPORT)]);
     let answer = run_line("tidegate drift fraud --version 2 --window 1m30s", &url).unwrap();
     assert!(answer.text.starts_with("fraud version 2: ok, 0 of 0 features drifted"), "{}", answer.text);
     assert_eq!(server.join().unwrap()[0][0], "GET /admin/v1/models/fraud/drift?version=2&window=1m+30s HTTP/1.1");
+}
+
+#[test]
+fn drift_asks_for_what_to_compare_with_and_for_the_segment() {
+    for (line, query) in [
+        ("--against stable", "against=stable"),
+        ("--segment country=DE --against profile", "against=profile&segment=country%3DDE"),
+    ] {
+        let (url, server) = gateway(vec![(200, REPORT)]);
+        run_line(&format!("tidegate drift fraud {line}"), &url).unwrap();
+        assert_eq!(server.join().unwrap()[0][0], format!("GET /admin/v1/models/fraud/drift?{query} HTTP/1.1"));
+    }
+    for line in ["--against yesterday", "--segment country"] {
+        let words = format!("tidegate drift fraud {line}");
+        assert!(Cli::try_parse_from(words.split_whitespace()).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn self_test_is_asked_for_the_version_and_window_and_for_nothing_else() {
+    let test = r#"{"model":"fraud","version":2,"window":"5m","rows":200,"draws":400,"alpha":1e-8,"false_warnings":0,
+        "false_drifts":0,"chance_alpha":0.01,"chance_rate":0.008,"features":[]}"#;
+    let (url, server) = gateway(vec![(200, test)]);
+    let answer = run_line("tidegate drift fraud --self-test --version 2 --window 5m", &url).unwrap();
+    assert!(answer.text.starts_with("fraud version 2: 400 windows of 200 rows"), "{}", answer.text);
+    let asked = server.join().unwrap();
+    assert_eq!(asked[0][0], "GET /admin/v1/models/fraud/drift/self-test?version=2&window=5m HTTP/1.1");
+    for option in ["--against stable", "--segment a=b", "--report a.html"] {
+        let words = format!("tidegate drift fraud --self-test {option}");
+        assert!(Cli::try_parse_from(words.split_whitespace()).is_err(), "{option}");
+    }
+}
+
+#[test]
+fn drift_writes_its_page_and_prints_as_ever() {
+    let directory = tempfile::tempdir().unwrap();
+    let page = directory.path().join("drift.html");
+    for output in ["table", "json"] {
+        let (url, server) = gateway(vec![(200, REPORT)]);
+        let line = format!("tidegate drift fraud --output {output} --report {}", page.display());
+        let answer = run_line(&line, &url).unwrap();
+        assert!(answer.text.contains("fraud"), "{}", answer.text);
+        server.join().unwrap();
+        assert!(std::fs::read_to_string(&page).unwrap().contains("Drift of fraud version 2"));
+        std::fs::remove_file(&page).unwrap();
+    }
+    let (url, server) = gateway(vec![(200, REPORT)]);
+    let line = format!("tidegate drift fraud --report {}/none/drift.html", directory.path().display());
+    let error = run_line(&line, &url).map(|answer| answer.text).unwrap_err();
+    assert!(error.to_string().starts_with("cannot write "), "{error}");
+    server.join().unwrap();
 }
 
 #[test]

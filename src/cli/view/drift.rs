@@ -4,18 +4,35 @@ use comfy_table::{Cell, Color};
 
 use super::{NONE, table::Table};
 use crate::{
-    admin::wire::{DriftReport, Feature},
+    admin::wire::{Checked, DriftReport, Feature, Quality},
     cli::{
         output::{Look, printable},
         sparkline,
     },
 };
 
+const HEADERS: [&str; 12] = [
+    "FEATURE",
+    "KIND",
+    "ROWS",
+    "MISSING",
+    "PSI",
+    "CORRECTED",
+    "95 % INTERVAL",
+    "THRESHOLD",
+    "STATE",
+    "QUALITY",
+    "REFERENCE",
+    "LIVE",
+];
+const NUMBERS: [usize; 6] = [2, 3, 4, 5, 6, 7];
+/// What a narrow terminal does without: the interval, the PSI as it is, the kind.
+const OPTIONAL: [usize; 3] = [6, 4, 1];
+
 pub(in crate::cli) fn drift(report: &DriftReport, look: Look) -> String {
-    let headers = ["FEATURE", "KIND", "ROWS", "MISSING", "PSI", "CORRECTED", "THRESHOLD", "STATE", "REFERENCE", "LIVE"];
-    let mut table = Table::new(&headers, look);
-    table.right(2).right(3).right(4).right(5).right(6);
-    for feature in worst_first(&report.features) {
+    let mut table = Table::new(&HEADERS, look);
+    NUMBERS.into_iter().for_each(|column| _ = table.right(column));
+    for feature in worst_first(report) {
         let (reference, live) = sparkline::pair(&feature.bins);
         let colour = colour(&feature.state);
         table.row([
@@ -25,19 +42,30 @@ pub(in crate::cli) fn drift(report: &DriftReport, look: Look) -> String {
             Cell::new(feature.missing),
             Cell::new(score(feature.measures.psi)),
             Cell::new(score(feature.measures.psi_corrected)),
+            Cell::new(interval(feature.psi_interval)),
             Cell::new(score(feature.threshold)),
             table.coloured(&feature.state, colour),
+            quality(&feature.quality, &table),
             Cell::new(reference),
             table.coloured(&live, colour),
         ]);
     }
-    format!("{}\n\n{}", head(report), table.text())
+    table.fit(&OPTIONAL);
+    format!("{}\n\n{}{}", head(report), table.text(), segments(report))
 }
 
 fn head(report: &DriftReport) -> String {
     let drifted = report.features.iter().filter(|feature| feature.state == "drift").count();
+    let against = match report.against.as_str() {
+        "stable" => "the live rows of the stable version",
+        _ => "its profile",
+    };
+    let segment = match report.segment.as_str() {
+        "" => String::new(),
+        segment => format!(" of {}", printable(segment)),
+    };
     format!(
-        "{} version {}: {}, {drifted} of {} features drifted, {} rows in the last {}",
+        "{} version {}: {}, {drifted} of {} features drifted, {} rows{segment} in the last {} against {against}",
         printable(&report.model),
         report.version,
         printable(&report.state),
@@ -47,14 +75,42 @@ fn head(report: &DriftReport) -> String {
     )
 }
 
+fn segments(report: &DriftReport) -> String {
+    if report.segments.is_empty() {
+        return String::new();
+    }
+    let names: Vec<_> = report.segments.iter().map(|segment| printable(segment)).collect();
+    format!("\nsegments (--segment): {}\n", names.join(", "))
+}
+
 /// By state, then by how far the score is.
-fn worst_first(features: &[Feature]) -> Vec<&Feature> {
-    let mut sorted: Vec<_> = features.iter().collect();
+pub(in crate::cli) fn worst_first(report: &DriftReport) -> Vec<&Feature> {
+    let mut sorted: Vec<_> = report.features.iter().chain(&report.multivariate).collect();
     sorted.sort_by(|a, b| {
         let score = |feature: &Feature| feature.measures.psi_corrected.unwrap_or(f64::NEG_INFINITY);
         rank(&b.state).cmp(&rank(&a.state)).then_with(|| score(b).total_cmp(&score(a)))
     });
     sorted
+}
+
+/// The worst check of those that are not ok; of two alike, the one whose share has grown more.
+fn worst(quality: &Quality) -> Option<(&'static str, &Checked)> {
+    let growth = |checked: &Checked| checked.live - checked.reference;
+    quality
+        .named()
+        .filter(|(_, checked)| rank(&checked.state) > 0)
+        .max_by(|(_, a), (_, b)| rank(&a.state).cmp(&rank(&b.state)).then(growth(a).total_cmp(&growth(b))))
+}
+
+/// Such as `missing 22.1 % (10.0 %)`: the live share, and the reference's.
+fn quality(quality: &Quality, table: &Table) -> Cell {
+    let Some((name, checked)) = worst(quality) else { return Cell::new("ok") };
+    let text = match name {
+        // Its shares are of one value, and say nothing that the word does not.
+        "constant" => name.to_owned(),
+        _ => format!("{} {} ({})", name.replace('_', " "), percent(checked.live), percent(checked.reference)),
+    };
+    table.coloured(&text, colour(&checked.state))
 }
 
 fn rank(state: &str) -> u8 {
@@ -73,6 +129,14 @@ fn colour(state: &str) -> Option<Color> {
     }
 }
 
-fn score(value: Option<f64>) -> String {
+pub(in crate::cli) fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+pub(super) fn score(value: Option<f64>) -> String {
     value.map_or_else(|| NONE.to_owned(), |value| format!("{value:.4}"))
+}
+
+fn interval(ends: Option<[f64; 2]>) -> String {
+    ends.map_or_else(|| NONE.to_owned(), |[low, high]| format!("{low:.3} – {high:.3}"))
 }

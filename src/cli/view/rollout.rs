@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn rollout_says_where_it_is_and_what_was_found() {
-        let shown = rollout(&status(), false, Look { colours: false });
+        let shown = rollout(&status(), false, Look { colours: false, width: None });
         let expected = "\
 fraud: version 4 beside 3, rolled back, step 2 of 3 (1%, 5%, 100%)
 rolled back at 5 %: failures
@@ -136,11 +136,11 @@ this step: 1m 1s of 10m, 100 requests on the canary (at least 200), 9 failed
 evidence in all: 1.5e7, rolled back from 100.00 on
 ";
         assert_eq!(shown, expected);
-        assert!(rollout(&status(), true, Look { colours: false }).contains("(dry run: nothing changed)"));
+        assert!(rollout(&status(), true, Look { colours: false, width: None }).contains("(dry run: nothing changed)"));
     }
 
     #[test]
     fn metric_that_rolls_back_is_red_on_a_terminal() {
-        assert!(rollout(&status(), false, Look { colours: true }).contains("\u{1b}["));
+        assert!(rollout(&status(), false, Look { colours: true, width: None }).contains("\u{1b}["));
     }
 }

@@ -1,6 +1,6 @@
 //! A plain table: columns side by side, no lines. Nothing is wrapped or cut, so prose goes last.
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, presets::NOTHING};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, presets::NOTHING};
 
 use crate::cli::output::{Look, printable};
 
@@ -49,6 +49,22 @@ impl Table {
 
     pub(super) fn row<const N: usize>(&mut self, cells: [Cell; N]) {
         self.table.add_row(cells);
+    }
+
+    /// Leaves out columns, the first of these first, until the rest fits into the terminal.
+    pub(super) fn fit(&mut self, optional: &[usize]) {
+        let Some(terminal) = self.look.width else { return };
+        let mut widths = self.table.column_max_content_widths();
+        for &column in optional {
+            // Two spaces stand between columns, none after the last.
+            if widths.iter().map(|width| width + 2).sum::<u16>() <= terminal.saturating_add(2) {
+                return;
+            }
+            widths.get_mut(column).into_iter().for_each(|width| *width = 0);
+            if let Some(column) = self.table.column_mut(column) {
+                column.set_constraint(ColumnConstraint::Hidden);
+            }
+        }
     }
 
     pub(super) fn text(&self) -> String {

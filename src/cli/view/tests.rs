@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::admin::wire::{
-    AdmissionStep, Bin, Broken, DriftReport, Feature, Head, History, HistoryEntry, Measures, Quality, Runs, Share,
-    Verification,
+    AdmissionStep, Bin, Broken, Checked, DriftReport, DriftSelfTest, Feature, FeatureSelfTest, FoundShift, Head,
+    History, HistoryEntry, Measures, Quality, Runs, Share, Verification,
 };
 
-const PIPE: Look = Look { colours: false };
+const PIPE: Look = Look { colours: false, width: None };
 
 fn release(stable: u64, previous: Option<u64>) -> Release {
     Release { generation: stable, stable: Some(stable), previous, ..Release::default() }
@@ -284,16 +284,101 @@ fn report() -> DriftReport {
 fn drift_shows_the_worst_features_first_with_both_pictures() {
     let shown = drift(&report(), PIPE);
     let lines: Vec<_> = shown.lines().collect();
-    assert_eq!(lines[0], "fraud version 2: drift, 1 of 3 features drifted, 100 rows in the last 5m");
+    let head = "fraud version 2: drift, 1 of 3 features drifted, 100 rows in the last 5m against its profile";
+    assert_eq!(lines[0], head);
     let names: Vec<_> = lines[3..].iter().filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(names, ["age", "odd", "calm"]);
-    assert_eq!(lines[3], "age      numeric   100        0  0.5100     0.5000     0.2000  drift    ▅▅         █▁");
+    assert_eq!(
+        lines[3],
+        "age      numeric   100        0  0.5100     0.5000  0.490 – 0.510     0.2000  drift    ok       ▅▅         █▁"
+    );
+}
+
+#[test]
+fn drift_names_the_worst_check_and_the_segments() {
+    let checked = |state: &str, live| Some(Checked { state: state.to_owned(), reference: 0.1, live, threshold: 0.115 });
+    let quality = Quality {
+        state: "drift".to_owned(),
+        missing: checked("drift", 0.221),
+        nonfinite: checked("ok", 0.1),
+        out_of_range: checked("warning", 0.9),
+        ..Quality::default()
+    };
+    let constant = Quality { constant: checked("drift", 1.0), ..Quality::default() };
+    let names = ["country=DE".to_owned(), "country=other\u{1b}".to_owned()];
+    let mut report =
+        DriftReport { against: "stable".to_owned(), segment: names[0].clone(), segments: names.to_vec(), ..report() };
+    report.features[1].quality = constant;
+    report.features[2].quality = quality;
+    let shown = drift(&report, PIPE);
+    let lines: Vec<_> = shown.lines().collect();
+    assert!(
+        lines[0].ends_with("100 rows of country=DE in the last 5m against the live rows of the stable version"),
+        "{shown}"
+    );
+    assert!(lines[3].contains("  drift    missing 22.1 % (10.0 %)  "), "{shown}");
+    assert!(lines[4].contains("  warning  constant  "), "{shown}");
+    assert!(shown.ends_with("\n\nsegments (--segment): country=DE, country=other\u{fffd}\n"), "{shown}");
+}
+
+#[test]
+fn drift_leaves_out_what_a_narrow_terminal_has_no_room_for() {
+    let shown = |width| drift(&report(), Look { colours: true, width: Some(width) });
+    let headers = |width| -> String { shown(width).lines().nth(2).unwrap().into() };
+    let whole = headers(300);
+    assert!(whole.contains("95 % INTERVAL") && whole.contains("KIND"), "{whole}");
+    let narrow = headers(100);
+    assert!(!narrow.contains("95 % INTERVAL") && narrow.contains("CORRECTED"), "{narrow}");
+    let narrowest = headers(20);
+    assert!(!narrowest.contains("KIND") && narrowest.contains("LIVE"), "{narrowest}");
+    let plain = drift(&report(), Look { colours: false, width: Some(100) });
+    assert!(plain.lines().skip(2).all(|line| line.chars().count() <= 100), "{plain}");
+}
+
+#[test]
+fn self_test_shows_what_the_monitor_gets_wrong_and_what_it_finds() {
+    let shift = |power, psi, sigma, found| FoundShift { power, psi, sigma, found };
+    let feature = |name: &str, false_drifts, shifts| FeatureSelfTest {
+        tensor: "input".to_owned(),
+        feature: name.to_owned(),
+        kind: "numeric".to_owned(),
+        false_warnings: 0,
+        false_drifts,
+        chance_rate: 0.0082,
+        shifts,
+    };
+    let test = DriftSelfTest {
+        model: "fraud".to_owned(),
+        version: 2,
+        window: "5m".to_owned(),
+        rows: 300,
+        draws: 400,
+        alpha: 1.2e-8,
+        false_warnings: 0,
+        false_drifts: 1,
+        chance_alpha: 0.01,
+        chance_rate: 0.0082,
+        features: vec![
+            feature("age", 1, vec![shift(0.5, 0.163, Some(0.41), 0.48), shift(0.8, 0.218, Some(0.479), 0.7725)]),
+            feature("constant", 0, Vec::new()),
+        ],
+    };
+    assert_eq!(
+        self_test(&test, PIPE),
+        "fraud version 2: 400 windows of 300 rows drawn from the profile of each of 2 features, as over 5m\n\
+         false alarms: 0 warning, 1 drift of 800 windows; promised for one test: 1.2e-8\n\
+         by chance, in a test without floors that allows 1.0 %: 0.8 %\n\
+         \n\
+         FEATURE   KIND     FALSE ALARMS  BY CHANCE  PSI 50 %   FOUND  PSI 80 %   FOUND  SHIFT 80 %\n\
+         age       numeric             1      0.8 %    0.1630  48.0 %    0.2180  77.2 %      0.48 σ\n\
+         constant  numeric             0      0.8 %         -       -         -       -           -\n"
+    );
 }
 
 #[test]
 fn colours_are_shown_where_they_are_wanted_only() {
     assert!(!drift(&report(), PIPE).contains('\u{1b}'));
-    assert!(drift(&report(), Look { colours: true }).contains('\u{1b}'));
+    assert!(drift(&report(), Look { colours: true, width: None }).contains('\u{1b}'));
 }
 
 #[test]
