@@ -105,9 +105,9 @@ class DataSet:
             shutil.copytree(versions[0], version)
 
     def profile(self, repository):
-        """The features of the profile, by name."""
+        """The features of the profile that are of one column, by name."""
         profile = json.loads((repository / self.name / "1" / "profile.json").read_text(encoding="utf-8"))
-        return {feature["feature"]: feature for feature in profile["features"]}
+        return {feature["feature"]: feature for feature in profile["features"] if feature["role"] != "joint"}
 
 
 def column_of(feature):
