@@ -25,12 +25,16 @@ use tokio_util::sync::CancellationToken;
 
 use self::control::ControlPlanes;
 use crate::{
-    config::{Config, ServerConfig},
+    config::{Config, MonitorConfig, ServerConfig},
+    domain::{ModelName, Version},
     engine::{PoolOptions, Runtime, find_library},
-    events::Events,
+    events::{Event, Events, Topic},
     gateway::Gateway,
     lifecycle::{Readiness, stop_signal},
-    monitor::{Clock, Monitor, MonitorCollector, MonitorHandle, MonitorSettings, Thresholds},
+    monitor::{
+        Change, Clock, DriftState, ExportSettings, Keeper, KeeperOptions, Monitor, MonitorCollector, MonitorHandle,
+        MonitorSettings, Thresholds, window_label,
+    },
     protocol::{BodyBudget, DoorOptions, ServerSettings, decode_json_request, serve_grpc, serve_http},
     registry::{
         AdmissionOptions, Registry, RegistryOptions, RolloutDriver, ServingDefaults, Watcher, Watchers, bytes_or_share,
@@ -132,6 +136,8 @@ struct App {
     runtime: Runtime,
     events: Events,
     logs: LogControl,
+    monitor: MonitorHandle,
+    keeper: Keeper,
 }
 
 impl App {
@@ -147,7 +153,9 @@ impl App {
         let (epoch, started) = (SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), Instant::now());
         let clock: Clock = Arc::new(move || epoch + started.elapsed());
         let (runtime, library) = load_runtime(config)?;
-        let monitor = Monitor::start(Arc::clone(&clock)).context("cannot start the monitor's thread")?.handle();
+        let monitor = Monitor::start(Arc::clone(&clock), config.monitor.max_rows_per_second)
+            .context("cannot start the monitor's thread")?
+            .handle();
         let (routes, publisher) = routes();
         let events = Events::default();
         let shadow = start_shadow(config, &monitor, &metrics)?;
@@ -156,9 +164,10 @@ impl App {
         let admission = AdmissionOptions::of(&config.admission, &library, decode_json_request);
         let admission = admission.map_err(anyhow::Error::msg)?;
         let registry = build_registry(config, &runtime, admission, publisher, watchers, &metrics)?;
-        register_monitor(&metrics, &registry, &monitor, &clock)?;
+        register_monitor(&config.monitor, &metrics, &registry, &monitor, &clock)?;
+        let keeper = start_keeper(config, &registry, &clock, &events)?;
         let gateway = build_gateway(routes, &monitor, &shadow, &metrics, &readiness);
-        Ok(Self { gateway, registry, metrics, readiness, runtime, events, logs })
+        Ok(Self { gateway, registry, metrics, readiness, runtime, events, logs, monitor, keeper })
     }
 
     async fn run(self, config: &Config, planes: Planes) -> Result<()> {
@@ -182,12 +191,15 @@ impl App {
         tracing::info!(signal, "stopping: finishing the requests in flight");
         self.readiness.stop();
         shutdown.cancel();
-        let registry = self.registry.clone();
+        let (registry, monitor, keeper) = (self.registry.clone(), self.monitor, self.keeper);
         let drained = tokio::time::timeout(config.server.drain_timeout.0, doors.join_all()).await;
         tokio::task::spawn_blocking(move || {
             drop(watcher);
             drop(rollouts);
             control.stop();
+            // What is answered is counted, then saved.
+            let _ = monitor.settle(SETTLE);
+            drop(keeper);
             registry.flush();
         })
         .await?;
@@ -213,6 +225,9 @@ impl App {
         });
     }
 }
+
+/// How long the end of the program waits for the monitor to count what was answered.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// The runtime, and where its library is.
 fn load_runtime(config: &Config) -> Result<(Runtime, PathBuf)> {
@@ -277,18 +292,55 @@ fn monitor_settings(config: &Config) -> MonitorSettings {
         thresholds,
         segments: monitor.segments.clone(),
         max_segments: monitor.max_segments,
+        contract: monitor.contract.into(),
+        baseline: monitor.baseline.into(),
+        directory: Some(monitor_directory(config)),
         ..MonitorSettings::default()
     }
 }
 
+/// Where the monitor keeps counts and learnt profiles.
+fn monitor_directory(config: &Config) -> PathBuf {
+    config.state.directory.join("monitor")
+}
+
+/// Looks at drift from now on, and tells of it.
+fn start_keeper(config: &Config, registry: &Registry, clock: &Clock, events: &Events) -> Result<Keeper> {
+    let (monitored, events) = (registry.clone(), events.clone());
+    let options = KeeperOptions {
+        versions: Box::new(move || monitored.monitors()),
+        clock: Arc::clone(clock),
+        directory: monitor_directory(config),
+        save_interval: config.monitor.save_interval.0,
+        tell: Box::new(move |model, version, change| tell_of_drift(&events, model, version, change)),
+    };
+    Keeper::start(options).context("cannot start the thread that looks at drift")
+}
+
+/// Says of a verdict that changed in the log and as an event.
+fn tell_of_drift(events: &Events, model: &ModelName, version: Version, change: &Change) {
+    let Change { window, before, now } = change;
+    let (feature, state, window) = (&*now.feature, now.state.as_str(), window_label(*window));
+    let message = change.to_string();
+    match now.state {
+        DriftState::Ok => tracing::info!(%model, version = version.get(), feature, window, state, "{message}"),
+        _ => {
+            tracing::warn!(%model, version = version.get(), feature, window, state, before = before.as_str(), "{message}")
+        }
+    }
+    events.publish(Event::new(Topic::Drift, model, state, message).of_version(version));
+}
+
 fn register_monitor(
+    config: &MonitorConfig,
     metrics: &Metrics,
     registry: &Registry,
     monitor: &MonitorHandle,
     clock: &Clock,
 ) -> prometheus::Result<()> {
     let registry = registry.clone();
-    let collector = MonitorCollector::new(monitor.clone(), Arc::clone(clock), move || registry.monitors())?;
+    let export = ExportSettings { features: config.export.clone(), max_series: config.max_series };
+    let collector = MonitorCollector::new(monitor.clone(), Arc::clone(clock), export, move || registry.monitors())?;
     metrics.register(Box::new(collector));
     Ok(())
 }

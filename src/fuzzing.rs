@@ -40,7 +40,13 @@ pub const TARGETS: [(&str, Target); 13] = [
 /// A reply that answers with `tensors`.
 pub(crate) fn reply(tensors: Vec<Tensor>) -> Option<InferReply> {
     let id = RequestId::given_or_new("").ok()?;
-    Some(InferReply { model: "m".parse::<ModelName>().ok()?, version: Version::new(1)?, id, outputs: tensors.into() })
+    Some(InferReply {
+        model: "m".parse::<ModelName>().ok()?,
+        version: Version::new(1)?,
+        id,
+        outputs: tensors.into(),
+        violation: None,
+    })
 }
 
 /// `bytes` as a file of this name, which is gone afterwards. `None` where none can be written.

@@ -74,9 +74,7 @@ fn write(profile: &Profile, out: &Path) -> Result<()> {
     let mut temporary = out.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = PathBuf::from(temporary);
-    let mut text = serde_json::to_string_pretty(profile)?;
-    text.push('\n');
-    fs::write(&temporary, text)
+    fs::write(&temporary, profile.to_json()?)
         .and_then(|()| fs::rename(&temporary, out))
         .with_context(|| format!("cannot write {}", out.display()))
 }

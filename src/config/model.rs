@@ -157,11 +157,24 @@ pub struct ModelRuntimeConfig {
     pub spinning: Option<bool>,
 }
 
+/// `[monitor]` of one model: what is absent is as the gateway has it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelMonitorConfig {
     /// Absent: the gateway's `monitor.enabled`.
     pub enabled: Option<bool>,
+    /// Corrected PSI from which a feature is in state `warning`.
+    pub warning: Option<f64>,
+    /// Corrected PSI from which a feature is in state `drift`.
+    pub drift: Option<f64>,
+    /// Rows in the window below which no verdict is given.
+    pub min_rows: Option<u64>,
+    /// Input features and request parameters by whose values rows are counted apart too.
+    pub segments: Option<Vec<String>>,
+    /// Where a version without a profile gets what its live rows are compared with.
+    pub baseline: Option<super::Baseline>,
+    /// What happens to a request with values that the profile has never seen.
+    pub contract: Option<super::Contract>,
 }
 
 /// Why a model's configuration cannot be used.

@@ -142,6 +142,8 @@ pub struct InferRequest {
     pub id: RequestId,
     /// Requests with the same key get the same version while the canary's percentage stands.
     pub routing_key: Option<String>,
+    /// Names and values of the parameters that the request has beside those of the protocol: segments are told apart by them.
+    pub parameters: Vec<(Arc<str>, String)>,
     /// Shared, so that the shadow copy and the monitor cost no copy of tensors.
     pub inputs: Arc<[Tensor]>,
     /// The outputs asked for, in the order of the answer; empty asks for all.
@@ -158,4 +160,6 @@ pub struct InferReply {
     pub version: Version,
     pub id: RequestId,
     pub outputs: Arc<[Tensor]>,
+    /// What the reference data of the version never had, where the contract of the model tells of it.
+    pub violation: Option<String>,
 }

@@ -196,7 +196,7 @@ impl Runtime {
         &self.version
     }
 
-    /// Opens the ONNX model in `file`.
+    /// Opens an ONNX model.
     ///
     /// # Errors
     /// When ONNX Runtime cannot load it, or its inputs or outputs have no form on the wire.
@@ -212,13 +212,13 @@ fn shared_pool(pool: PoolOptions) -> ort::Result<GlobalThreadPoolOptions> {
         .with_spin_control(pool.spinning)
 }
 
-/// Where a model is.
+/// A model to be opened.
 #[derive(Debug, Clone, Copy)]
-pub enum ModelFile<'a> {
-    /// The whole model, already read and checked: what was checked is what is loaded.
-    Bytes(&'a [u8]),
-    /// A model with weights in files beside it, which ONNX Runtime must open itself.
-    Path(&'a Path),
+pub struct ModelFile<'a> {
+    /// Already read and checked: what was checked is what is loaded.
+    pub bytes: &'a [u8],
+    /// Where weights lie that the bytes name, for ONNX Runtime to open; `None`: the bytes are the whole model.
+    pub weights: Option<&'a Path>,
 }
 
 /// The `1.31.1` of `libonnxruntime.so.1.31.1` or `libonnxruntime.1.31.1.dylib`, links resolved.

@@ -27,6 +27,9 @@ use crate::domain::{DataType, Dim, Signature, Tensor, TensorSpec};
 /// Bytes of outputs that an answer can carry: a protobuf message ends at 2 GiB, with its names.
 const LARGEST_ANSWER: usize = (2 << 30) - (1 << 20);
 
+/// Where ONNX Runtime looks for the weights of a model that it gets as bytes.
+const WEIGHTS_DIRECTORY: &str = "session.model_external_initializers_file_folder_path";
+
 /// A session and what it takes and gives.
 pub struct OnnxModel {
     session: SharedSession,
@@ -159,10 +162,10 @@ fn commit(environment: &Environment, file: &ModelFile<'_>, options: EngineOption
             .with_intra_op_spinning(pool.spinning)?
             .with_inter_op_spinning(pool.spinning)?;
     }
-    match file {
-        ModelFile::Bytes(bytes) => builder.commit_from_memory(bytes),
-        ModelFile::Path(path) => builder.commit_from_file(path),
+    if let Some(directory) = file.weights {
+        builder = builder.with_config_entry(WEIGHTS_DIRECTORY, directory.to_string_lossy())?;
     }
+    builder.commit_from_memory(file.bytes)
 }
 
 fn fit_an_answer(outputs: &[Tensor], limit: usize) -> Result<(), EngineError> {

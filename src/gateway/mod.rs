@@ -17,7 +17,7 @@ use crate::{
     },
     fault::{ErrorCode, Fault},
     lifecycle::Readiness,
-    monitor::{MonitorHandle, Observation, VersionMonitor},
+    monitor::{Contract, MonitorHandle, Observation, Violation, Watch},
     observe::{self, AsVersionMetrics, Record, VersionMetrics},
     route::{Choice, RouteError, Routes, Servable},
     schedule::{LaneError, Work},
@@ -49,13 +49,16 @@ pub enum InferError {
     Lane(#[from] LaneError),
     #[error(transparent)]
     Classify(#[from] ClassifyError),
+    /// The contract of the model refuses what its reference data never had.
+    #[error("{0}")]
+    Contract(Violation),
 }
 
 impl Fault for InferError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Route(error) => error.code(),
-            Self::Request(_) | Self::Classify(_) => ErrorCode::BadRequest,
+            Self::Request(_) | Self::Classify(_) | Self::Contract(_) => ErrorCode::BadRequest,
             Self::Lane(error) => error.code(),
         }
     }
@@ -65,6 +68,7 @@ impl Fault for InferError {
             Self::Route(error) => error.message(),
             Self::Request(error) => error.to_string(),
             Self::Classify(error) => error.to_string(),
+            Self::Contract(violation) => violation.to_string(),
             Self::Lane(error) => error.message(),
         }
     }
@@ -74,6 +78,15 @@ impl Fault for InferError {
             Self::Lane(error) => error.retry_after(),
             other => other.code().retry_after(),
         }
+    }
+}
+
+/// What the contract of the version finds: an error where it refuses, a violation where it tells.
+fn contract(watch: &Watch, inputs: &[Tensor]) -> Result<Option<Violation>, InferError> {
+    let Some(monitor) = watch.monitor().filter(|monitor| monitor.contract() != Contract::Off) else { return Ok(None) };
+    match (monitor.contract(), monitor.violation(inputs)) {
+        (Contract::Reject, Some(violation)) => Err(InferError::Contract(violation)),
+        (_, violation) => Ok(violation),
     }
 }
 
@@ -121,7 +134,7 @@ impl Gateway {
     }
 
     async fn walk(&self, request: InferRequest, record: &mut Record) -> Result<InferReply, InferError> {
-        let InferRequest { model, target, id, routing_key, inputs, outputs, urgency, protocol } = request;
+        let InferRequest { model, target, id, routing_key, parameters, inputs, outputs, urgency, protocol } = request;
         let route = self.routes.model(model.as_str())?;
         route.permits(&model, &target)?;
         let key = routing_key.as_deref().unwrap_or(id.as_str());
@@ -129,13 +142,14 @@ impl Gateway {
         if let Some(compared) = route.compared(&model, role, routing_key.as_deref(), &id) {
             record.compared(compared);
         }
-        let stable = (role == Role::Canary).then(|| route.stable_monitor()).flatten();
+        let stable = (role == Role::Canary).then(|| route.stable_watch()).flatten();
         drop(route);
         record.routed(Arc::clone(&servable) as Arc<dyn AsVersionMetrics>, role);
         let version = servable.version;
         tracing::Span::current().record("version", version.get());
 
         let wanted = servable.signature.check(&inputs, &outputs)?;
+        let violation = contract(&servable.watch, &inputs)?;
         let work = Work {
             inputs: Arc::clone(&inputs),
             outputs: wanted,
@@ -158,21 +172,22 @@ impl Gateway {
             let inference = executed.inference;
             self.shadow.offer(Copied { model, shadow, live: version, protocol, inputs, outputs, inference });
         }
-        self.watch(&servable, stable, inputs, Arc::clone(&produced));
+        self.watch(&servable, stable, parameters, inputs, Arc::clone(&produced));
         let outputs = answered(produced, &outputs, &servable.facts)?;
-        Ok(InferReply { model, version, id, outputs })
+        Ok(InferReply { model, version, id, outputs, violation: violation.map(|violation| violation.to_string()) })
     }
 
     fn watch(
         &self,
         servable: &Servable,
-        stable: Option<Arc<VersionMonitor>>,
+        stable: Option<Arc<Watch>>,
+        parameters: Vec<(Arc<str>, String)>,
         inputs: Arc<[Tensor]>,
         outputs: Arc<[Tensor]>,
     ) {
-        if servable.monitor.is_some() || stable.is_some() {
-            let (monitor, version) = (servable.monitor.clone(), servable.version);
-            self.monitor.offer(Observation { monitor, stable, version, inputs, outputs, parameters: Vec::new() });
+        if servable.watch.wants_rows() || stable.is_some() {
+            let (watch, version) = (Arc::clone(&servable.watch), servable.version);
+            self.monitor.offer(Observation { watch, stable, version, inputs, outputs, parameters });
         }
     }
 

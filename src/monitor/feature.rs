@@ -1,16 +1,16 @@
 //! A feature that is monitored: its reference, where its rows are counted, and how far they are from it.
 
-use std::{ops::Range, time::Duration};
+use std::{fmt, ops::Range, time::Duration};
 
 use super::{
     BinCount, DriftState, FeatureReport, Measures,
     histogram::{Classifier, Layout, reference_cells},
     measures,
-    profile::{Distribution, FeatureProfile, FeatureRole},
+    profile::{Category, Distribution, FeatureProfile, FeatureRole, FineBins, Source},
     quality::{self, Check, Sides},
     verdict::Judge,
 };
-use crate::domain::{DataType, Signature};
+use crate::domain::{DataType, Signature, Tensor};
 
 #[derive(Debug)]
 pub(super) struct MonitoredFeature {
@@ -31,6 +31,30 @@ pub(super) struct Rows {
     pub(super) bins: Vec<u64>,
     /// By fine bin, values out of range in the outer ones; empty for a categorical feature.
     fine: Vec<u64>,
+}
+
+/// A value that a profile has never seen the like of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    pub feature: String,
+    /// From 0.
+    pub row: usize,
+    /// The bin: `missing`, `nonfinite`, `below`, `above` or `unseen`.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { feature, row, what } = self;
+        let words = match &**what {
+            "missing" => "has no value, which it always had in the reference data",
+            "nonfinite" => "is infinite",
+            "below" => "is below the range of the reference data",
+            "above" => "is above the range of the reference data",
+            _ => "is of a category that is not in the reference data",
+        };
+        write!(f, "feature '{feature}' {words} (row {row}, counted from 0)")
+    }
 }
 
 impl Rows {
@@ -97,6 +121,48 @@ impl MonitoredFeature {
             Layout::Categorical { .. } => Vec::new(),
         };
         Rows { bins: self.classifier.coarse(cells), fine }
+    }
+
+    /// The first value of a column of `tensor` that the profile has never seen the like of.
+    pub(super) fn violation(&self, tensor: &Tensor) -> Option<Violation> {
+        if self.profile.source != Source::Value {
+            return None;
+        }
+        let layout = self.classifier.layout();
+        let mut first = None;
+        self.classifier.each_cell(tensor, |row, cell| {
+            let bin = self.classifier.bin_of_cell(cell);
+            if first.is_none() && layout.is_outside(bin) && self.reference[bin] == 0 {
+                first = Some((row, bin));
+            }
+        });
+        let (row, bin) = first?;
+        Some(Violation { feature: self.profile.feature.clone(), row, what: self.labels[bin].clone() })
+    }
+
+    /// The profile with the rows of all cells in place of its own.
+    pub(super) fn live_profile(&self, cells: &[u64]) -> FeatureProfile {
+        let rows = self.rows(cells);
+        let layout = self.classifier.layout();
+        let folded = layout.fold(&rows.bins);
+        let distribution = match &self.profile.distribution {
+            Distribution::Numeric { min, max, mean, std, edges, fine, .. } => {
+                let fine = fine.as_ref().map(|fine| FineBins { counts: rows.fine.clone(), ..fine.clone() });
+                let (min, max, mean, std) = (*min, *max, *mean, *std);
+                Distribution::Numeric { min, max, mean, std, edges: edges.clone(), counts: folded, fine }
+            }
+            Distribution::Categorical { categories, .. } => {
+                let of = |(category, &count): (&Category, &u64)| Category { count, ..category.clone() };
+                let other = folded[categories.len()];
+                Distribution::Categorical { categories: categories.iter().zip(&folded).map(of).collect(), other }
+            }
+        };
+        let nonfinite = match layout {
+            Layout::Numeric { bins } => rows.bins[bins + 3],
+            Layout::Categorical { .. } => 0,
+        };
+        let (missing, rows) = (rows.bins[layout.missing()], rows.bins.iter().sum());
+        FeatureProfile { rows, missing, nonfinite, distribution, ..self.profile.clone() }
     }
 
     /// The rows of the profile.

@@ -40,6 +40,14 @@ impl Layout {
         }
     }
 
+    /// Whether a cell is none of the reference's own values.
+    pub(super) fn is_outside(self, cell: usize) -> bool {
+        match self {
+            Self::Numeric { bins } => cell >= bins,
+            Self::Categorical { categories } => cell >= categories,
+        }
+    }
+
     /// The cell of missing values.
     pub(super) fn missing(self) -> usize {
         match self {

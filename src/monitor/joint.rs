@@ -28,6 +28,10 @@ impl Joint {
         Self { components, scratch: Mutex::default() }
     }
 
+    pub(super) fn components(&self) -> &PrincipalComponents {
+        &self.components
+    }
+
     /// Tells `each` the distance of every row. Where an input is absent, or has other rows than the first, there is none.
     pub(super) fn each_error(&self, inputs: &[Tensor], mut each: impl FnMut(usize, f64)) {
         let features = &self.components.features;

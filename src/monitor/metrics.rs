@@ -19,7 +19,7 @@ use prometheus::{
 };
 
 use super::{
-    Clock, DriftReport, Measures, MonitorHandle, VersionMonitor, feature::MonitoredFeature, histogram::Layout,
+    Check, Clock, DriftReport, Measures, MonitorHandle, VersionMonitor, feature::MonitoredFeature, histogram::Layout,
     measures::smoothed,
 };
 use crate::domain::{ModelName, Version};
@@ -41,10 +41,17 @@ enum Family {
     Reference,
     Score,
     State,
+    Threshold,
+    Quality,
+    ReferenceRows,
+    ReferenceMissing,
+    Violations,
     Dropped,
+    LeftOut,
+    SeriesDropped,
 }
 
-const FAMILIES: [(Family, &str, &str, MetricType, &[&str]); 9] = [
+const FAMILIES: [(Family, &str, &str, MetricType, &[&str]); 16] = [
     (
         Family::Observations,
         "tidegate_feature_observations_total",
@@ -102,14 +109,72 @@ const FAMILIES: [(Family, &str, &str, MetricType, &[&str]); 9] = [
         &["model", "version", "tensor", "feature", "window"],
     ),
     (
+        Family::Threshold,
+        "tidegate_drift_threshold",
+        "Corrected PSI from which a feature has drifted, at its rows in a window.",
+        MetricType::GAUGE,
+        &["model", "version", "tensor", "feature", "window"],
+    ),
+    (
+        Family::Quality,
+        "tidegate_feature_quality_state",
+        "Outcome of a check of a feature's values over a window: 0 ok, 1 warning, 2 drift.",
+        MetricType::GAUGE,
+        &["model", "version", "tensor", "feature", "check", "window"],
+    ),
+    (
+        Family::ReferenceRows,
+        "tidegate_reference_rows",
+        "Rows of a feature in its reference.",
+        MetricType::GAUGE,
+        FEATURE,
+    ),
+    (
+        Family::ReferenceMissing,
+        "tidegate_reference_missing_ratio",
+        "Share of a feature's rows in its reference that have no value.",
+        MetricType::GAUGE,
+        FEATURE,
+    ),
+    (
+        Family::Violations,
+        "tidegate_contract_violations_total",
+        "Requests with a value that the reference has never seen the like of, where the contract is on.",
+        MetricType::COUNTER,
+        &["model", "version"],
+    ),
+    (
         Family::Dropped,
         "tidegate_monitor_dropped_total",
         "Answered requests that the monitor had no room to count.",
         MetricType::COUNTER,
         &[],
     ),
+    (
+        Family::LeftOut,
+        "tidegate_monitor_left_out_rows_total",
+        "Rows that were not counted because of monitor.max_rows_per_second: as many as that are drawn by lot.",
+        MetricType::COUNTER,
+        &[],
+    ),
+    (
+        Family::SeriesDropped,
+        "tidegate_monitor_series_dropped",
+        "Time series of features that are not exported because of monitor.max_series.",
+        MetricType::GAUGE,
+        &[],
+    ),
 ];
 const FEATURE: &[&str] = &["model", "version", "tensor", "feature"];
+
+/// Which features are exported.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ExportSettings {
+    /// By name; empty: all.
+    pub features: Vec<String>,
+    /// Time series of features, at most; 0: no bound.
+    pub max_series: usize,
+}
 
 /// Makes the metrics of all monitored versions. A scrape waits shortly for the monitor to catch up
 /// and computes every distance, so it must not run on a thread that serves requests.
@@ -117,6 +182,7 @@ pub struct MonitorCollector {
     handle: MonitorHandle,
     versions: Box<dyn Fn() -> Vec<Monitored> + Send + Sync>,
     clock: Clock,
+    export: ExportSettings,
     descriptions: Vec<Desc>,
 }
 
@@ -128,6 +194,7 @@ impl MonitorCollector {
     pub fn new(
         handle: MonitorHandle,
         clock: Clock,
+        export: ExportSettings,
         versions: impl Fn() -> Vec<Monitored> + Send + Sync + 'static,
     ) -> Result<Self, prometheus::Error> {
         let describe = |(_, name, help, _, labels): (_, &str, &str, _, &[&str])| {
@@ -135,7 +202,7 @@ impl MonitorCollector {
             Desc::new(name.into(), help.into(), labels, HashMap::new())
         };
         let descriptions = FAMILIES.into_iter().map(describe).collect::<Result<_, _>>()?;
-        Ok(Self { handle, versions: Box::new(versions), clock, descriptions })
+        Ok(Self { handle, versions: Box::new(versions), clock, export, descriptions })
     }
 }
 
@@ -153,20 +220,52 @@ impl Collector for MonitorCollector {
     fn collect(&self) -> Vec<MetricFamily> {
         // Late rows are in the next scrape.
         let _ = self.handle.settle(SETTLE);
-        let mut families = Families::default();
+        let (mut families, mut room, mut dropped) = (Families::default(), self.export.max_series, 0);
         for (model, version, monitor) in (self.versions)() {
             let of_version = vec![label("model", model.as_str()), label("version", &version.to_string())];
+            let windows = monitor.window_lengths();
+            let exported: Vec<bool> = monitor
+                .features()
+                .iter()
+                .map(|feature| {
+                    let series = series_of(feature, windows.len());
+                    let has_room = self.export.max_series == 0 || series <= room;
+                    let is_wanted = self.wants(feature);
+                    if is_wanted && has_room {
+                        room = room.saturating_sub(series);
+                    } else if is_wanted {
+                        dropped += series;
+                    }
+                    is_wanted && has_room
+                })
+                .collect();
             let totals = monitor.totals();
-            for feature in monitor.features() {
+            for (feature, _) in monitor.features().iter().zip(&exported).filter(|(_, exported)| **exported) {
                 families.count(&of_version, feature, &feature.rows(&totals).bins);
             }
-            for &window in monitor.window_lengths() {
-                families.score(&of_version, &monitor.report(&model, version, window, (self.clock)()));
+            for &window in windows {
+                families.score(&of_version, &monitor.report(&model, version, window, (self.clock)()), &exported);
             }
+            families.add(Family::Violations, of_version, monitor.violations() as f64);
         }
         families.add(Family::Dropped, Vec::new(), self.handle.dropped() as f64);
+        families.add(Family::LeftOut, Vec::new(), self.handle.left_out_rows() as f64);
+        families.add(Family::SeriesDropped, Vec::new(), dropped as f64);
         families.finish()
     }
+}
+
+impl MonitorCollector {
+    fn wants(&self, feature: &MonitoredFeature) -> bool {
+        self.export.features.is_empty() || self.export.features.contains(&feature.profile.feature)
+    }
+}
+
+/// The time series that a feature has, at most.
+fn series_of(feature: &MonitoredFeature, windows: usize) -> usize {
+    const OF_FEATURE: usize = 5;
+    const OF_WINDOW: usize = MEASURES + 2 + Check::ALL.len();
+    2 * feature.labels.len() + OF_FEATURE + OF_WINDOW * windows
 }
 
 /// The metrics of each family.
@@ -191,15 +290,18 @@ impl Families {
                 self.add(Family::Unseen, labels.clone(), cells[categories] as f64);
             }
         }
+        let (rows, missing) = (feature.profile.rows, feature.profile.missing);
+        self.add(Family::ReferenceRows, labels.clone(), rows as f64);
+        self.add(Family::ReferenceMissing, labels.clone(), missing as f64 / (rows as f64).max(1.0));
         for (bin, psi_bin, ratio) in reference_ratios(feature) {
             self.add(Family::Reference, with(&labels, &[("bin", &bin), ("psi_bin", &psi_bin)]), ratio);
         }
     }
 
     /// The scores and verdicts of a version over a window.
-    fn score(&mut self, of_version: &[LabelPair], report: &DriftReport) {
+    fn score(&mut self, of_version: &[LabelPair], report: &DriftReport, exported: &[bool]) {
         let window = window_label(report.window);
-        for feature in &report.features {
+        for (feature, _) in report.features.iter().zip(exported).filter(|(_, exported)| **exported) {
             let labels = [("tensor", &*feature.tensor), ("feature", &feature.feature), ("window", &window)];
             let labels = with(of_version, &labels);
             for (measure, value) in scores(&feature.measures) {
@@ -207,6 +309,11 @@ impl Families {
                     self.add(Family::Score, with(&labels, &[("measure", measure)]), value);
                 }
             }
+            for checked in &feature.quality.checks {
+                let labels = with(&labels, &[("check", checked.check.as_str())]);
+                self.add(Family::Quality, labels, checked.state.as_number().into());
+            }
+            self.add(Family::Threshold, labels.clone(), feature.threshold);
             self.add(Family::State, labels, feature.state.as_number().into());
         }
     }
@@ -265,8 +372,11 @@ fn reference_ratios(feature: &MonitoredFeature) -> Vec<(String, String, f64)> {
     }
 }
 
+/// How many measures there are.
+const MEASURES: usize = 11;
+
 /// The measures by the name that they have in metrics and answers.
-fn scores(measures: &Measures) -> [(&'static str, Option<f64>); 9] {
+fn scores(measures: &Measures) -> [(&'static str, Option<f64>); MEASURES] {
     [
         ("psi", measures.psi),
         ("psi_corrected", measures.psi_corrected),
@@ -277,6 +387,8 @@ fn scores(measures: &Measures) -> [(&'static str, Option<f64>); 9] {
         ("chi_square", measures.chi_square),
         ("p_value", measures.p_value),
         ("total_variation", measures.total_variation),
+        ("cramers_v", measures.cramers_v),
+        ("l_infinity", measures.l_infinity),
     ]
 }
 

@@ -13,6 +13,8 @@ mod feature;
 mod fit;
 mod histogram;
 mod joint;
+mod keeper;
+mod lot;
 pub mod measures;
 mod metrics;
 mod pca;
@@ -24,17 +26,21 @@ mod saved;
 mod segments;
 mod self_test;
 mod service;
+mod settings;
 mod simulation;
 mod table;
 #[cfg(test)]
 mod truth;
 mod verdict;
 mod version_monitor;
+mod watch;
 mod window;
 
 pub use builder::{Built, ProfileBuilder, Skipped};
 pub use columns::{ColumnNames, MAX_COLUMNS, feature_names, numbers};
-pub use metrics::{MonitorCollector, Monitored, window_label};
+pub use feature::Violation;
+pub use keeper::{Keeper, KeeperOptions, learnt_profile_path, restore, write};
+pub use metrics::{ExportSettings, MonitorCollector, Monitored, window_label};
 pub use pca::{ComponentFeature, MAX_COMPONENT_FEATURES, Moments, PrincipalComponents};
 pub use profile::{Category, Distribution, FeatureProfile, FeatureRole, FineBins, Profile, ProfileError, Source};
 pub use quality::{Check, Checked, Quality};
@@ -42,8 +48,11 @@ pub use quantile::inner_edges;
 pub use report::{
     Against, BinCount, DriftQuery, DriftReport, DriftState, FeatureKind, FeatureReport, Measures, SegmentName,
 };
+pub use saved::SavedError;
 pub use self_test::{CHANCE_ALPHA, FeatureSelfTest, FoundShift, SelfTest};
 pub use service::{Clock, Monitor, MonitorHandle, Observation};
+pub use settings::{Baseline, Contract, MonitorSettings};
 pub use table::{Batches, Table, TableError};
 pub use verdict::{Judge, ShareVerdict, SmallestShift, Tests, Thresholds, Verdict, smallest_shift};
-pub use version_monitor::{Answered, Change, MonitorSettings, VersionMonitor};
+pub use version_monitor::{Answered, Change, VersionMonitor};
+pub use watch::{Learning, Watch};

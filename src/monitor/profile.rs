@@ -72,7 +72,7 @@ pub enum Source {
 }
 
 /// What stands for the tensor of a feature that is of several.
-pub const JOINT_TENSOR: &str = "inputs";
+pub(super) const JOINT_TENSOR: &str = "inputs";
 
 impl Source {
     /// What is looked at of a free text.

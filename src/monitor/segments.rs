@@ -12,7 +12,9 @@ use super::{
     SegmentName,
     counts::{Counting, Counts},
     feature::MonitoredFeature,
-    version_monitor::{Answered, MonitorSettings},
+    saved::SavedCounts,
+    settings::MonitorSettings,
+    version_monitor::Answered,
 };
 use crate::monitor::profile::FeatureRole;
 
@@ -117,6 +119,21 @@ impl Segments {
         let place = (self.keys.iter().position(|known| known.name == segment.key)?, segment.value.clone());
         let counts = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&place).cloned()?;
         Some(counts.within(window, now))
+    }
+
+    /// All that is needed to go on counting later.
+    pub(super) fn save(&self) -> Vec<(SegmentName, SavedCounts)> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let name =
+            |(key, value): &(usize, String)| SegmentName { key: self.keys[*key].name.clone(), value: value.clone() };
+        known.iter().map(|(place, counts)| (name(place), counts.save())).collect()
+    }
+
+    /// Goes on from what was saved of a segment.
+    pub(super) fn restore(&self, segment: &SegmentName, saved: SavedCounts, now: Duration) {
+        if let Some(key) = self.keys.iter().position(|known| known.name == segment.key) {
+            self.segment(key, &segment.value, None).counts.restore(saved, now);
+        }
     }
 
     /// The segments that came up.

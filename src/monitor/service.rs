@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Answered, VersionMonitor};
+use super::{Answered, Watch, lot::Lot};
 use crate::domain::{Elements, Tensor, Version};
 
 /// The time since some moment that is the same for all runs of the program; it never goes back within a run.
@@ -29,10 +29,10 @@ const MAX_WAITING_BYTES: usize = 64 << 20;
 /// The tensors of an answered request, and who counts them.
 #[derive(Debug, Clone)]
 pub struct Observation {
-    /// The monitor of the version that answered, if it has one.
-    pub monitor: Option<Arc<VersionMonitor>>,
-    /// The monitor of the stable version, where another answered: it counts what it is compared with.
-    pub stable: Option<Arc<VersionMonitor>>,
+    /// What watches the version that answered.
+    pub watch: Arc<Watch>,
+    /// What watches the stable version, where a canary answered: it counts what it is compared with.
+    pub stable: Option<Arc<Watch>>,
     /// The version that answered.
     pub version: Version,
     pub inputs: Arc<[Tensor]>,
@@ -44,11 +44,11 @@ pub struct Observation {
 #[cfg(test)]
 impl Observation {
     /// Of the stable version, with no outputs.
-    pub(super) fn of(monitor: Arc<VersionMonitor>, inputs: Arc<[Tensor]>) -> Self {
+    pub(super) fn of(monitor: Arc<super::VersionMonitor>, inputs: Arc<[Tensor]>) -> Self {
         // No version is 0.
         let version = Version::new(1).expect("not 0");
-        let (monitor, outputs) = (Some(monitor), Arc::from([]));
-        Self { monitor, stable: None, version, inputs, outputs, parameters: Vec::new() }
+        let (watch, outputs) = (Arc::new(Watch::with(Some(monitor))), Arc::from([]));
+        Self { watch, stable: None, version, inputs, outputs, parameters: Vec::new() }
     }
 }
 
@@ -70,6 +70,7 @@ pub struct MonitorHandle {
 struct Shared {
     waiting_bytes: AtomicUsize,
     dropped: AtomicU64,
+    left_out_rows: AtomicU64,
 }
 
 enum Message {
@@ -80,16 +81,17 @@ enum Message {
 }
 
 impl Monitor {
-    /// Starts the thread. `clock` tells it when it counts what.
+    /// Starts the thread. `clock` tells it when it counts what. Of more than `max_rows_per_second` rows (0: no bound) only
+    /// as many are counted, drawn by lot.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(clock: Clock) -> std::io::Result<Self> {
+    pub fn start(clock: Clock, max_rows_per_second: u64) -> std::io::Result<Self> {
         let (sender, receiver) = sync_channel(MAX_WAITING);
         let shared = Arc::new(Shared::default());
         let handle = MonitorHandle { sender, shared: Arc::clone(&shared) };
-        let thread =
-            std::thread::Builder::new().name("monitor".into()).spawn(move || run(&receiver, &shared, &clock))?;
+        let mut worker = Worker { shared, clock, lot: Lot::new(max_rows_per_second) };
+        let thread = std::thread::Builder::new().name("monitor".into()).spawn(move || worker.run(&receiver))?;
         Ok(Self { handle, thread })
     }
 
@@ -143,6 +145,12 @@ impl MonitorHandle {
         settled.recv_timeout(left()).is_ok()
     }
 
+    /// Rows that were not counted since the start: the budget of rows for a second was used up, and they were not drawn.
+    #[must_use]
+    pub fn left_out_rows(&self) -> u64 {
+        self.shared.left_out_rows.load(Ordering::Relaxed)
+    }
+
     /// Observations that were not counted since the start: there was no room, or counting failed.
     #[must_use]
     pub fn dropped(&self) -> u64 {
@@ -166,49 +174,64 @@ impl Shared {
 /// the requests more than the counting costs this thread.
 const NAP: Duration = Duration::from_millis(2);
 
-fn run(receiver: &Receiver<Message>, shared: &Shared, clock: &Clock) {
-    // Asleep until the first message; then naps, for as long as each nap ends with something to do.
-    while let Ok(first) = receiver.recv() {
-        let mut next = Some(first);
-        while let Some(message) = next {
-            if !take(message, shared, clock) {
-                return;
+struct Worker {
+    shared: Arc<Shared>,
+    clock: Clock,
+    lot: Lot,
+}
+
+impl Worker {
+    fn run(&mut self, receiver: &Receiver<Message>) {
+        // Asleep until the first message; then naps, for as long as each nap ends with something to do.
+        while let Ok(first) = receiver.recv() {
+            let mut next = Some(first);
+            while let Some(message) = next {
+                if !self.take(message) {
+                    return;
+                }
+                next = receiver.try_recv().ok().or_else(|| {
+                    std::thread::sleep(NAP);
+                    receiver.try_recv().ok()
+                });
             }
-            next = receiver.try_recv().ok().or_else(|| {
-                std::thread::sleep(NAP);
-                receiver.try_recv().ok()
-            });
         }
+    }
+
+    /// Does what a message says; false when it says to stop.
+    fn take(&mut self, message: Message) -> bool {
+        match message {
+            Message::Observation(observation, bytes) => {
+                // The counters are atomics and the windows recover, so nothing is left half-made.
+                let counted = catch_unwind(AssertUnwindSafe(|| {
+                    let now = (self.clock)();
+                    let rows = observation.inputs.first().map_or(1, |input| input.shape().rows());
+                    let chosen = self.lot.draw(rows, now);
+                    if let Some(chosen) = &chosen {
+                        let left_out = chosen.iter().filter(|chosen| !**chosen).count() as u64;
+                        self.shared.left_out_rows.fetch_add(left_out, Ordering::Relaxed);
+                    }
+                    count(&observation, chosen.as_deref(), now);
+                }));
+                drop(observation);
+                self.shared.release(bytes);
+                if counted.is_err() {
+                    self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!("the drift monitor failed to count a request");
+                }
+            }
+            // Whoever asked may have given up.
+            Message::Barrier(done) => drop(done.send(())),
+            Message::Stop => return false,
+        }
+        true
     }
 }
 
-/// Does what a message says; false when it says to stop.
-fn take(message: Message, shared: &Shared, clock: &Clock) -> bool {
-    match message {
-        Message::Observation(observation, bytes) => {
-            // The counters are atomics and the windows recover, so nothing is left half-made.
-            let counted = catch_unwind(AssertUnwindSafe(|| count(&observation, clock())));
-            drop(observation);
-            shared.release(bytes);
-            if counted.is_err() {
-                shared.dropped.fetch_add(1, Ordering::Relaxed);
-                tracing::error!("the drift monitor failed to count a request");
-            }
-        }
-        // Whoever asked may have given up.
-        Message::Barrier(done) => drop(done.send(())),
-        Message::Stop => return false,
-    }
-    true
-}
-
-fn count(observation: &Observation, now: Duration) {
-    let Observation { monitor, stable, version, inputs, outputs, parameters } = observation;
-    let answered = Answered { inputs, outputs, parameters, chosen: None };
-    if let Some(monitor) = monitor {
-        monitor.count(answered, now);
-    }
-    if let Some(stable) = stable {
+fn count(observation: &Observation, chosen: Option<&[bool]>, now: Duration) {
+    let Observation { watch, stable, version, inputs, outputs, parameters } = observation;
+    let answered = Answered { inputs, outputs, parameters, chosen };
+    watch.count(answered, now);
+    if let Some(stable) = stable.as_ref().and_then(|stable| stable.monitor()) {
         stable.count_other(*version, answered, now);
     }
 }

@@ -133,6 +133,7 @@ impl Judge {
     ///
     /// By the union bound: `interval / look` looks of so many tests, each with probability `alpha`, raise at
     /// most one false alarm per interval on average, however they depend on one another.
+    /// That is the average over what the reference may be; an unlucky one has more, and the floors are for it.
     /// Looks are taken to be as often as the next power of two of seconds, at most twice as often.
     #[must_use]
     pub fn alpha(&self, look: Duration) -> f64 {

@@ -1,7 +1,11 @@
 //! The monitor of one model version: counts its rows, and compares them with its profile.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    fmt, io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -10,36 +14,17 @@ use arc_swap::ArcSwapOption;
 use super::{
     Against, DriftReport, DriftState, FeatureReport, SegmentName,
     counts::Counts,
-    feature::{MonitoredFeature, Rows, Standing},
+    feature::{MonitoredFeature, Rows, Standing, Violation},
     joint::Joint,
+    metrics::window_label,
     profile::{Distribution, FeatureProfile, FeatureRole, Profile, ProfileError},
+    saved::{self, SavedError},
     segments::Segments,
     self_test::{SelfTest, Tester},
-    verdict::{Judge, Tests, Thresholds},
+    settings::{Contract, MonitorSettings},
+    verdict::{Judge, Tests},
 };
 use crate::domain::{ModelName, Signature, Tensor, Version};
-
-/// What an operator may set.
-#[derive(Debug, Clone, PartialEq)]
-pub struct MonitorSettings {
-    /// The windows that metrics are given for; the longest bounds those that can be asked for.
-    pub windows: Vec<Duration>,
-    /// The parts that each window slides by.
-    pub sub_windows: usize,
-    pub thresholds: Thresholds,
-    /// Features and request parameters by whose values rows are counted apart too.
-    pub segments: Vec<String>,
-    /// Values of all of them together that are told apart; the others are counted as `other`.
-    pub max_segments: usize,
-}
-
-impl Default for MonitorSettings {
-    fn default() -> Self {
-        let windows = vec![Duration::from_mins(5), Duration::from_hours(1), Duration::from_hours(24)];
-        let thresholds = Thresholds::default();
-        Self { windows, sub_windows: 60, thresholds, segments: Vec::new(), max_segments: 20 }
-    }
-}
 
 /// Rows that a version answered.
 #[derive(Debug, Clone, Copy, Default)]
@@ -71,6 +56,9 @@ pub struct VersionMonitor {
     settings: MonitorSettings,
     counts: Counts,
     segments: Segments,
+    /// Of the profile.
+    digest: u64,
+    violations: AtomicU64,
     /// What the latest looks left, window by window. Requests and the counting thread never take this lock.
     looks: Mutex<Vec<Looks>>,
     /// The rows of another version, in the bins of this one.
@@ -96,6 +84,22 @@ pub struct Change {
     pub now: FeatureReport,
 }
 
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { window, before, now } = self;
+        let (state, before, window) = (now.state.as_str(), before.as_str(), window_label(*window));
+        write!(f, "feature '{}' is in state {state}, was {before}, over {window} with {} rows", now.feature, now.rows)?;
+        if let Some(corrected) = now.measures.psi_corrected {
+            write!(f, ": corrected PSI {corrected:.4}, drift from {:.4}", now.threshold)?;
+        }
+        for checked in now.quality.checks.iter().filter(|checked| checked.state != DriftState::Ok) {
+            let (check, live, reference) = (checked.check.as_str(), 100.0 * checked.live, 100.0 * checked.reference);
+            write!(f, "; {check} {live:.2} % of rows, {reference:.2} % in the reference")?;
+        }
+        Ok(())
+    }
+}
+
 #[derive(Debug)]
 struct OtherVersion {
     version: Version,
@@ -119,6 +123,7 @@ impl VersionMonitor {
         if !misfits.is_empty() {
             return Err(ProfileError::Unfit(misfits));
         }
+        let digest = digest(&profile)?;
         let mut cells = 0;
         let features: Vec<_> = profile
             .features
@@ -143,6 +148,8 @@ impl VersionMonitor {
             looks: Mutex::new(settings.windows.iter().map(looks).collect()),
             counts: Counts::new(cells, &settings.windows, settings.sub_windows),
             segments: Segments::new(settings, &features),
+            digest,
+            violations: AtomicU64::new(0),
             other: ArcSwapOption::empty(),
             settings: settings.clone(),
             features,
@@ -327,6 +334,85 @@ impl VersionMonitor {
         }
     }
 
+    /// The content of a file that [`VersionMonitor::restore`] goes on from.
+    ///
+    /// # Errors
+    /// Never: the bytes are in memory; the compressor cannot say so.
+    pub fn save(&self) -> io::Result<Vec<u8>> {
+        let all = std::iter::once((String::new(), self.counts.save()));
+        let segments = self.segments.save().into_iter().map(|(name, counts)| (name.to_string(), counts));
+        saved::encode(self.digest, &all.chain(segments).collect::<Vec<_>>())
+    }
+
+    /// Goes on from what was saved; false when it was saved of another profile or with other windows.
+    ///
+    /// # Errors
+    /// When the bytes are damaged; nothing changes then.
+    pub fn restore(&self, bytes: &[u8], now: Duration) -> Result<bool, SavedError> {
+        let Some(saved) = saved::decode(self.digest, bytes)? else { return Ok(false) };
+        let mut is_restored = false;
+        for (name, counts) in saved {
+            if name.is_empty() {
+                is_restored = self.counts.restore(counts, now);
+            } else if let Ok(segment) = name.parse() {
+                self.segments.restore(&segment, counts, now);
+            }
+        }
+        Ok(is_restored)
+    }
+
+    /// Goes on from another monitor of the same version, loaded before.
+    pub fn adopt(&self, before: &Self, now: Duration) {
+        let adopted = before.save().map_err(SavedError::from).and_then(|bytes| self.restore(&bytes, now));
+        if let Err(error) = adopted {
+            tracing::warn!(%error, "the counts of the version do not go on");
+        }
+        self.violations.fetch_add(before.violations.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// A number that grows with every row counted.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.totals().iter().sum()
+    }
+
+    /// The first value of a request that the profile has never seen the like of: missing or infinite where none was, out of
+    /// range, of no known category.
+    #[must_use]
+    pub fn violation(&self, inputs: &[Tensor]) -> Option<Violation> {
+        let features = self.features.iter().filter(|feature| feature.profile.role == FeatureRole::Input);
+        let violation = features
+            .filter_map(|feature| {
+                let tensor = inputs.iter().find(|tensor| tensor.name() == feature.profile.tensor)?;
+                feature.violation(tensor)
+            })
+            .next();
+        if violation.is_some() {
+            self.violations.fetch_add(1, Ordering::Relaxed);
+        }
+        violation
+    }
+
+    /// Requests that had a [`VersionMonitor::violation`].
+    #[must_use]
+    pub fn violations(&self) -> u64 {
+        self.violations.load(Ordering::Relaxed)
+    }
+
+    /// What was live in the last `window`, as a profile in the bins of this one: the reference of another version. `None`
+    /// when there are too few rows.
+    #[must_use]
+    pub fn live_profile(&self, window: Duration, now: Duration) -> Option<Profile> {
+        let live = self.counts.within(window, now);
+        let features: Vec<_> = self.features.iter().map(|feature| feature.live_profile(&live)).collect();
+        let rows = features.iter().map(|feature| feature.rows).max()?;
+        let is_filled = |feature: &FeatureProfile| feature.rows > feature.missing + feature.nonfinite;
+        // Without components a joint feature would have nothing to be computed by.
+        let (features, components) = (features, self.joint.as_ref().map(|joint| joint.components().clone()));
+        let is_enough = rows >= self.settings.thresholds.min_rows && features.iter().all(is_filled);
+        is_enough.then_some(Profile { format: Profile::FORMAT, rows, features, components })
+    }
+
     /// What this monitor says of rows that are drawn from its own profile, as many as are in the window now; without one,
     /// in the window that says most.
     #[must_use]
@@ -351,6 +437,11 @@ impl VersionMonitor {
         }
     }
 
+    #[must_use]
+    pub fn contract(&self) -> Contract {
+        self.settings.contract
+    }
+
     /// The windows that metrics are given for.
     #[must_use]
     pub fn window_lengths(&self) -> &[Duration] {
@@ -369,6 +460,11 @@ impl VersionMonitor {
     fn cells(&self) -> usize {
         self.features.last().map_or(0, |feature| feature.cells.end)
     }
+}
+
+/// Tells apart what counts are of.
+fn digest(profile: &Profile) -> Result<u64, ProfileError> {
+    Ok(twox_hash::XxHash3_64::oneshot(profile.to_json()?.as_bytes()))
 }
 
 /// Runs of features of one tensor.

@@ -88,6 +88,14 @@ const ROUTING_KEY_HEADER: &str = "tidegate-routing-key";
 /// The request parameter of the same meaning; the header wins.
 const ROUTING_KEY_PARAMETER: &str = "routing_key";
 
+/// The parameter of an answer that tells what the reference data never had.
+const VIOLATION_PARAMETER: &str = "contract_violation";
+
+/// Whether a parameter that is none of the protocol's is kept: a few short ones are, for the segments of the monitor.
+fn is_kept(name: &str, value: &str, kept: usize) -> bool {
+    kept < 16 && name.len() <= 64 && value.len() <= 128
+}
+
 /// The states of Triton's repository index that this plane tells apart.
 const INDEX_READY: &str = "READY";
 const INDEX_UNAVAILABLE: &str = "UNAVAILABLE";

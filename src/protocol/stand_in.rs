@@ -118,7 +118,7 @@ impl DataPlane for StandIn {
         }
         assert_ne!(request.model.as_str(), "panic", "a model that panics");
         let version = if let Target::Version(version) = request.target { version } else { Version::new(2).unwrap() };
-        Ok(InferReply { model: request.model, version, id: request.id, outputs: request.inputs })
+        Ok(InferReply { model: request.model, version, id: request.id, outputs: request.inputs, violation: None })
     }
 
     fn refuse(&self, model: Option<&str>, _protocol: Protocol, code: ErrorCode) {

@@ -6,6 +6,8 @@ use crate::{config::ModelConfig, domain::ModelFacts};
 
 /// The metadata key that names the columns of a tensor, as a JSON list.
 pub(super) const COLUMNS_KEY: &str = "tidegate.columns.";
+/// The key of a reference profile, as JSON.
+pub(super) const PROFILE_KEY: &str = "tidegate.profile";
 
 /// The metadata key that names the classes of an output, as a JSON list.
 pub(super) const LABELS_KEY: &str = "tidegate.labels.";

@@ -1,6 +1,8 @@
 //! Loads on their own threads, behind everything else: admission outside the lock, the outcome
 //! entered under it.
 
+mod watching;
+
 use std::{
     collections::BTreeSet,
     path::PathBuf,
@@ -22,7 +24,6 @@ use crate::{
     config::{ModelConfig, ModelConfigError},
     domain::{ModelName, ServingSettings, Version},
     engine::Model,
-    monitor::VersionMonitor,
     observe::{RecentRequests, VersionMetrics},
     route::Servable,
     schedule::Lane,
@@ -256,15 +257,7 @@ impl Registry {
         let Admitted { model, digest, memory_bytes, profile, trial } = admitted;
         let signature = Arc::clone(model.signature());
         let config = job.config.as_ref().as_ref().ok();
-        let is_watched = config.and_then(|config| config.monitor.enabled).unwrap_or(true);
-        let monitoring = self.shared.options.monitor.as_ref().filter(|_| is_watched);
-        let monitor = match (monitoring, profile) {
-            (Some(monitoring), Some(profile)) => {
-                let monitor = VersionMonitor::new(profile, &signature, monitoring);
-                Some(Arc::new(monitor.map_err(|error| format!("profile.json: {error}"))?))
-            }
-            _ => None,
-        };
+        let watch = Arc::new(self.watch_over(job, profile, &model)?);
         let facts = Arc::new(facts(config, model.metadata()));
         let (registry, retired) = (Arc::downgrade(&self.shared), (job.model.clone(), job.version, job.load));
         let pool = self.shared.options.pool.clone();
@@ -276,7 +269,7 @@ impl Registry {
         let metrics = VersionMetrics::new(&self.shared.metrics, &job.model, job.version);
         let (settings, recent) = (Arc::clone(settings), Arc::clone(&job.recent));
         let servable =
-            Arc::new(Servable { version: job.version, signature, settings, facts, lane, monitor, metrics, recent });
+            Arc::new(Servable { version: job.version, signature, settings, facts, lane, watch, metrics, recent });
         Ok(Prepared { servable, digest, memory_bytes })
     }
 

@@ -190,7 +190,7 @@ impl Registry {
         let table = self.shared.publisher.current();
         let versions = table.models.iter().flat_map(|(name, route)| {
             route.versions.values().filter_map(|servable| {
-                servable.monitor.clone().map(|monitor| (name.clone(), servable.version, monitor))
+                servable.watch.monitor().map(|monitor| (name.clone(), servable.version, monitor))
             })
         });
         let mut monitors: Vec<_> = versions.collect();

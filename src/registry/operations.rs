@@ -318,7 +318,7 @@ impl Registry {
             };
             entry.check_ready(name, watching)?;
             let servable = entry.versions.get(&watching).and_then(|known| known.servable.as_ref());
-            let monitor = servable.and_then(|servable| servable.monitor.clone());
+            let monitor = servable.and_then(|servable| servable.watch.monitor());
             let unmonitored = || RegistryError::NotMonitored { model: name.clone(), version: watching };
             (version, monitor.ok_or_else(unmonitored)?)
         };

@@ -130,7 +130,7 @@ impl Kept {
 fn deciles(reading: &Reading, stable: &Servable) -> Option<Vec<f64>> {
     let output = reading.score_output()?;
     let column = score_column(stable.signature.output(output)?)?;
-    stable.monitor.as_ref()?.edges(FeatureRole::Output, output, column).filter(|edges| edges.len() < 10)
+    stable.watch.monitor()?.edges(FeatureRole::Output, output, column).filter(|edges| edges.len() < 10)
 }
 
 impl Registry {
@@ -409,7 +409,7 @@ fn presence(entry: &Entry, version: Version) -> Presence {
 
 /// Whether outputs of the canary have drifted from its profile. Inputs are not its doing.
 fn drift(name: &ModelName, canary: &Servable, now: Duration) -> Drift {
-    let Some(monitor) = &canary.monitor else { return Drift::Unknown };
+    let Some(monitor) = canary.watch.monitor() else { return Drift::Unknown };
     let Some(report) = monitor.telling_report(name, canary.version, now) else { return Drift::Unknown };
     let outputs = report.features.iter().filter(|feature| canary.signature.output(&feature.tensor).is_some());
     let drifted = outputs.filter(|feature| feature.state == DriftState::Drift);

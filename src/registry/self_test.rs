@@ -22,7 +22,7 @@ impl Registry {
             let version = version.or(entry.release.stable).ok_or_else(|| RegistryError::NoStable(name.clone()))?;
             entry.check_ready(name, version)?;
             let servable = entry.versions.get(&version).and_then(|known| known.servable.as_ref());
-            let monitor = servable.and_then(|servable| servable.monitor.clone());
+            let monitor = servable.and_then(|servable| servable.watch.monitor());
             (version, monitor.ok_or_else(|| RegistryError::NotMonitored { model: name.clone(), version })?)
         };
         let longest = monitor.window_lengths().iter().max().copied().unwrap_or_default();

@@ -143,7 +143,7 @@ impl VersionEntry {
             memory_bytes: self.memory_bytes,
             loaded_at: self.loaded_at,
             requests: self.requests_before + servable.map_or(0, |servable| servable.metrics.requests()),
-            monitored: servable.is_some_and(|servable| servable.monitor.is_some()),
+            monitored: servable.is_some_and(|servable| servable.watch.monitor().is_some()),
             shadow_dropped: servable
                 .map(|servable| servable.metrics.shadow_drops().filter(|(_, copies)| *copies > 0).collect())
                 .unwrap_or_default(),

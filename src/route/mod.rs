@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use crate::{
     domain::{ModelFacts, ModelName, Percent, RequestId, Role, ServingSettings, Signature, Target, Version},
     fault::{ErrorCode, Fault},
-    monitor::VersionMonitor,
+    monitor::Watch,
     observe::{Arm, Compared, Comparison, RecentRequests, VersionMetrics},
     release::{Release, Split},
     rollout::Stream,
@@ -30,8 +30,8 @@ pub struct Servable {
     pub settings: Arc<ServingSettings>,
     pub facts: Arc<ModelFacts>,
     pub lane: Lane,
-    /// Present when the version has a reference profile.
-    pub monitor: Option<Arc<VersionMonitor>>,
+    /// What compares its rows with its reference profile, if it has one.
+    pub watch: Arc<Watch>,
     pub metrics: VersionMetrics,
     /// Requests of the model that are kept for the warm-up of its next version.
     pub recent: Arc<RecentRequests>,
@@ -176,10 +176,10 @@ impl ModelRoute {
         Ok(Choice { servable: Arc::clone(servable), role, shadow })
     }
 
-    /// The monitor of the stable version, if it has one.
+    /// What watches the stable version.
     #[must_use]
-    pub fn stable_monitor(&self) -> Option<Arc<VersionMonitor>> {
-        self.versions.get(&self.release.stable?)?.monitor.clone()
+    pub fn stable_watch(&self) -> Option<Arc<Watch>> {
+        Some(Arc::clone(&self.versions.get(&self.release.stable?)?.watch))
     }
 
     /// What a request is to the rollout that goes on: `None` when there is none, or when the request

@@ -195,11 +195,10 @@ impl Shared {
         let Executed { outputs: produced, inference: own, .. } = executed;
         let comparison = self.comparisons.of(model, *live, shadow.version);
         comparison.add(outputs, &produced, [*inference, own], metrics);
-        if shadow.monitor.is_some() {
+        if shadow.watch.wants_rows() {
             let (inputs, outputs) = (Arc::clone(inputs), produced.into());
-            let (of_shadow, version) = (shadow.monitor.clone(), shadow.version);
-            let parameters = Vec::new();
-            monitor.offer(Observation { monitor: of_shadow, stable: None, version, inputs, outputs, parameters });
+            let (watch, version, parameters) = (Arc::clone(&shadow.watch), shadow.version, Vec::new());
+            monitor.offer(Observation { watch, stable: None, version, inputs, outputs, parameters });
         }
     }
 }

@@ -52,7 +52,7 @@ struct Rig {
 
 fn rig(max_queue: usize, max_queue_bytes: usize, gate: Option<Receiver<()>>) -> Rig {
     let metrics = Arc::new(Metrics::new());
-    let monitor = Monitor::start(Arc::new(|| Duration::ZERO)).unwrap();
+    let monitor = Monitor::start(Arc::new(|| Duration::ZERO), 0).unwrap();
     let shadow =
         Shadow::start(ShadowOptions { threads: 1, max_queue, max_queue_bytes }, &monitor.handle(), &metrics).unwrap();
     let spec = TensorSpec {
@@ -81,7 +81,7 @@ fn rig(max_queue: usize, max_queue_bytes: usize, gate: Option<Receiver<()>>) -> 
         settings: Arc::clone(&settings),
         facts: Arc::default(),
         lane: Lane::new(Box::new(model), settings, Trial::none(), pool, || ()),
-        monitor: None,
+        watch: Arc::default(),
         metrics: VersionMetrics::new(&metrics, &name(), version),
         recent: Arc::new(RecentRequests::new(0, RecentBudget::default())),
     };

@@ -60,7 +60,7 @@ def repository(tmp_path_factory):
 def all_seen(repository):
     """All chunks of all sets sent, and what the monitor says of them."""
     config = repository.with_name("tidegate.toml")
-    config.write_text(f'[monitor]\nwindow = "{WINDOW}"\n')
+    config.write_text(f'[monitor]\nwindows = ["{WINDOW}"]\n')
     with running(repository.with_name("truth"), *ANY_PORT, "--config", config, models=repository) as gateway:
         return {name: send_all(gateway, data_set, repository) for name, data_set in SETS.items()}
 

@@ -198,14 +198,14 @@ fn model_that_fails_while_it_runs_costs_one_request() {
 async fn call_that_falls_silent(gateway: &Gateway, encoding: Option<&str>, bytes: &'static [u8]) -> (String, String) {
     let stream = TcpStream::connect(gateway.addresses.grpc).await.unwrap();
     let connected = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-    let (mut send, connection) = connected.await.unwrap();
+    let (mut client, connection) = connected.await.unwrap();
     tokio::spawn(connection);
     let sent = (!bytes.is_empty()).then(|| Ok::<_, Infallible>(Frame::data(Bytes::from_static(bytes))));
     let pieces = tokio_stream::StreamExt::chain(tokio_stream::iter(sent), tokio_stream::pending());
     let uri = format!("http://{}/inference.GRPCInferenceService/ModelInfer", gateway.addresses.grpc);
     let request = http::Request::post(uri).header("content-type", "application/grpc").header("te", "trailers");
     let request = encoding.into_iter().fold(request, |request, encoding| request.header("grpc-encoding", encoding));
-    let answer = send.send_request(request.body(StreamBody::new(pieces)).unwrap());
+    let answer = client.send_request(request.body(StreamBody::new(pieces)).unwrap());
     let answer = tokio::time::timeout(Duration::from_secs(20), answer).await.expect("it is given up").unwrap();
     let text = |name| answer.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
     (text("grpc-status"), text("grpc-message"))

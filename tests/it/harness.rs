@@ -56,7 +56,9 @@ impl Repository {
         fs::create_dir_all(target.parent().unwrap()).unwrap();
         fs::create_dir_all(&temporary).unwrap();
         for (name, bytes) in files {
-            fs::write(temporary.join(name), bytes).unwrap();
+            let file = temporary.join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, bytes).unwrap();
         }
         fs::rename(&temporary, &target).unwrap();
         target

@@ -4,7 +4,7 @@ use prost::Message;
 use serde_json::json;
 use tidegate::{
     domain::DataType,
-    proto::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto},
+    proto::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto},
 };
 
 use crate::{
@@ -76,6 +76,10 @@ fn declaration_that_is_wrong_fails_the_version_in_clear_words() {
 
 /// `p = x` as a map of the classes `no` and `yes`, as scikit-learn's converter ends a classifier.
 fn zip_map() -> Vec<u8> {
+    zip_map_of(onnx::node("Identity", &["x"], &["p"]), Vec::new())
+}
+
+fn zip_map_of(scores: NodeProto, initializer: Vec<TensorProto>) -> Vec<u8> {
     let classes = AttributeProto {
         name: Some("classlabels_strings".into()),
         strings: vec!["no".into(), "yes".into()],
@@ -89,7 +93,8 @@ fn zip_map() -> Vec<u8> {
     };
     let graph = GraphProto {
         name: Some("classifier".into()),
-        node: vec![onnx::node("Identity", &["x"], &["p"]), map],
+        node: vec![scores, map],
+        initializer,
         input: vec![onnx::value("x", DataType::Fp32, &[onnx::ANY, 2])],
         output: vec![ValueInfoProto { name: Some("probabilities".into()), r#type: None }],
         ..GraphProto::default()
@@ -109,4 +114,19 @@ fn map_of_a_classifier_is_served_as_a_tensor() {
     let input = json!({"name": "x", "datatype": "FP32", "shape": [2, 2], "data": [0.75, 0.25, 0.5, 0.5]});
     let (status, answer) = gateway.post("/v2/models/m/infer", &json!({"inputs": [input]}));
     assert_eq!((status, &answer["outputs"][0]["data"]), (200, &json!([0.75, 0.25, 0.5, 0.5])), "{answer}");
+}
+
+#[test]
+fn map_of_a_classifier_with_weights_beside_it_is_served_too() {
+    let external = ModelProto::decode(&onnx::external_data("data/weights")[..]).unwrap();
+    let weights = external.graph.unwrap().initializer;
+    let model = zip_map_of(onnx::node("Mul", &["x", "w"], &["p"]), weights);
+    let repository = Repository::new();
+    repository.add_files("m", 1, &[("model.onnx", &model), ("data/weights", &0.5_f32.to_le_bytes())]);
+    let gateway = Gateway::start(&repository);
+    gateway.wait_for_state("m", 1, "ready");
+    let input = json!({"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0.5, 1.0]});
+    let (status, answer) = gateway.post("/v2/models/m/infer", &json!({"inputs": [input]}));
+    assert_eq!((status, &answer["outputs"][0]["data"]), (200, &json!([0.25, 0.5])), "{answer}");
+    assert_eq!(answer["outputs"][0]["name"], "probabilities");
 }

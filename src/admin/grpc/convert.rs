@@ -183,6 +183,7 @@ impl From<&monitor::DriftReport> for wire::DriftReport {
             rows: report.rows,
             state: report.state,
             features: report.features.into_iter().map(drift_report::Feature::from).collect(),
+            multivariate: report.multivariate.map(drift_report::Feature::from),
             alpha: report.alpha,
             against: report.against,
             segment: report.segment,

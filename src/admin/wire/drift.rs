@@ -22,6 +22,8 @@ pub struct DriftReport {
     /// The segments that there are, each as `key=value`.
     pub segments: Vec<String>,
     pub features: Vec<Feature>,
+    /// All numeric inputs together: how far rows are from their principal components. Null where the profile has none.
+    pub multivariate: Option<Feature>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -191,6 +193,10 @@ impl From<&monitor::FeatureReport> for Feature {
     }
 }
 
+fn is_joint(feature: &monitor::FeatureReport) -> bool {
+    feature.kind == monitor::FeatureKind::Multivariate
+}
+
 impl From<&monitor::DriftReport> for DriftReport {
     fn from(report: &monitor::DriftReport) -> Self {
         Self {
@@ -203,7 +209,8 @@ impl From<&monitor::DriftReport> for DriftReport {
             against: report.against.as_str().to_owned(),
             segment: report.segment.as_ref().map(ToString::to_string).unwrap_or_default(),
             segments: report.segments.iter().map(ToString::to_string).collect(),
-            features: report.features.iter().map(Feature::from).collect(),
+            features: report.features.iter().filter(|feature| !is_joint(feature)).map(Feature::from).collect(),
+            multivariate: report.features.iter().find(|feature| is_joint(feature)).map(Feature::from),
         }
     }
 }

@@ -207,6 +207,7 @@ fn drift_prints_as_the_contract_says() {
             },
             "bins": [{"bin": "below", "reference": 0, "live": 3}],
         }],
+        "multivariate": null,
     });
     let printed = DriftReport::from(&report);
     assert_eq!(serde_json::to_value(&printed).unwrap(), expected);

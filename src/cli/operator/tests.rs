@@ -17,7 +17,7 @@ const MODEL: &str = r#"{"model":"fraud","release":{"generation":1,"stable":1,"pr
     "shadow":null,"labels":{}},"versions":[]}"#;
 
 const REPORT: &str = r#"{"model":"fraud","version":2,"window":"5m","rows":0,"state":"ok","alpha":1e-7,
-    "against":"profile","segment":"","segments":[],"features":[]}"#;
+    "against":"profile","segment":"","segments":[],"multivariate":null,"features":[]}"#;
 
 /// Answers one request after another and hands back what was asked: head lines in lower case, then the body.
 fn gateway(answers: Vec<(u16, &'static str)>) -> (String, JoinHandle<Vec<Vec<String>>>) {

@@ -1,7 +1,6 @@
 //! The page as text; `tests/clients/test_report.py` opens it in a browser.
 
 use super::*;
-use crate::admin::wire::Bin;
 
 fn feature(name: &str, kind: &str, bins: &[(&str, u64, u64)]) -> Feature {
     let bin = |&(bin, reference, live): &(&str, u64, u64)| Bin { bin: bin.to_owned(), reference, live };
@@ -33,6 +32,7 @@ fn report() -> DriftReport {
         against: "profile".to_owned(),
         segment: "country=<script>".to_owned(),
         segments: Vec::new(),
+        multivariate: None,
         features: vec![
             feature("age", "numeric", &[("0", 50, 100), ("1", 50, 0), ("above", 0, 0)]),
             feature("\"><script>alert('x')</script>&", "categorical", &[("<i>de</i>", 50, 1), ("fr", 50, 99)]),

@@ -275,6 +275,7 @@ fn report() -> DriftReport {
         against: "profile".to_owned(),
         segment: String::new(),
         segments: Vec::new(),
+        multivariate: None,
         features: vec![feature("calm", "ok", 0.01), feature("odd", "warning", 0.15), feature("age", "drift", 0.5)],
     }
 }

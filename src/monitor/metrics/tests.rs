@@ -53,7 +53,8 @@ fn registry(service: &Monitor, monitor: &Arc<VersionMonitor>) -> Registry {
     let versions = vec![("loan".parse().unwrap(), Version::new(3).unwrap(), Arc::clone(monitor))];
     let clock: Clock = Arc::new(|| Duration::from_secs(100));
     let registry = Registry::new();
-    let collector = MonitorCollector::new(service.handle(), clock, move || versions.clone()).unwrap();
+    let collector =
+        MonitorCollector::new(service.handle(), clock, ExportSettings::default(), move || versions.clone()).unwrap();
     registry.register(Box::new(collector)).unwrap();
     registry
 }
@@ -65,7 +66,7 @@ fn scraped(registry: &Registry) -> String {
 }
 
 fn service() -> Monitor {
-    Monitor::start(Arc::new(|| Duration::from_secs(100))).unwrap()
+    Monitor::start(Arc::new(|| Duration::from_secs(100)), 0).unwrap()
 }
 
 #[test]

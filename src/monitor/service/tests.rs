@@ -5,7 +5,7 @@ use std::sync::{Mutex, mpsc};
 use super::*;
 use crate::{
     domain::{DataType, Dim, Shape, Signature, TensorSpec},
-    monitor::{MonitorSettings, ProfileBuilder},
+    monitor::{MonitorSettings, ProfileBuilder, VersionMonitor},
 };
 
 fn tensors(rows: usize) -> Arc<[Tensor]> {
@@ -25,7 +25,7 @@ fn observation(rows: usize) -> Observation {
 }
 
 fn rows_counted(observation: &Observation) -> u64 {
-    observation.monitor.as_ref().unwrap().totals().iter().sum()
+    observation.watch.monitor().unwrap().totals().iter().sum()
 }
 
 /// A monitor whose clock stands, and with it the thread, until the sender is used or dropped.
@@ -36,14 +36,14 @@ fn held() -> (Monitor, mpsc::Sender<()>) {
         let _ = wait.lock().unwrap().recv();
         Duration::ZERO
     };
-    (Monitor::start(Arc::new(clock)).unwrap(), go)
+    (Monitor::start(Arc::new(clock), 0).unwrap(), go)
 }
 
 const LONG: Duration = Duration::from_mins(1);
 
 #[test]
 fn settled_monitor_has_counted_every_row_offered() {
-    let monitor = Monitor::start(Arc::new(|| Duration::ZERO)).unwrap();
+    let monitor = Monitor::start(Arc::new(|| Duration::ZERO), 0).unwrap();
     let observation = observation(10);
     let offerers: Vec<_> = (0..4)
         .map(|_| {
@@ -92,7 +92,7 @@ fn panic_while_counting_drops_one_observation_and_goes_on() {
         assert_ne!(times.fetch_add(1, Ordering::Relaxed), 0, "the first reading fails, for the test");
         Duration::ZERO
     };
-    let monitor = Monitor::start(Arc::new(clock)).unwrap();
+    let monitor = Monitor::start(Arc::new(clock), 0).unwrap();
     let (handle, observation) = (monitor.handle(), observation(5));
     (0..3).for_each(|_| handle.offer(observation.clone()));
     assert!(handle.settle(LONG));
@@ -101,7 +101,7 @@ fn panic_while_counting_drops_one_observation_and_goes_on() {
 
 #[test]
 fn shutdown_counts_what_waits_and_drops_what_follows() {
-    let monitor = Monitor::start(Arc::new(|| Duration::ZERO)).unwrap();
+    let monitor = Monitor::start(Arc::new(|| Duration::ZERO), 0).unwrap();
     let (handle, observation) = (monitor.handle(), observation(1));
     (0..1000).for_each(|_| handle.offer(observation.clone()));
     monitor.shutdown();
@@ -113,7 +113,7 @@ fn shutdown_counts_what_waits_and_drops_what_follows() {
 
 #[test]
 fn thread_ends_when_the_last_handle_is_dropped() {
-    let monitor = Monitor::start(Arc::new(|| Duration::ZERO)).unwrap();
+    let monitor = Monitor::start(Arc::new(|| Duration::ZERO), 0).unwrap();
     let Monitor { handle, thread } = monitor;
     drop(handle);
     thread.join().unwrap();

@@ -34,7 +34,9 @@ pub fn smallest_shift(
 ) -> SmallestShift {
     let freedom = bins.saturating_sub(1).max(1);
     let scale = 1.0 / reference_rows as f64 + 1.0 / live_rows as f64;
-    let needed = chi_square_critical(alpha, freedom).max(floor / scale + freedom as f64);
+    // The half row in each bin draws the likelihood ratio, which must be as large too, towards none.
+    let drawn = 1.0 + 0.5 * bins as f64 / live_rows as f64;
+    let needed = (drawn * chi_square_critical(alpha, freedom)).max(floor / scale + freedom as f64);
     let psi = noncentrality(needed, freedom, power) * scale;
     SmallestShift { psi, sigma: normal_shift(freedom + 1, psi) }
 }

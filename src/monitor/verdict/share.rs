@@ -86,7 +86,7 @@ fn least_significant(reference: [u64; 2], live_rows: u64, hits: u64, alpha: f64)
 /// The probability that at least so many of all hits are live by chance (Fisher's exact test);
 /// 1 where the share did not increase.
 fn increase_tail([reference_hits, reference_rows]: [u64; 2], [live_hits, live_rows]: [u64; 2]) -> f64 {
-    let (rows, hits) = ((reference_rows + live_rows) as f64, (reference_hits + live_hits) as f64);
+    let (rows, hits) = (reference_rows as f64 + live_rows as f64, reference_hits as f64 + live_hits as f64);
     let drawn = live_rows as f64;
     let mut at = live_hits as f64;
     if at <= drawn * hits / rows {
@@ -118,6 +118,31 @@ mod tests {
         let exact = (1000.0 * 999.0 * 998.0) / (10_000.0 * 9999.0 * 9998.0);
         assert!((tail / exact - 1.0).abs() < 1e-9, "{tail} for {exact}");
         assert!(increase_tail([100, 1000], [10, 100]) > 0.999);
+    }
+
+    /// Every outcome of two samples of one law: the test never says "rare" more often than `alpha`.
+    #[test]
+    fn share_that_did_not_grow_is_called_rare_no_more_often_than_alpha() {
+        let law = |rows: u64, p: f64| -> Vec<(u64, f64)> {
+            let ln = |n: u64| ln_gamma(n as f64 + 1.0);
+            let log = |c: u64| ln(rows) - ln(c) - ln(rows - c) + c as f64 * p.ln() + (rows - c) as f64 * (-p).ln_1p();
+            (0..=rows).map(|c| (c, log(c).exp())).filter(|(_, share)| *share > 1e-12).collect()
+        };
+        for p in [1e-4, 1e-3, 1e-2, 0.1] {
+            for alpha in [1e-2, 1e-4, 1e-6] {
+                let mut rate = 0.0;
+                for (r, reference_share) in law(2000, p) {
+                    let least = least_significant([r, 2000], 300, 1, alpha);
+                    rate += law(300, p)
+                        .iter()
+                        .filter(|(c, _)| *c >= least)
+                        .map(|(_, live)| live * reference_share)
+                        .sum::<f64>();
+                }
+                println!("share {p}, alpha {alpha}: {:.3} times alpha", rate / alpha);
+                assert!(rate <= alpha, "share {p}: {rate} for {alpha}");
+            }
+        }
     }
 
     #[test]

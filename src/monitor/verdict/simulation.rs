@@ -223,14 +223,17 @@ fn detected(judge: &Judge, bins: usize, reference_rows: u64, rows: u64, sigma: f
 
 #[test]
 fn smallest_shift_is_found_as_often_as_it_says() {
-    for (bins, rows, floor) in [(10, 500, 0.0), (10, 5000, 0.0), (10, 5000, 0.15), (2, 1000, 0.02), (30, 2000, 0.05)] {
+    let cases = [(10, 5000, 0.0), (10, 5000, 0.15), (2, 1000, 0.02), (30, 2000, 0.05)];
+    // Where it is the noise that must be beaten, with few rows.
+    let noisy = [(5, 200, 0.0), (10, 200, 0.0), (30, 200, 0.0), (10, 500, 0.0), (30, 500, 0.0)];
+    for (bins, rows, floor) in cases.into_iter().chain(noisy) {
         for power in [0.5, 0.8] {
             let judge = judge(1e-6, floor, bins);
             let shift = judge.smallest_shift(bins, [10_000, rows], LOOK, DriftState::Drift, power);
             let found = detected(&judge, bins, 10_000, rows, shift.sigma, 800);
             let place = format!("{bins} bins, {rows} rows, floor {floor}, power {power}: {shift:.4?}");
             println!("{place}: found {found:.3}");
-            assert!((found - power).abs() < 0.1, "{place}: found {found}");
+            assert!((found - power).abs() < 0.07, "{place}: found {found}");
         }
     }
 }

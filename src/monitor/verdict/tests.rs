@@ -1,5 +1,7 @@
 //! The judge by example.
 
+use proptest::prelude::*;
+
 use super::*;
 
 const LOOK: Duration = Duration::from_secs(4);
@@ -169,4 +171,49 @@ fn share_that_has_risen_falls_well_under_the_threshold_before_it_is_ok() {
     assert_eq!(state(80, DriftState::Warning), DriftState::Warning);
     assert_eq!(state(60, DriftState::Warning), DriftState::Ok);
     assert_eq!(state(400, DriftState::Drift), DriftState::Drift);
+}
+
+proptest! {
+    #[test]
+    fn verdict_on_any_counts_is_consistent(
+        bins in prop::collection::vec((0_u64..50_000, 0_u64..5000), 1..40),
+        look in 0_u64..10_000_000,
+        previous in prop::sample::select(vec![DriftState::Ok, DriftState::Warning, DriftState::Drift]),
+    ) {
+        let (reference, live): (Vec<_>, Vec<_>) = bins.into_iter().unzip();
+        let thresholds = Thresholds::default();
+        let judge = Judge::new(thresholds, Tests { features: 9, horizons: 2 }, 20);
+        let look = Duration::from_secs(look);
+        let verdict = judge.judge(&reference, &live, look, previous);
+        prop_assert!(verdict.threshold >= thresholds.drift && verdict.threshold.is_finite(), "{:?}", verdict);
+        prop_assert!(verdict.corrected.is_none_or(|corrected| corrected >= 0.0 && corrected.is_finite()));
+        prop_assert!(verdict.interval.is_none_or(|(low, high)| 0.0 <= low && low <= high && high.is_finite()));
+        prop_assert!(verdict.alpha > 0.0 && verdict.alpha <= 0.01);
+        // What has begun never ends sooner than what has not would begin.
+        prop_assert!(verdict.state >= judge.judge(&reference, &live, look, DriftState::Ok).state);
+        // A feature is as far from its reference whatever the order of its bins.
+        let reversed = |rows: &[u64]| rows.iter().rev().copied().collect::<Vec<_>>();
+        let mirrored = judge.judge(&reversed(&reference), &reversed(&live), look, previous);
+        prop_assert_eq!(verdict.state, mirrored.state);
+    }
+
+    #[test]
+    fn verdict_on_any_share_is_consistent(
+        reference_rows in 0_u64..100_000,
+        live_rows in 0_u64..100_000,
+        usual in 0_u64..=1000,
+        now in 0_u64..=1000,
+    ) {
+        let thresholds = Thresholds::default();
+        let judge = Judge::new(thresholds, ONE, 2);
+        let hits = |thousandths: u64, rows: u64| [thousandths * rows / 1000, rows];
+        let (reference, live) = (hits(usual, reference_rows), hits(now, live_rows));
+        let verdict = judge.judge_share(reference, live, LOOK, DriftState::Ok);
+        prop_assert!(verdict.threshold.is_finite(), "{:?}", verdict);
+        if verdict.increase.is_none_or(|increase| increase < thresholds.share_warning) {
+            prop_assert_eq!(verdict.state, DriftState::Ok);
+        }
+        let reached = verdict.increase.is_some_and(|increase| increase >= verdict.threshold);
+        prop_assert_eq!(reached && live_rows >= 200, verdict.state == DriftState::Drift, "{:?}", verdict);
+    }
 }

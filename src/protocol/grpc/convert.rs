@@ -3,7 +3,7 @@
 //! Raw contents stay slices of the received message, and plain outputs go out as the bytes
 //! that the model wrote.
 
-use std::{collections::HashMap, num::NonZeroUsize, time::Duration};
+use std::{collections::HashMap, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -20,7 +20,7 @@ use crate::{
         model_infer_response::InferOutputTensor,
     },
     protocol::{
-        ROUTING_KEY_PARAMETER, elsewhere, naming,
+        ROUTING_KEY_PARAMETER, VIOLATION_PARAMETER, elsewhere, is_kept, naming,
         refusal::{Refusal, ValueFault, shown},
     },
 };
@@ -40,6 +40,7 @@ pub(super) fn request(model: &str, message: ModelInferRequest, terms: CallTerms)
         id: RequestId::given_or_new(&message.id)?,
         urgency: urgency(&message.parameters, &terms)?,
         routing_key: terms.routing_key.or(parameter_key),
+        parameters: others(&message.parameters),
         inputs: inputs(message.inputs, message.raw_input_contents)?.into(),
         outputs: message.outputs.into_iter().map(output).collect::<Result<_, _>>()?,
         protocol: Protocol::Grpc,
@@ -60,8 +61,32 @@ pub(super) fn response(reply: &InferReply) -> ModelInferResponse {
         id: reply.id.to_string(),
         outputs: reply.outputs.iter().map(output).collect(),
         raw_output_contents: reply.outputs.iter().map(Tensor::to_raw).collect(),
-        ..ModelInferResponse::default()
+        parameters: reply.violation.iter().map(violation).collect(),
     }
+}
+
+fn violation(text: &String) -> (String, InferParameter) {
+    let parameter_choice = Some(ParameterChoice::StringParam(text.clone()));
+    (VIOLATION_PARAMETER.to_owned(), InferParameter { parameter_choice })
+}
+
+/// Parameters that are none of the protocol's.
+fn others(parameters: &Parameters) -> Vec<(Arc<str>, String)> {
+    let mut others = Vec::new();
+    for (name, parameter) in parameters {
+        let value = match &parameter.parameter_choice {
+            _ if [ROUTING_KEY_PARAMETER, "priority", "timeout"].contains(&name.as_str()) => continue,
+            Some(ParameterChoice::StringParam(text)) => text.clone(),
+            Some(ParameterChoice::Int64Param(number)) => number.to_string(),
+            Some(ParameterChoice::Uint64Param(number)) => number.to_string(),
+            Some(ParameterChoice::BoolParam(yes)) => yes.to_string(),
+            _ => continue,
+        };
+        if is_kept(name, &value, others.len()) {
+            others.push((name.as_str().into(), value));
+        }
+    }
+    others
 }
 
 fn routing_key(parameter: &InferParameter) -> Result<String, Refusal> {

@@ -116,6 +116,7 @@ fn raw_contents_are_not_copied_on_the_way_through() {
         version: "7".parse().unwrap(),
         id: RequestId::given_or_new("id").unwrap(),
         outputs: tensors.into(),
+        violation: None,
     };
     let response = response(&reply);
     assert_eq!(response.raw_output_contents[0].as_ptr(), sent.as_ptr());

@@ -4,10 +4,17 @@
 //! the two against each other.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, int64, key_len};
+use prost::{
+    Message as _,
+    encoding::{WireType, encode_key, encode_varint, encoded_len_varint, int64, key_len},
+};
 use smallvec::SmallVec;
 
-use crate::domain::{Elements, InferReply, Tensor};
+use super::convert;
+use crate::{
+    domain::{Elements, InferReply, Tensor},
+    proto::inference::ModelInferResponse,
+};
 
 /// Outputs of at least this many bytes are sent from where they are; smaller ones are cheaper to
 /// copy than to send on their own.
@@ -32,6 +39,9 @@ pub(super) type Pieces = SmallVec<[Bytes; 2]>;
 
 /// The message, with gRPC's prefix.
 pub(super) fn message(reply: &InferReply) -> Pieces {
+    if reply.violation.is_some() {
+        return in_one_piece(&convert::response(reply));
+    }
     let version = reply.version.to_string();
     let raws: SmallVec<[Bytes; 4]> = reply.outputs.iter().map(raw).collect();
     let heads: SmallVec<[usize; 4]> = reply.outputs.iter().map(head_len).collect();
@@ -68,6 +78,16 @@ pub(super) fn message(reply: &InferReply) -> Pieces {
         pieces.push(to.freeze());
     }
     pieces
+}
+
+/// A message of a rare kind, as prost writes it.
+fn in_one_piece(response: &ModelInferResponse) -> Pieces {
+    let length = response.encoded_len();
+    let mut to = BytesMut::with_capacity(PREFIX + length);
+    to.put_u8(0);
+    to.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    response.encode_raw(&mut to);
+    SmallVec::from_iter([to.freeze()])
 }
 
 fn raw(tensor: &Tensor) -> Bytes {
@@ -130,6 +150,7 @@ mod tests {
             version: "12".parse().unwrap(),
             id: RequestId::given_or_new("r-1").unwrap(),
             outputs: Arc::from(outputs),
+            violation: None,
         }
     }
 

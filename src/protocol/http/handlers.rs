@@ -160,6 +160,7 @@ impl<D: DataPlane> Door<D> {
             target,
             id: decoded.id,
             routing_key: header_key.or(decoded.routing_key),
+            parameters: decoded.parameters,
             inputs: decoded.inputs.into(),
             outputs: decoded.outputs,
             urgency: Urgency {
@@ -177,6 +178,7 @@ impl<D: DataPlane> Door<D> {
         Ok(Decoded {
             id: RequestId::given_or_new("")?,
             routing_key: None,
+            parameters: Vec::new(),
             inputs: vec![raw::input(&view.signature, body)?],
             outputs: Vec::new(),
             priority: None,

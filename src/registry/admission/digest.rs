@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io::Read,
     sync::{Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -10,7 +9,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    listing::{Listing, Print, unreadable},
+    listing::{Listing, Print},
     report::Faults,
 };
 
@@ -55,16 +54,8 @@ impl DigestCache {
 }
 
 fn read(listing: &Listing, name: &str, print: &Print) -> Result<FileDigest, Faults> {
-    let mut file = listing.open(name, print)?;
     let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match file.read(&mut buffer).map_err(|error| unreadable(name, &error))? {
-            0 => break,
-            length => hasher.update(&buffer[..length]),
-        }
-    }
-    listing.check_unchanged(name, &file)?;
+    listing.read_pieces(name, print, |piece| hasher.update(piece))?;
     Ok(hasher.finalize().into())
 }
 

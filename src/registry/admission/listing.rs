@@ -71,6 +71,10 @@ struct HardLink {
 /// Directories within directories: more is nobody's model.
 const MAX_DEPTH: usize = 16;
 
+/// Bytes that are read at once. Many kernels let nobody else on the processor within a call, however urgent: one
+/// that reads a whole model would hold requests up for milliseconds.
+const PIECE: usize = 64 << 10;
+
 impl Listing {
     /// # Errors
     /// When the directory cannot be read.
@@ -156,10 +160,21 @@ impl Listing {
     pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Faults> {
         let Some(print) = self.files.get(name) else { return Ok(None) };
         let mut bytes = Vec::with_capacity(usize::try_from(print.size).unwrap_or_default());
-        let mut file = self.open(name, print)?;
-        file.read_to_end(&mut bytes).map_err(|error| unreadable(name, &error))?;
-        self.check_unchanged(name, &file)?;
+        self.read_pieces(name, print, |piece| bytes.extend_from_slice(piece))?;
         Ok(Some(bytes))
+    }
+
+    /// Reads a file piece by piece, and checks that it did not change meanwhile.
+    pub(super) fn read_pieces(&self, name: &str, print: &Print, mut take: impl FnMut(&[u8])) -> Result<(), Faults> {
+        let mut file = self.open(name, print)?;
+        let mut piece = vec![0; PIECE];
+        loop {
+            match file.read(&mut piece).map_err(|error| unreadable(name, &error))? {
+                0 => break,
+                length => take(&piece[..length]),
+            }
+        }
+        self.check_unchanged(name, &file)
     }
 
     /// Opens a file, and checks that it is still the one that was listed.
@@ -275,6 +290,22 @@ mod tests {
         let status = std::process::Command::new("mkfifo").arg(version.join("pipe")).status().unwrap();
         assert!(status.success());
         assert_eq!(Listing::of(&version).unwrap().faults, ["pipe is not a plain file"]);
+    }
+
+    #[test]
+    fn large_file_is_read_in_pieces() {
+        let (_root, version) = model();
+        let whole: Vec<u8> = (0..3 * PIECE + 7).map(|place| u8::try_from(place % 251).unwrap()).collect();
+        fs::write(version.join("weights"), &whole).unwrap();
+        let listing = Listing::of(&version).unwrap();
+        let (mut all, mut largest) = (Vec::new(), 0);
+        let take = |piece: &[u8]| {
+            largest = largest.max(piece.len());
+            all.extend_from_slice(piece);
+        };
+        listing.read_pieces("weights", &listing.files["weights"], take).unwrap();
+        assert!(all == whole && largest <= PIECE);
+        assert!(listing.read("weights").unwrap().unwrap() == whole);
     }
 
     #[test]

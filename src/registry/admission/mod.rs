@@ -63,6 +63,7 @@ use crate::{
     domain::{ServingSettings, Signature, Tensor},
     engine::{EngineOptions, Model, OnnxModel, Runtime},
     monitor::Profile,
+    registry::facts::PROFILE_KEY,
     schedule::{Stopwatch, Trial, thread_time, wall_time},
 };
 
@@ -160,14 +161,14 @@ impl Admission {
         }
         let digest = digest::in_words(digests?.get(parts.model_file.as_ref()?)?);
         self.try_out(&parts, &digest, candidate.is_urgent, report)?;
-        let (model, memory_bytes) = self.load(candidate, &parts, report)?;
+        let (model, profile, memory_bytes) = self.load(candidate, &parts, report)?;
         report.run(Step::Signature, || compare(candidate, model.signature(), &digest));
         report.run(Step::Golden, || self.replay(&parts.listing, &model));
         if !report.is_passed() {
             return None;
         }
         let trial = report.run(Step::WarmUp, || warm_up(candidate, &model))?;
-        Some(Admitted { model, digest, memory_bytes, profile: parts.profile, trial })
+        Some(Admitted { model, digest, memory_bytes, profile, trial })
     }
 
     fn digest(&self, listing: &Listing) -> Verdict<BTreeMap<String, FileDigest>> {
@@ -206,13 +207,21 @@ impl Admission {
         passed
     }
 
-    /// The model, and the bytes of its files.
-    fn load(&self, candidate: &Candidate<'_>, parts: &Parts, report: &mut AdmissionReport) -> Option<(OnnxModel, u64)> {
+    /// The model, its profile, and the bytes of its files.
+    fn load(
+        &self,
+        candidate: &Candidate<'_>,
+        parts: &Parts,
+        report: &mut AdmissionReport,
+    ) -> Option<(OnnxModel, Option<Profile>, u64)> {
         let mut outside = Vec::new();
         let loaded = report.run(Step::Load, || match open(&self.runtime, candidate.engine, parts) {
             Ok((model, size)) => {
-                let faults = misfits(&model, candidate.config.as_ref().ok(), parts.profile.as_ref());
-                Verdict::with_faults((model, size), faults, None)
+                let (profile, mut faults) = profile(&model, parts);
+                let origin = if parts.profile.is_some() { "profile.json" } else { PROFILE_KEY };
+                let profiled = profile.as_ref().map(|profile| (origin, profile));
+                faults.extend(misfits(&model, candidate.config.as_ref().ok(), profiled));
+                Verdict::with_faults((model, profile, size), faults, None)
             }
             Err(OpenError::Outside(faults)) => {
                 outside = faults;
@@ -263,27 +272,37 @@ fn open(runtime: &Runtime, options: EngineOptions, parts: &Parts) -> Result<(Onn
         Fault::Outside(faults) => OpenError::Outside(faults),
         Fault::Refused(fault) => OpenError::Faults(Faults::lasting(format!("{name}: {fault}"))),
     })?;
-    let model = source.open(runtime, options, &parts.listing, name);
+    let model = source.open(runtime, options, &parts.listing);
     let model = model.map_err(|error| {
         let fault = format!("{name}: {error}");
         // A trial had the memory, if there was one: here it may be there later.
         OpenError::Faults(if error.is_out_of_memory() { Faults::transient(fault) } else { Faults::lasting(fault) })
     })?;
-    // What was opened by its path must be what was checked.
+    // What was opened by its name must be what was checked.
     parts.listing.check_all_unchanged().map_err(OpenError::Faults)?;
     Ok((model, source.size))
 }
 
+/// The profile beside the model, otherwise the one in its own metadata; and what is wrong with that.
+fn profile(model: &OnnxModel, parts: &Parts) -> (Option<Profile>, Vec<String>) {
+    let inside = || model.metadata().get(PROFILE_KEY).map(|json| Profile::parse(json.as_bytes())).transpose();
+    match parts.profile.clone().map_or_else(inside, |profile| Ok(Some(profile))) {
+        Ok(profile) => (profile, Vec::new()),
+        Err(error) => (None, vec![format!("metadata {PROFILE_KEY}: {error}")]),
+    }
+}
+
 /// What is said of the model and is not true.
-fn misfits(model: &OnnxModel, config: Option<&ModelConfig>, profile: Option<&Profile>) -> Vec<String> {
+fn misfits(model: &OnnxModel, config: Option<&ModelConfig>, profile: Option<(&str, &Profile)>) -> Vec<String> {
     let mut faults = Vec::new();
     if let Some(config) = config {
         faults.extend(columns(config, model.metadata(), model.signature()).err().unwrap_or_default());
         let triton = config.triton.as_ref();
         faults.extend(triton.into_iter().flat_map(|declared| declared::faults(declared, model.signature())));
     }
-    let unfit = profile.map(|profile| profile.fit(model.signature())).unwrap_or_default();
-    faults.extend(unfit.into_iter().map(|fault| format!("profile.json: {fault}")));
+    if let Some((origin, profile)) = profile {
+        faults.extend(profile.fit(model.signature()).into_iter().map(|fault| format!("{origin}: {fault}")));
+    }
     faults
 }
 

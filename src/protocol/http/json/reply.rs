@@ -12,7 +12,10 @@ use bytes::Bytes;
 use super::{BinaryOutputs, cursor::plain_length};
 use crate::{
     domain::{DataType, Elements, InferReply, Tensor},
-    protocol::refusal::{Refusal, shown},
+    protocol::{
+        VIOLATION_PARAMETER,
+        refusal::{Refusal, shown},
+    },
 };
 
 /// Up to this size the raw outputs are copied behind the JSON: one write of one buffer costs
@@ -42,6 +45,13 @@ pub(crate) fn encode(reply: &InferReply, wanted: &BinaryOutputs) -> Result<Encod
     integer(&mut text, reply.version.get());
     text.extend_from_slice(b"\",\"id\":");
     string(&mut text, reply.id.as_str());
+    if let Some(violation) = &reply.violation {
+        text.extend_from_slice(b",\"parameters\":{\"");
+        text.extend_from_slice(VIOLATION_PARAMETER.as_bytes());
+        text.extend_from_slice(b"\":");
+        string(&mut text, violation);
+        text.push(b'}');
+    }
     text.extend_from_slice(b",\"outputs\":");
     list(&mut text, reply.outputs.iter(), |text, tensor| {
         text.extend_from_slice(b"{\"name\":");
@@ -189,6 +199,7 @@ mod tests {
             version: "2".parse().unwrap(),
             id: RequestId::given_or_new("r\"1").unwrap(),
             outputs: outputs.into(),
+            violation: None,
         }
     }
 

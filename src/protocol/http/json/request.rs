@@ -8,7 +8,7 @@
 //! `data`, and its raw bytes stand behind the JSON, in the order of the inputs. They stay
 //! slices of the body too.
 
-use std::{borrow::Cow, num::NonZeroUsize, time::Duration};
+use std::{borrow::Cow, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     domain::{DataType, OutputRequest, Priority, RequestId, Shape, Tensor},
     protocol::{
-        ROUTING_KEY_PARAMETER,
+        ROUTING_KEY_PARAMETER, is_kept,
         refusal::{Refusal, shown},
     },
 };
@@ -29,6 +29,8 @@ use crate::{
 pub(crate) struct Decoded {
     pub(crate) id: RequestId,
     pub(crate) routing_key: Option<String>,
+    /// Parameters that are none of the protocol's.
+    pub(crate) parameters: Vec<(Arc<str>, String)>,
     pub(crate) inputs: Vec<Tensor>,
     pub(crate) outputs: Vec<OutputRequest>,
     /// Triton's `priority`; 0 and absent mean the model's default.
@@ -133,6 +135,7 @@ impl Reader<'_> {
             inputs: inputs.ok_or_else(|| missing("inputs", end))?,
             id: RequestId::given_or_new(id.as_deref().unwrap_or_default()).map_err(Refusal::from)?,
             routing_key: parameters.routing_key,
+            parameters: parameters.others,
             priority: parameters.priority.and_then(Priority::from_wire),
             timeout: parameters.timeout.filter(|&micros| micros > 0).map(Duration::from_micros),
             binary: BinaryOutputs { all: parameters.binary_data_output, single: outputs.binary },
@@ -250,6 +253,26 @@ struct Parameters {
     binary_data_output: bool,
     priority: Option<u64>,
     timeout: Option<u64>,
+    others: Vec<(Arc<str>, String)>,
+}
+
+impl Parameters {
+    /// Reads a parameter that is none of the protocol's.
+    fn keep(&mut self, key: &str, cursor: &mut Cursor<'_>) -> Result<(), Fault> {
+        let value = match cursor.peek() {
+            Some(b'"') => cursor.string()?,
+            Some(b'[' | b'{' | b'n') => return Ok(cursor.skip()?),
+            _ => {
+                let start = cursor.at();
+                cursor.skip()?;
+                Cow::Borrowed(cursor.since(start))
+            }
+        };
+        if is_kept(key, &value, self.others.len()) {
+            self.others.push((key.into(), value.into_owned()));
+        }
+        Ok(())
+    }
 }
 
 fn request_parameters(cursor: &mut Cursor<'_>) -> Result<Parameters, Fault> {
@@ -268,7 +291,7 @@ fn request_parameters(cursor: &mut Cursor<'_>) -> Result<Parameters, Fault> {
                 let words = "a whole number of microseconds, 0 or more";
                 read.timeout = parameter(cursor, Cursor::whole, key, words)?;
             }
-            _ => cursor.skip()?,
+            _ => read.keep(key, cursor)?,
         }
         Ok(())
     })?;

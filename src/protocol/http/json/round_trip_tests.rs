@@ -26,6 +26,7 @@ fn written(tensor: Tensor) -> String {
         version: "1".parse().unwrap(),
         id: RequestId::given_or_new("i").unwrap(),
         outputs: [tensor].into(),
+        violation: None,
     };
     let text = String::from_utf8(encode(&reply, &BinaryOutputs::default()).unwrap().body).unwrap();
     let (_, data) = text.split_once(r#""data":"#).unwrap();

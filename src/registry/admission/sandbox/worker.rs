@@ -90,7 +90,7 @@ fn try_out(runtime: &Runtime, job: &Job) -> Reply {
         let limit = if error.is_out_of_memory() { LIMITED } else { "" };
         Reply::Refused(vec![format!("{model_file}: {error}{limit}")])
     };
-    match source.open(runtime, EngineOptions::default(), &listing, model_file) {
+    match source.open(runtime, EngineOptions::default(), &listing) {
         Ok(model) => match schedule::run_once(&model) {
             Err(error) if error.is_out_of_memory() => refused(&error),
             // That a model takes no made-up inputs is no fault.

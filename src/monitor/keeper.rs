@@ -1,0 +1,153 @@
+//! The monitor's second thread: looks once a second whether verdicts changed, and saves counts now and then.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use super::{Change, Clock, Monitored, VersionMonitor};
+use crate::domain::{ModelName, Version};
+
+/// How often verdicts are looked at.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What a [`Keeper`] needs.
+pub struct KeeperOptions {
+    /// The versions that are monitored now.
+    pub versions: Box<dyn Fn() -> Vec<Monitored> + Send>,
+    pub clock: Clock,
+    /// Where counts are saved.
+    pub directory: PathBuf,
+    pub save_interval: Duration,
+    /// Is told of every verdict that changed.
+    pub tell: Box<dyn Fn(&ModelName, Version, &Change) + Send>,
+}
+
+/// The thread. When it is dropped, it saves all counts and ends.
+#[derive(Debug)]
+pub struct Keeper {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Keeper {
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(options: KeeperOptions) -> io::Result<Self> {
+        let (stop, stopped) = mpsc::channel();
+        let thread = thread::Builder::new().name("drift".into()).spawn(move || {
+            let mut kept = Kept::default();
+            while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
+                kept.round(&options);
+            }
+            kept.save_all(&options.directory);
+        })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that looks at drift panicked");
+        }
+    }
+}
+
+/// The versions of the last round, with the rows that each had when it was saved.
+#[derive(Default)]
+struct Kept {
+    versions: BTreeMap<(ModelName, Version), (Arc<VersionMonitor>, u64)>,
+    saved: Duration,
+}
+
+impl Kept {
+    fn round(&mut self, options: &KeeperOptions) {
+        let now = (options.clock)();
+        let mut versions = BTreeMap::new();
+        for (model, version, monitor) in (options.versions)() {
+            for change in monitor.look(&model, version, now) {
+                (options.tell)(&model, version, &change);
+            }
+            let place = (model, version);
+            let known = self.versions.remove(&place).filter(|(known, _)| Arc::ptr_eq(known, &monitor));
+            versions.insert(place, (monitor, known.map_or(0, |(_, rows)| rows)));
+        }
+        // What is left is gone: unloaded, or loaded anew.
+        for ((model, version), (monitor, rows)) in std::mem::take(&mut self.versions) {
+            if monitor.rows() != rows && !versions.contains_key(&(model.clone(), version)) {
+                save(&options.directory, &model, version, &monitor);
+            }
+        }
+        self.versions = versions;
+        if now.saturating_sub(self.saved) >= options.save_interval {
+            self.saved = now;
+            self.save_all(&options.directory);
+        }
+    }
+
+    fn save_all(&mut self, directory: &Path) {
+        for ((model, version), (monitor, rows)) in &mut self.versions {
+            let now = monitor.rows();
+            if now != *rows {
+                save(directory, model, *version, monitor);
+                *rows = now;
+            }
+        }
+    }
+}
+
+/// Where the counts of a version are saved.
+fn path(directory: &Path, model: &ModelName, version: Version) -> PathBuf {
+    directory.join(model.as_str()).join(format!("{version}.counts"))
+}
+
+/// Where the profile that a version learnt is kept.
+#[must_use]
+pub fn learnt_profile_path(directory: &Path, model: &ModelName, version: Version) -> PathBuf {
+    directory.join(model.as_str()).join(format!("{version}.profile.json"))
+}
+
+fn save(directory: &Path, model: &ModelName, version: Version, monitor: &VersionMonitor) {
+    let written = monitor.save().and_then(|bytes| write(&path(directory, model, version), &bytes));
+    if let Err(error) = written {
+        tracing::warn!(%model, version = version.get(), %error, "the monitor's counts are not saved");
+    }
+}
+
+/// Writes a file so that it is there whole or not at all.
+///
+/// # Errors
+/// Those of the file system.
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    path.parent().map_or(Ok(()), fs::create_dir_all)?;
+    let staging = path.with_extension("new");
+    fs::write(&staging, bytes)?;
+    fs::rename(staging, path)
+}
+
+/// Lets a monitor go on from what was saved of the version, if it was of the same profile and windows.
+pub fn restore(directory: &Path, model: &ModelName, version: Version, monitor: &VersionMonitor, now: Duration) {
+    let bytes = match fs::read(path(directory, model, version)) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) => return tracing::warn!(%model, version = version.get(), %error, "saved counts are unreadable"),
+    };
+    match monitor.restore(&bytes, now) {
+        Ok(true) => {
+            tracing::info!(%model, version = version.get(), rows = monitor.rows(), "the monitor's counts go on")
+        }
+        Ok(false) => {
+            tracing::info!(%model, version = version.get(), "saved counts are of another profile or other windows");
+        }
+        Err(error) => tracing::warn!(%model, version = version.get(), %error, "saved counts are not used"),
+    }
+}
