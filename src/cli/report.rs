@@ -8,9 +8,9 @@ use std::time::SystemTime;
 
 use super::{
     output::printable,
-    view::{percent, worst_first},
+    view::{drifted, percent, worst_first},
 };
-use crate::admin::wire::{Checked, DriftReport, Feature, Measures, Quality};
+use crate::admin::wire::{Bin, Checked, DriftReport, Feature, Measures, Quality};
 
 const STYLE: &str = include_str!("report/style.css");
 
@@ -57,7 +57,7 @@ interval holds the true one with probability 0.95. Bins of a number go from the 
 }
 
 fn facts(report: &DriftReport, at: SystemTime) -> String {
-    let drifted = report.features.iter().filter(|feature| feature.state == "drift").count();
+    let (drifted, all) = drifted(report);
     let against = match report.against.as_str() {
         "stable" => "the stable version's live rows",
         _ => "its profile",
@@ -66,13 +66,13 @@ fn facts(report: &DriftReport, at: SystemTime) -> String {
     let facts = [
         ("Window", format!("last {}", escaped(&report.window))),
         ("Rows", grouped(report.rows)),
-        ("Drifted", format!("{drifted} of {} features", report.features.len())),
+        ("Drifted", format!("{drifted} of {all} features")),
         ("Compared with", against.to_owned()),
         ("Segment", escaped(segment)),
         ("False alarm per test and look", format!("{:.1e}", report.alpha)),
         ("Generated", humantime::format_rfc3339_seconds(at).to_string().replace('T', " ").replace('Z', " UTC")),
     ];
-    let facts: String = facts.iter().map(|(name, value)| format!("<div>{}</div>\n", entry(name, value))).collect();
+    let facts: String = facts.iter().map(|(name, value)| entry(name, value)).collect();
     format!("<dl class=\"facts\">\n{facts}</dl>")
 }
 
@@ -153,7 +153,7 @@ fn entries_of_measures(feature: &Feature, measures: &Measures) -> String {
         ("Threshold".to_owned(), number(feature.threshold)),
     ];
     entries.extend(measures.named().map(|(name, value)| (spelt(name), number(Some(value)))));
-    entries.iter().map(|(name, value)| format!("<div>{}</div>\n", entry(name, value))).collect()
+    entries.iter().map(|(name, value)| entry(name, value)).collect()
 }
 
 fn entries_of_quality(quality: &Quality) -> String {
@@ -172,18 +172,7 @@ fn entries_of_quality(quality: &Quality) -> String {
 
 /// Both histograms as a table, for who cannot see the picture.
 fn bins(feature: &Feature) -> String {
-    let rows: String = chart::shares(feature)
-        .map(|(bin, [reference, live])| {
-            format!(
-                "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
-                escaped(&bin.bin),
-                grouped(bin.reference),
-                percent(reference),
-                grouped(bin.live),
-                percent(live)
-            )
-        })
-        .collect();
+    let rows: String = chart::shares(feature).map(|(bin, both)| row_of_bin(bin, both)).collect();
     format!(
         "<details><summary>Rows by bin</summary><table>\n<thead><tr><th scope=\"col\">Bin</th>\
          <th scope=\"col\" colspan=\"2\">Reference</th><th scope=\"col\" colspan=\"2\">Live</th></tr></thead>\n\
@@ -191,8 +180,19 @@ fn bins(feature: &Feature) -> String {
     )
 }
 
+fn row_of_bin(bin: &Bin, [reference, live]: [f64; 2]) -> String {
+    format!(
+        "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
+        escaped(&bin.bin),
+        grouped(bin.reference),
+        percent(reference),
+        grouped(bin.live),
+        percent(live)
+    )
+}
+
 fn entry(name: &str, value: &str) -> String {
-    format!("<dt>{name}</dt><dd>{value}</dd>")
+    format!("<div><dt>{name}</dt><dd>{value}</dd></div>\n")
 }
 
 fn badge(state: &str) -> String {

@@ -10,7 +10,7 @@ mod shadow;
 mod table;
 
 pub(super) use admission::admission;
-pub(super) use drift::{drift, percent, worst_first};
+pub(super) use drift::{drift, drifted, percent, worst_first};
 pub(super) use history::history;
 pub(super) use rollout::rollout;
 pub(super) use self_test::self_test;

@@ -7,35 +7,9 @@
 //! belong to none and are absent. `unseen` is a bin of the PSI only when it holds something; where the reference
 //! has rows in it (its pooled rare categories) its `psi_bin` is `other`, a bin like any.
 //!
-//! These recording rules give the PSI of all replicas, equal to `tidegate_drift_score{measure="psi"}` of their sum
-//! (where `unseen` has come up, to one part in twice the reference's rows for each share):
-//!
-//! ```yaml
-//! - record: tidegate:psi_bin:increase5m
-//!   expr: |
-//!     sum by (model, version, tensor, feature, psi_bin) (
-//!       sum by (model, version, tensor, feature, bin) (increase(tidegate_feature_bin_total[5m]))
-//!       * on (model, version, tensor, feature, bin) group_left (psi_bin)
-//!         max by (model, version, tensor, feature, bin, psi_bin) (tidegate_reference_bin_ratio >= bool 0)
-//!     ) and on (model, version, tensor, feature) (
-//!       sum by (model, version, tensor, feature) (increase(tidegate_feature_bin_total[5m])) > 0
-//!     )
-//! - record: tidegate:psi_bin_filled:increase5m
-//!   expr: tidegate:psi_bin:increase5m{psi_bin!="unseen"} or (tidegate:psi_bin:increase5m{psi_bin="unseen"} > 0)
-//! - record: tidegate:psi_bin:ratio5m
-//!   expr: |
-//!     (tidegate:psi_bin_filled:increase5m + 0.5)
-//!     / on (model, version, tensor, feature) group_left ()
-//!       sum by (model, version, tensor, feature) (tidegate:psi_bin_filled:increase5m + 0.5)
-//! - record: tidegate:feature_psi:5m
-//!   expr: |
-//!     sum by (model, version, tensor, feature) (
-//!       (tidegate:psi_bin:ratio5m - on (model, version, tensor, feature, psi_bin)
-//!         max by (model, version, tensor, feature, psi_bin) (tidegate_reference_bin_ratio))
-//!       * ln(tidegate:psi_bin:ratio5m / on (model, version, tensor, feature, psi_bin)
-//!         max by (model, version, tensor, feature, psi_bin) (tidegate_reference_bin_ratio))
-//!     )
-//! ```
+//! `grafana/rules/tidegate_recording.yml` makes the PSI of all replicas of these, equal to
+//! `tidegate_drift_score{measure="psi"}` of their sum (where `unseen` has come up, to one part in twice the
+//! reference's rows for each share).
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 

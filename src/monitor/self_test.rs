@@ -208,7 +208,9 @@ impl<'a> Source<'a> {
         });
         let mut ends: Vec<f64> = under.collect();
         // Rounding may leave the last a hair under 1.
-        ends.iter_mut().last().into_iter().for_each(|end| *end = f64::INFINITY);
+        if let Some(last) = ends.last_mut() {
+            *last = f64::INFINITY;
+        }
         let of_all = |rows: u64| rows as f64 / profile.rows.max(1) as f64;
         let (missing, nonfinite) = (of_all(profile.missing), of_all(profile.nonfinite));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of the rows")]

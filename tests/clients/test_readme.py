@@ -1,5 +1,5 @@
-"""The commands of README.md, docs/RELEASES.md and docs/ROLLOUT.md, run as a reader would run them, and their output
-compared with what the page shows.
+"""The commands of README.md, docs/RELEASES.md, docs/MONITOR.md and docs/ROLLOUT.md, run as a reader would run them, and
+their output compared with what the page shows.
 
 A fenced block marked `console` holds lines `$ command`, each followed by the output to expect. In the expected output
 
@@ -12,7 +12,7 @@ its own, in the repository's root, with `tidegate` and our Python on the path. I
 must succeed, unless the expected output has a line that begins with `error:`.
 
 Right before each block stands `<!-- test: run -->`, or `<!-- test: no (reason) -->` where it cannot be run here.
-The blocks of README.md and of docs/RELEASES.md run in order against one gateway for each page, which starts with an
+The blocks of README.md, docs/RELEASES.md and docs/MONITOR.md run in order against one gateway for each page, which starts with an
 empty state on the default ports; the one command of docs/ROLLOUT.md starts its own.
 """
 
@@ -30,7 +30,7 @@ import pytest
 
 from conftest import BINARY, ROOT, environment, running
 
-PAGES = [ROOT / "README.md", ROOT / "docs/RELEASES.md"]
+PAGES = [ROOT / "README.md", ROOT / "docs/RELEASES.md", ROOT / "docs/MONITOR.md"]
 COMMAND_LIMIT = 120  # seconds that one command may take
 PLANES = {"http": 8000, "grpc": 8001, "metrics": 8002, "admin": 8003}
 

@@ -1,7 +1,6 @@
 //! The page as text; `tests/clients/test_report.py` opens it in a browser.
 
 use super::*;
-use crate::admin::wire::Bin;
 
 fn feature(name: &str, kind: &str, bins: &[(&str, u64, u64)]) -> Feature {
     let bin = |&(bin, reference, live): &(&str, u64, u64)| Bin { bin: bin.to_owned(), reference, live };

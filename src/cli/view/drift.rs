@@ -31,7 +31,9 @@ const OPTIONAL: [usize; 3] = [6, 4, 1];
 
 pub(in crate::cli) fn drift(report: &DriftReport, look: Look) -> String {
     let mut table = Table::new(&HEADERS, look);
-    NUMBERS.into_iter().for_each(|column| _ = table.right(column));
+    for column in NUMBERS {
+        table.right(column);
+    }
     for feature in worst_first(report) {
         let (reference, live) = sparkline::pair(&feature.bins);
         let colour = colour(&feature.state);
@@ -55,7 +57,7 @@ pub(in crate::cli) fn drift(report: &DriftReport, look: Look) -> String {
 }
 
 fn head(report: &DriftReport) -> String {
-    let drifted = report.features.iter().filter(|feature| feature.state == "drift").count();
+    let (drifted, all) = drifted(report);
     let against = match report.against.as_str() {
         "stable" => "the live rows of the stable version",
         _ => "its profile",
@@ -65,11 +67,10 @@ fn head(report: &DriftReport) -> String {
         segment => format!(" of {}", printable(segment)),
     };
     format!(
-        "{} version {}: {}, {drifted} of {} features drifted, {} rows{segment} in the last {} against {against}",
+        "{} version {}: {}, {drifted} of {all} features drifted, {} rows{segment} in the last {} against {against}",
         printable(&report.model),
         report.version,
         printable(&report.state),
-        report.features.len(),
         report.rows,
         printable(&report.window),
     )
@@ -81,6 +82,12 @@ fn segments(report: &DriftReport) -> String {
     }
     let names: Vec<_> = report.segments.iter().map(|segment| printable(segment)).collect();
     format!("\nsegments (--segment): {}\n", names.join(", "))
+}
+
+/// How many features have drifted, and how many there are; all inputs together are one more.
+pub(in crate::cli) fn drifted(report: &DriftReport) -> (usize, usize) {
+    let all = || report.features.iter().chain(&report.multivariate);
+    (all().filter(|feature| feature.state == "drift").count(), all().count())
 }
 
 /// By state, then by how far the score is.

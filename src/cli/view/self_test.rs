@@ -15,7 +15,9 @@ pub(in crate::cli) fn self_test(test: &DriftSelfTest, look: Look) -> String {
     let headers =
         ["FEATURE", "KIND", "FALSE ALARMS", "BY CHANCE", "PSI 50 %", "FOUND", "PSI 80 %", "FOUND", "SHIFT 80 %"];
     let mut table = Table::new(&headers, look);
-    (2..headers.len()).for_each(|column| _ = table.right(column));
+    for column in 2..headers.len() {
+        table.right(column);
+    }
     for feature in &test.features {
         let at = |power: f64| feature.shifts.iter().find(|shift| (shift.power - power).abs() < 0.01);
         let psi = |power: f64| Cell::new(score(at(power).map(|shift| shift.psi)));

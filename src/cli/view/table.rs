@@ -60,7 +60,9 @@ impl Table {
             if widths.iter().map(|width| width + 2).sum::<u16>() <= terminal.saturating_add(2) {
                 return;
             }
-            widths.get_mut(column).into_iter().for_each(|width| *width = 0);
+            if let Some(width) = widths.get_mut(column) {
+                *width = 0;
+            }
             if let Some(column) = self.table.column_mut(column) {
                 column.set_constraint(ColumnConstraint::Hidden);
             }

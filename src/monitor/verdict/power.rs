@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Judge, Thresholds, pool};
 use crate::monitor::{
     DriftState,
-    measures::{chi_square_critical, noncentrality, normal_quantile, normal_tail, psi},
+    measures::{self, chi_square_critical, noncentrality, normal_quantile, normal_tail},
 };
 
 /// The smallest drift that is found with a given probability at one look.
@@ -37,8 +37,8 @@ pub fn smallest_shift(
     // The half row in each bin draws the likelihood ratio, which must be as large too, towards none.
     let drawn = 1.0 + 0.5 * bins as f64 / live_rows as f64;
     let needed = (drawn * chi_square_critical(alpha, freedom)).max(floor / scale + freedom as f64);
-    let smallest = noncentrality(needed, freedom, power) * scale;
-    SmallestShift { psi: smallest, sigma: normal_shift(freedom + 1, smallest) }
+    let psi = noncentrality(needed, freedom, power) * scale;
+    SmallestShift { psi, sigma: normal_shift(freedom + 1, psi) }
 }
 
 impl Judge {
@@ -71,7 +71,7 @@ pub(in crate::monitor) fn judged_psi(reference: &[u64], shares: &[f64], rows: u6
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "shares are from 0 to 1")]
     let live: Vec<_> = shares.iter().map(|share| (share * MANY) as u64).collect();
     let (reference, live) = pool(reference, &live, rows);
-    (psi(&reference, &live), reference.len())
+    (measures::psi(&reference, &live), reference.len())
 }
 
 /// The shift of the mean, in σ, that gives a normal feature this PSI over quantile bins.
