@@ -39,7 +39,7 @@ mod window;
 pub use builder::{Built, ProfileBuilder, Skipped};
 pub use columns::{ColumnNames, MAX_COLUMNS, feature_names, numbers};
 pub use feature::Violation;
-pub use keeper::{Keeper, KeeperOptions, learnt_profile_path, restore, write};
+pub use keeper::{Keeper, KeeperOptions, learnt_profile_path, restore, save, write};
 pub use metrics::{ExportSettings, MonitorCollector, Monitored, window_label};
 pub use pca::{ComponentFeature, MAX_COMPONENT_FEATURES, Moments, PrincipalComponents};
 pub use profile::{Category, Distribution, FeatureProfile, FeatureRole, FineBins, Profile, ProfileError, Source};

@@ -72,6 +72,9 @@ pub(super) fn decode(digest: u64, bytes: &[u8]) -> Result<Option<Vec<(String, Sa
     let mut counts = Vec::new();
     for _ in 0..numbers.take()? {
         let length = numbers.take()?;
+        if length > MAX_NUMBERS {
+            return Err(SavedError::TooMany(length));
+        }
         let mut name = String::new();
         (&mut *numbers.0).take(length).read_to_string(&mut name)?;
         let totals = numbers.take_all(None)?;

@@ -60,6 +60,8 @@ pub struct VersionMonitor {
     violations: AtomicU64,
     /// What the latest looks left, window by window. Requests and the counting thread never take this lock.
     looks: Mutex<Vec<Looks>>,
+    /// Held by who writes the counts to their file.
+    saving: Mutex<()>,
     /// The rows of another version, in the bins of this one.
     other: ArcSwapOption<OtherVersion>,
 }
@@ -149,6 +151,7 @@ impl VersionMonitor {
             segments: Segments::new(settings, &features),
             digest,
             violations: AtomicU64::new(0),
+            saving: Mutex::default(),
             other: ArcSwapOption::empty(),
             settings: settings.clone(),
             features,
@@ -358,6 +361,17 @@ impl VersionMonitor {
             }
         }
         Ok(is_restored)
+    }
+
+    /// The right to write the counts to their file: two at once would mix up their bytes.
+    pub(super) fn saving(&self) -> MutexGuard<'_, ()> {
+        self.saving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether another monitor counts the same, as long as both are of the same signature.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.digest == other.digest && self.settings == other.settings
     }
 
     /// Goes on from another monitor of the same version, loaded before.
