@@ -190,7 +190,7 @@ impl Collected {
             Parts::Wide { columns, .. } => *columns,
         };
         if before != now {
-            self.parts = Err(format!("it has now {before}, now {now} columns"));
+            self.parts = Err(format!("it has {before} columns in one batch, {now} in another"));
             return;
         }
         match (parts, tensor.elements()) {
