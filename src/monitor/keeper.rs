@@ -18,6 +18,9 @@ use crate::domain::{ModelName, Version};
 /// How often verdicts are looked at.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// Is told of a verdict that changed.
+pub type Teller = Box<dyn Fn(&ModelName, Version, &Change) + Send>;
+
 /// What a [`Keeper`] needs.
 pub struct KeeperOptions {
     /// The versions that are monitored now.
@@ -27,7 +30,7 @@ pub struct KeeperOptions {
     pub directory: PathBuf,
     pub save_interval: Duration,
     /// Is told of every verdict that changed.
-    pub tell: Box<dyn Fn(&ModelName, Version, &Change) + Send>,
+    pub tell: Teller,
 }
 
 /// The thread. When it is dropped, it saves all counts and ends.
@@ -142,7 +145,7 @@ pub fn restore(directory: &Path, model: &ModelName, version: Version, monitor: &
     };
     match monitor.restore(&bytes, now) {
         Ok(true) => {
-            tracing::info!(%model, version = version.get(), rows = monitor.rows(), "the monitor's counts go on")
+            tracing::info!(%model, version = version.get(), rows = monitor.rows(), "the monitor's counts go on");
         }
         Ok(false) => {
             tracing::info!(%model, version = version.get(), "saved counts are of another profile or other windows");

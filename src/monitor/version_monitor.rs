@@ -1,7 +1,7 @@
 //! The monitor of one model version: counts its rows, and compares them with its profile.
 
 use std::{
-    fmt, io,
+    io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -12,11 +12,10 @@ use std::{
 use arc_swap::ArcSwapOption;
 
 use super::{
-    Against, DriftReport, DriftState, FeatureReport, SegmentName,
+    Against, Change, DriftReport, DriftState, SegmentName,
     counts::Counts,
     feature::{MonitoredFeature, Rows, Standing, Violation},
     joint::Joint,
-    metrics::window_label,
     profile::{Distribution, FeatureProfile, FeatureRole, Profile, ProfileError},
     saved::{self, SavedError},
     segments::Segments,
@@ -74,31 +73,6 @@ struct Looks {
     latest: Option<u128>,
     /// By feature.
     standing: Vec<Standing>,
-}
-
-/// The verdict on a feature that a look changed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Change {
-    pub window: Duration,
-    pub before: DriftState,
-    /// What it is now, and by how much.
-    pub now: FeatureReport,
-}
-
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { window, before, now } = self;
-        let (state, before, window) = (now.state.as_str(), before.as_str(), window_label(*window));
-        write!(f, "feature '{}' is in state {state}, was {before}, over {window} with {} rows", now.feature, now.rows)?;
-        if let Some(corrected) = now.measures.psi_corrected {
-            write!(f, ": corrected PSI {corrected:.4}, drift from {:.4}", now.threshold)?;
-        }
-        for checked in now.quality.checks.iter().filter(|checked| checked.state != DriftState::Ok) {
-            let (check, live, reference) = (checked.check.as_str(), 100.0 * checked.live, 100.0 * checked.reference);
-            write!(f, "; {check} {live:.2} % of rows, {reference:.2} % in the reference")?;
-        }
-        Ok(())
-    }
 }
 
 #[derive(Debug)]
@@ -232,8 +206,13 @@ impl VersionMonitor {
     /// shortest that has rows enough for a verdict, or the longest.
     #[must_use]
     pub fn telling_report(&self, model: &ModelName, version: Version, now: Duration) -> Option<DriftReport> {
-        let mut reports: Vec<_> =
-            self.window_lengths().iter().map(|window| self.report(model, version, *window, now)).collect();
+        self.telling(|window| Some(self.report(model, version, window, now)))
+    }
+
+    /// The same among what `report` gives for each window.
+    #[must_use]
+    pub fn telling(&self, report: impl FnMut(Duration) -> Option<DriftReport>) -> Option<DriftReport> {
+        let mut reports: Vec<_> = self.window_lengths().iter().copied().filter_map(report).collect();
         reports.sort_by_key(|report| report.window);
         let worst = reports.iter().map(|report| report.state).max()?;
         let least = self.settings.thresholds.min_rows;
@@ -393,13 +372,11 @@ impl VersionMonitor {
     /// range, of no known category.
     #[must_use]
     pub fn violation(&self, inputs: &[Tensor]) -> Option<Violation> {
-        let features = self.features.iter().filter(|feature| feature.profile.role == FeatureRole::Input);
-        let violation = features
-            .filter_map(|feature| {
-                let tensor = inputs.iter().find(|tensor| tensor.name() == feature.profile.tensor)?;
-                feature.violation(tensor)
-            })
-            .next();
+        let mut features = self.features.iter().filter(|feature| feature.profile.role == FeatureRole::Input);
+        let violation = features.find_map(|feature| {
+            let tensor = inputs.iter().find(|tensor| tensor.name() == feature.profile.tensor)?;
+            feature.violation(tensor)
+        });
         if violation.is_some() {
             self.violations.fetch_add(1, Ordering::Relaxed);
         }

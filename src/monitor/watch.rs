@@ -10,8 +10,8 @@ use std::{
 use arc_swap::ArcSwapOption;
 
 use super::{
-    Answered, Built, ColumnNames, MAX_COLUMNS, MonitorSettings, Profile, ProfileBuilder, VersionMonitor,
-    columns::columns_of,
+    Answered, Built, ColumnNames, Contract, MAX_COLUMNS, MonitorSettings, Profile, ProfileBuilder, VersionMonitor,
+    Violation, columns::columns_of,
 };
 use crate::domain::{Elements, Signature, Tensor};
 
@@ -119,6 +119,15 @@ impl Watch {
     #[must_use]
     pub fn monitor(&self) -> Option<Arc<VersionMonitor>> {
         self.monitor.load_full()
+    }
+
+    /// What the contract of the version says of a request; `None` where it says nothing, or is off.
+    #[must_use]
+    pub fn violation(&self, inputs: &[Tensor]) -> Option<(Contract, Violation)> {
+        // Not `load_full`, whose count all threads of requests would share.
+        let monitor = self.monitor.load();
+        let monitor = monitor.as_ref().filter(|monitor| monitor.contract() != Contract::Off)?;
+        Some((monitor.contract(), monitor.violation(inputs)?))
     }
 
     /// Whether rows are of any interest.

@@ -332,30 +332,24 @@ impl Registry {
             };
             (version, monitor.ok_or_else(unmonitored)?)
         };
-        let (shortest, longest) = (monitor.window_lengths().iter().min(), monitor.window_lengths().iter().max());
-        let longest = longest.copied().unwrap_or_default();
+        let longest = monitor.window_lengths().iter().max().copied().unwrap_or_default();
         if query.window.is_some_and(|window| window.is_zero() || window > longest) {
             return Err(RegistryError::Window { longest });
         }
-        let window = query.window.or(shortest.copied()).unwrap_or_default();
         if !self.shared.watchers.monitor.settle(SETTLE_LIMIT) {
             tracing::warn!(model = %name, "the monitor is behind: the drift view misses the latest rows");
         }
         let now = (self.shared.watchers.clock)();
-        match (query.against, &query.segment) {
-            (Against::Profile, None) => Ok(query
-                .window
-                .is_none()
-                .then(|| monitor.telling_report(name, version, now))
-                .flatten()
-                .unwrap_or_else(|| monitor.report(name, version, window, now))),
-            (Against::Profile, Some(segment)) => monitor
-                .report_of_segment((name, version), segment, window, now)
-                .ok_or_else(|| RegistryError::NoSegment { model: name.clone(), segment: segment.clone() }),
-            (Against::Stable, _) => monitor
-                .report_of_other((name, version), window, now)
-                .ok_or_else(|| RegistryError::NotCompared { model: name.clone(), version }),
-        }
+        let report = |window| match (query.against, &query.segment) {
+            (Against::Profile, None) => Some(monitor.report(name, version, window, now)),
+            (Against::Profile, Some(segment)) => monitor.report_of_segment((name, version), segment, window, now),
+            (Against::Stable, _) => monitor.report_of_other((name, version), window, now),
+        };
+        let found = query.window.map_or_else(|| monitor.telling(report), report);
+        found.ok_or_else(|| match &query.segment {
+            Some(segment) => RegistryError::NoSegment { model: name.clone(), segment: segment.clone() },
+            None => RegistryError::NotCompared { model: name.clone(), version },
+        })
     }
 }
 

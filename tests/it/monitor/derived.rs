@@ -24,7 +24,7 @@ fn profiled(onnx: &[u8], csv: &str) -> Repository {
     repository
 }
 
-fn send(gateway: &Gateway, name: &str, datatype: &str, shape: Value, data: Value) {
+fn send(gateway: &Gateway, name: &str, datatype: &str, shape: [usize; 2], data: &Value) {
     let input = json!({"name": name, "datatype": datatype, "shape": shape, "data": data});
     let (status, answer) = gateway.post(INFER, &json!({ "inputs": [input] }));
     assert_eq!(status, 200, "{answer}");
@@ -61,7 +61,7 @@ fn free_text_is_watched_by_its_length_and_characters() {
     let names = ["x.length", "x.letters", "x.digits", "x.spaces", "y.length"];
     let post = |from: usize, words| {
         let texts: Vec<_> = (from..from + 600).map(|at| review(at, words)).collect();
-        send(&gateway, "x", "BYTES", json!([600, 1]), json!(texts));
+        send(&gateway, "x", "BYTES", [600, 1], &json!(texts));
     };
     post(5000, 5);
     let report = drift(&gateway, "");
@@ -94,7 +94,7 @@ fn wide_rows_are_watched_by_norm_mean_and_projections() {
     let names = ["x.norm", "x.mean", "x.projection0", "x.projection1", "x.projection2", "y.norm"];
     let post = |from: usize, shift: f64| {
         let data: Vec<_> = (from..from + 600).flat_map(|at| embedding(at, shift)).collect();
-        send(&gateway, "x", "FP32", json!([600, COLUMNS]), json!(data));
+        send(&gateway, "x", "FP32", [600, COLUMNS], &json!(data));
     };
     post(5000, 0.0);
     let report = drift(&gateway, "");

@@ -32,6 +32,7 @@ async fn rows_are_told_apart_by_a_parameter_over_both_protocols() {
         let french = drift(&gateway, "?segment=country%3DFR&window=1h");
         assert_eq!((rows(&french), &french["state"]), (600, &json!("drift")), "{french}");
         assert_eq!(live(&french, "x").values().sum::<u64>(), 600);
+        assert_eq!(drift(&gateway, "?segment=country=FR")["window"], "5m");
 
         for (query, status, words) in [
             ("?segment=country=ES", 404, "country=ES"),

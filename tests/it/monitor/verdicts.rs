@@ -43,7 +43,7 @@ fn canary_is_compared_with_the_live_rows_of_the_stable_version() {
 #[test]
 fn report_without_a_window_is_of_the_one_that_tells_most() {
     let repository = repository(1);
-    let gateway = start(&repository, "windows = [\"3s\", \"1h\"]");
+    let gateway = start(&repository, "windows = [\"3s\", \"1h\"]\nsegments = [\"s\"]");
     send(&gateway, &usual(600));
     let begun = Instant::now();
     let report = drift(&gateway, "");
@@ -51,6 +51,8 @@ fn report_without_a_window_is_of_the_one_that_tells_most() {
     thread::sleep(Duration::from_millis(3100).saturating_sub(begun.elapsed()));
     let report = drift(&gateway, "");
     assert_eq!((&report["window"], rows(&report)), (&json!("1h"), 600), "the shortest with rows enough");
+    let report = drift(&gateway, "?segment=s=de");
+    assert_eq!((&report["window"], rows(&report)), (&json!("1h"), 300), "the same of a segment");
 
     send(&gateway, &low(600));
     let begun = Instant::now();
