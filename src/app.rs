@@ -325,7 +325,7 @@ fn tell_of_drift(events: &Events, model: &ModelName, version: Version, change: &
     match now.state {
         DriftState::Ok => tracing::info!(%model, version = version.get(), feature, window, state, "{message}"),
         _ => {
-            tracing::warn!(%model, version = version.get(), feature, window, state, before = before.as_str(), "{message}")
+            tracing::warn!(%model, version = version.get(), feature, window, state, before = before.as_str(), "{message}");
         }
     }
     events.publish(Event::new(Topic::Drift, model, state, message).of_version(version));

@@ -83,10 +83,9 @@ impl Fault for InferError {
 
 /// What the contract of the version finds: an error where it refuses, a violation where it tells.
 fn contract(watch: &Watch, inputs: &[Tensor]) -> Result<Option<Violation>, InferError> {
-    let Some(monitor) = watch.monitor().filter(|monitor| monitor.contract() != Contract::Off) else { return Ok(None) };
-    match (monitor.contract(), monitor.violation(inputs)) {
-        (Contract::Reject, Some(violation)) => Err(InferError::Contract(violation)),
-        (_, violation) => Ok(violation),
+    match watch.violation(inputs) {
+        Some((Contract::Reject, violation)) => Err(InferError::Contract(violation)),
+        found => Ok(found.map(|(_, violation)| violation)),
     }
 }
 
@@ -143,6 +142,7 @@ impl Gateway {
             record.compared(compared);
         }
         let stable = (role == Role::Canary).then(|| route.stable_watch()).flatten();
+        let stable = stable.filter(|stable| stable.wants_rows());
         drop(route);
         record.routed(Arc::clone(&servable) as Arc<dyn AsVersionMetrics>, role);
         let version = servable.version;

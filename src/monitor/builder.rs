@@ -190,7 +190,7 @@ impl Collected {
             Parts::Wide { columns, .. } => *columns,
         };
         if before != now {
-            self.parts = Err(format!("it has now {before}, now {now} columns"));
+            self.parts = Err(format!("it has {before} columns in one batch, {now} in another"));
             return;
         }
         match (parts, tensor.elements()) {
@@ -299,8 +299,8 @@ fn described(distribution: Option<Distribution>, missing: u64) -> Vec<Described>
 
 /// Whether most rows would be pooled as rare: then the values are no categories.
 fn is_free_text(counts: &HashMap<Box<[u8]>, u64>) -> bool {
-    let fits = |(text, _): &(&Box<[u8]>, &u64)| text.len() <= MAX_CATEGORY_BYTES && std::str::from_utf8(text).is_ok();
-    let mut frequent: Vec<u64> = counts.iter().filter(fits).map(|(_, count)| *count).collect();
+    let fits = |text: &[u8]| text.len() <= MAX_CATEGORY_BYTES && std::str::from_utf8(text).is_ok();
+    let mut frequent: Vec<u64> = counts.iter().filter(|(text, _)| fits(text)).map(|(_, count)| *count).collect();
     frequent.sort_unstable_by(|a, b| b.cmp(a));
     let kept: u64 = frequent.iter().take(MAX_CATEGORIES).sum();
     2 * kept < counts.values().sum::<u64>()

@@ -83,7 +83,7 @@ impl Default for Standing {
 
 impl Standing {
     /// The worst of them.
-    pub(super) fn worst(&self) -> DriftState {
+    pub(super) fn worst(self) -> DriftState {
         self.quality.into_iter().fold(self.distribution, Ord::max)
     }
 

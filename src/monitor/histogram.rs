@@ -166,7 +166,7 @@ impl Classifier {
             }
             (Classes::Numeric { edges, min, max }, Elements::Plain { datatype, bytes }) => {
                 each_number(*datatype, bytes, columns, self.column, |value| {
-                    next(numeric_cell(value, edges, *min, *max))
+                    next(numeric_cell(value, edges, *min, *max));
                 });
             }
             (Classes::Whole(values), Elements::Plain { datatype, bytes }) => {

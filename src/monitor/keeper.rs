@@ -18,6 +18,9 @@ use crate::domain::{ModelName, Version};
 /// How often verdicts are looked at.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// Is told of a verdict that changed.
+pub type Teller = Box<dyn Fn(&ModelName, Version, &Change) + Send>;
+
 /// What a [`Keeper`] needs.
 pub struct KeeperOptions {
     /// The versions that are monitored now.
@@ -27,7 +30,7 @@ pub struct KeeperOptions {
     pub directory: PathBuf,
     pub save_interval: Duration,
     /// Is told of every verdict that changed.
-    pub tell: Box<dyn Fn(&ModelName, Version, &Change) + Send>,
+    pub tell: Teller,
 }
 
 /// The thread. When it is dropped, it saves all counts and ends.
@@ -47,6 +50,8 @@ impl Keeper {
             while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
                 kept.round(&options);
             }
+            // Versions that came since the last round are to be saved too.
+            kept.round(&options);
             kept.save_all(&options.directory);
         })?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
@@ -62,7 +67,8 @@ impl Drop for Keeper {
     }
 }
 
-/// The versions of the last round, with the rows that each had when it was saved.
+/// The versions of the last round, with the rows that each had when it was saved. One that is unloaded is saved by who
+/// unloads it, before it can be loaded again.
 #[derive(Default)]
 struct Kept {
     versions: BTreeMap<(ModelName, Version), (Arc<VersionMonitor>, u64)>,
@@ -80,12 +86,6 @@ impl Kept {
             let place = (model, version);
             let known = self.versions.remove(&place).filter(|(known, _)| Arc::ptr_eq(known, &monitor));
             versions.insert(place, (monitor, known.map_or(0, |(_, rows)| rows)));
-        }
-        // What is left is gone: unloaded, or loaded anew.
-        for ((model, version), (monitor, rows)) in std::mem::take(&mut self.versions) {
-            if monitor.rows() != rows && !versions.contains_key(&(model.clone(), version)) {
-                save(&options.directory, &model, version, &monitor);
-            }
         }
         self.versions = versions;
         if now.saturating_sub(self.saved) >= options.save_interval {
@@ -116,7 +116,9 @@ pub fn learnt_profile_path(directory: &Path, model: &ModelName, version: Version
     directory.join(model.as_str()).join(format!("{version}.profile.json"))
 }
 
-fn save(directory: &Path, model: &ModelName, version: Version, monitor: &VersionMonitor) {
+/// Saves the counts of a version. What goes wrong is told in the log.
+pub fn save(directory: &Path, model: &ModelName, version: Version, monitor: &VersionMonitor) {
+    let _only_one = monitor.saving();
     let written = monitor.save().and_then(|bytes| write(&path(directory, model, version), &bytes));
     if let Err(error) = written {
         tracing::warn!(%model, version = version.get(), %error, "the monitor's counts are not saved");
@@ -143,7 +145,7 @@ pub fn restore(directory: &Path, model: &ModelName, version: Version, monitor: &
     };
     match monitor.restore(&bytes, now) {
         Ok(true) => {
-            tracing::info!(%model, version = version.get(), rows = monitor.rows(), "the monitor's counts go on")
+            tracing::info!(%model, version = version.get(), rows = monitor.rows(), "the monitor's counts go on");
         }
         Ok(false) => {
             tracing::info!(%model, version = version.get(), "saved counts are of another profile or other windows");

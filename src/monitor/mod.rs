@@ -6,6 +6,7 @@
 //! somebody looks, never on the way of a request. [`ProfileBuilder`] and [`Table`] make profiles.
 
 mod builder;
+mod change;
 mod columns;
 mod counts;
 mod derived;
@@ -37,9 +38,10 @@ mod watch;
 mod window;
 
 pub use builder::{Built, ProfileBuilder, Skipped};
+pub use change::Change;
 pub use columns::{ColumnNames, MAX_COLUMNS, feature_names, numbers};
 pub use feature::Violation;
-pub use keeper::{Keeper, KeeperOptions, learnt_profile_path, restore, write};
+pub use keeper::{Keeper, KeeperOptions, Teller, learnt_profile_path, restore, save, write};
 pub use metrics::{ExportSettings, MonitorCollector, Monitored, window_label};
 pub use pca::{ComponentFeature, MAX_COMPONENT_FEATURES, Moments, PrincipalComponents};
 pub use profile::{Category, Distribution, FeatureProfile, FeatureRole, FineBins, Profile, ProfileError, Source};
@@ -54,5 +56,5 @@ pub use service::{Clock, Monitor, MonitorHandle, Observation};
 pub use settings::{Baseline, Contract, MonitorSettings};
 pub use table::{Batches, Table, TableError};
 pub use verdict::{Judge, ShareVerdict, SmallestShift, Tests, Thresholds, Verdict, smallest_shift};
-pub use version_monitor::{Answered, Change, VersionMonitor};
+pub use version_monitor::{Answered, VersionMonitor};
 pub use watch::{Learning, Watch};

@@ -129,10 +129,13 @@ impl Segments {
         known.iter().map(|(place, counts)| (name(place), counts.save())).collect()
     }
 
-    /// Goes on from what was saved of a segment.
+    /// Goes on from what was saved of a segment, if it is told apart still.
     pub(super) fn restore(&self, segment: &SegmentName, saved: SavedCounts, now: Duration) {
-        if let Some(key) = self.keys.iter().position(|known| known.name == segment.key) {
-            self.segment(key, &segment.value, None).counts.restore(saved, now);
+        let Some(key) = self.keys.iter().position(|known| known.name == segment.key) else { return };
+        let counts = self.segment(key, &segment.value, None).counts;
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if known.get(&(key, segment.value.clone())).is_some_and(|own| Arc::ptr_eq(own, &counts)) {
+            counts.restore(saved, now);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The monitor of one model version: counts its rows, and compares them with its profile.
 
 use std::{
-    fmt, io,
+    io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -12,11 +12,10 @@ use std::{
 use arc_swap::ArcSwapOption;
 
 use super::{
-    Against, DriftReport, DriftState, FeatureReport, SegmentName,
+    Against, Change, DriftReport, DriftState, SegmentName,
     counts::Counts,
     feature::{MonitoredFeature, Rows, Standing, Violation},
     joint::Joint,
-    metrics::window_label,
     profile::{Distribution, FeatureProfile, FeatureRole, Profile, ProfileError},
     saved::{self, SavedError},
     segments::Segments,
@@ -61,6 +60,8 @@ pub struct VersionMonitor {
     violations: AtomicU64,
     /// What the latest looks left, window by window. Requests and the counting thread never take this lock.
     looks: Mutex<Vec<Looks>>,
+    /// Held by who writes the counts to their file.
+    saving: Mutex<()>,
     /// The rows of another version, in the bins of this one.
     other: ArcSwapOption<OtherVersion>,
 }
@@ -73,31 +74,6 @@ struct Looks {
     latest: Option<u128>,
     /// By feature.
     standing: Vec<Standing>,
-}
-
-/// The verdict on a feature that a look changed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Change {
-    pub window: Duration,
-    pub before: DriftState,
-    /// What it is now, and by how much.
-    pub now: FeatureReport,
-}
-
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { window, before, now } = self;
-        let (state, before, window) = (now.state.as_str(), before.as_str(), window_label(*window));
-        write!(f, "feature '{}' is in state {state}, was {before}, over {window} with {} rows", now.feature, now.rows)?;
-        if let Some(corrected) = now.measures.psi_corrected {
-            write!(f, ": corrected PSI {corrected:.4}, drift from {:.4}", now.threshold)?;
-        }
-        for checked in now.quality.checks.iter().filter(|checked| checked.state != DriftState::Ok) {
-            let (check, live, reference) = (checked.check.as_str(), 100.0 * checked.live, 100.0 * checked.reference);
-            write!(f, "; {check} {live:.2} % of rows, {reference:.2} % in the reference")?;
-        }
-        Ok(())
-    }
 }
 
 #[derive(Debug)]
@@ -150,6 +126,7 @@ impl VersionMonitor {
             segments: Segments::new(settings, &features),
             digest,
             violations: AtomicU64::new(0),
+            saving: Mutex::default(),
             other: ArcSwapOption::empty(),
             settings: settings.clone(),
             features,
@@ -230,8 +207,13 @@ impl VersionMonitor {
     /// shortest that has rows enough for a verdict, or the longest.
     #[must_use]
     pub fn telling_report(&self, model: &ModelName, version: Version, now: Duration) -> Option<DriftReport> {
-        let mut reports: Vec<_> =
-            self.window_lengths().iter().map(|window| self.report(model, version, *window, now)).collect();
+        self.telling(|window| Some(self.report(model, version, window, now)))
+    }
+
+    /// The same among what `report` gives for each window.
+    #[must_use]
+    pub fn telling(&self, report: impl FnMut(Duration) -> Option<DriftReport>) -> Option<DriftReport> {
+        let mut reports: Vec<_> = self.window_lengths().iter().copied().filter_map(report).collect();
         reports.sort_by_key(|report| report.window);
         let worst = reports.iter().map(|report| report.state).max()?;
         let least = self.settings.thresholds.min_rows;
@@ -361,6 +343,17 @@ impl VersionMonitor {
         Ok(is_restored)
     }
 
+    /// The right to write the counts to their file: two at once would mix up their bytes.
+    pub(super) fn saving(&self) -> MutexGuard<'_, ()> {
+        self.saving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether another monitor counts the same, as long as both are of the same signature.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.digest == other.digest && self.settings == other.settings
+    }
+
     /// Goes on from another monitor of the same version, loaded before.
     pub fn adopt(&self, before: &Self, now: Duration) {
         let adopted = before.save().map_err(SavedError::from).and_then(|bytes| self.restore(&bytes, now));
@@ -380,13 +373,11 @@ impl VersionMonitor {
     /// range, of no known category.
     #[must_use]
     pub fn violation(&self, inputs: &[Tensor]) -> Option<Violation> {
-        let features = self.features.iter().filter(|feature| feature.profile.role == FeatureRole::Input);
-        let violation = features
-            .filter_map(|feature| {
-                let tensor = inputs.iter().find(|tensor| tensor.name() == feature.profile.tensor)?;
-                feature.violation(tensor)
-            })
-            .next();
+        let mut features = self.features.iter().filter(|feature| feature.profile.role == FeatureRole::Input);
+        let violation = features.find_map(|feature| {
+            let tensor = inputs.iter().find(|tensor| tensor.name() == feature.profile.tensor)?;
+            feature.violation(tensor)
+        });
         if violation.is_some() {
             self.violations.fetch_add(1, Ordering::Relaxed);
         }

@@ -9,8 +9,11 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 
-use super::{Answered, Built, ColumnNames, MonitorSettings, Profile, ProfileBuilder, VersionMonitor};
-use crate::domain::Signature;
+use super::{
+    Answered, Built, ColumnNames, Contract, MAX_COLUMNS, MonitorSettings, Profile, ProfileBuilder, VersionMonitor,
+    Violation, columns::columns_of,
+};
+use crate::domain::{Elements, Signature, Tensor};
 
 /// The watch over a version. It may begin without a monitor, and get one later.
 #[derive(Debug, Default)]
@@ -22,11 +25,17 @@ pub struct Watch {
 
 /// Rows more than these are not learnt from: the first ones are.
 const MOST_ROWS: usize = 500_000;
+/// Nor are rows beyond so many bytes of memory, about.
+const MOST_BYTES: usize = 256 << 20;
 
 /// A profile to be, of the version's own rows.
 pub struct Learning {
     builder: ProfileBuilder,
     rows: usize,
+    /// What its rows keep in memory, about.
+    bytes: usize,
+    /// No more rows are learnt from.
+    is_full: bool,
     length: Duration,
     /// When it ends; `None` before the first row.
     ends: Option<Duration>,
@@ -47,21 +56,24 @@ impl Learning {
         keep: impl FnOnce(&Profile) + Send + 'static,
     ) -> Self {
         let (builder, keep) = (ProfileBuilder::new(names), Box::new(keep));
-        Self { builder, rows: 0, length, ends: None, signature, settings, keep }
+        Self { builder, rows: 0, bytes: 0, is_full: false, length, ends: None, signature, settings, keep }
     }
 
     fn add(&mut self, answered: Answered<'_>, now: Duration) {
         self.ends.get_or_insert(now + self.length);
         let rows = answered.inputs.first().map_or(1, |input| input.shape().rows());
-        if self.rows + rows <= MOST_ROWS {
-            self.builder.add(answered.inputs, answered.outputs);
-            self.rows += rows;
+        let bytes: usize = answered.inputs.iter().chain(answered.outputs).map(kept_bytes).sum();
+        if self.is_full || self.rows + rows > MOST_ROWS || self.bytes + bytes > MOST_BYTES {
+            self.is_full = true;
+            return;
         }
+        self.builder.add(answered.inputs, answered.outputs);
+        (self.rows, self.bytes) = (self.rows + rows, self.bytes + bytes);
     }
 
     fn has_ended(&self, now: Duration) -> bool {
         let least = usize::try_from(self.settings.thresholds.min_rows).unwrap_or(usize::MAX);
-        self.ends.is_some_and(|ends| ends <= now) && self.rows >= least.max(1)
+        self.ends.is_some_and(|ends| ends <= now) && (self.rows >= least.max(1) || self.is_full && self.rows > 0)
     }
 
     /// The monitor that compares with what was learnt.
@@ -71,6 +83,16 @@ impl Learning {
         keep(&profile);
         let monitor = VersionMonitor::new(profile, &signature, &settings);
         monitor.inspect_err(|error| tracing::error!(%error, "the learnt profile is of no use")).ok()
+    }
+}
+
+/// What the rows of a tensor keep in memory, about: of a text itself, of a column a number a row, of a wide row a few.
+fn kept_bytes(tensor: &Tensor) -> usize {
+    match tensor.elements() {
+        Elements::Plain { .. } => {
+            tensor.shape().rows() * columns_of(tensor.shape()).min(MAX_COLUMNS) * size_of::<f64>()
+        }
+        Elements::Text(texts) => texts.iter().map(|text| text.len() + size_of_val(text)).sum(),
     }
 }
 
@@ -97,6 +119,15 @@ impl Watch {
     #[must_use]
     pub fn monitor(&self) -> Option<Arc<VersionMonitor>> {
         self.monitor.load_full()
+    }
+
+    /// What the contract of the version says of a request; `None` where it says nothing, or is off.
+    #[must_use]
+    pub fn violation(&self, inputs: &[Tensor]) -> Option<(Contract, Violation)> {
+        // Not `load_full`, whose count all threads of requests would share.
+        let monitor = self.monitor.load();
+        let monitor = monitor.as_ref().filter(|monitor| monitor.contract() != Contract::Off)?;
+        Some((monitor.contract(), monitor.violation(inputs)?))
     }
 
     /// Whether rows are of any interest.
@@ -129,5 +160,32 @@ impl Watch {
         if let Err(error) = made {
             tracing::error!(%error, "no thread to make the learnt profile on: the version is not monitored");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Shape;
+
+    fn text(bytes: usize) -> Tensor {
+        Tensor::text("s", Shape::new(vec![1]).unwrap(), vec![vec![b'a'; bytes].into()]).unwrap()
+    }
+
+    #[test]
+    fn learning_ends_with_its_time_however_large_the_rows_are() {
+        let length = Duration::from_secs(60);
+        let signature = Arc::new(Signature { inputs: Vec::new(), outputs: Vec::new() });
+        let settings = MonitorSettings::default();
+        let mut learning = Learning::new(length, ColumnNames::default(), signature, settings, |_| {});
+        let large = [text(MOST_BYTES / 3)];
+        for second in 0..10 {
+            learning.add(Answered::new(&large, &[]), Duration::from_secs(second));
+        }
+        assert_eq!(learning.rows, 2);
+        learning.add(Answered::new(&[text(1)], &[]), Duration::from_secs(10));
+        assert_eq!(learning.rows, 2, "the first rows are learnt from, not those that happen to be small");
+        assert!(!learning.has_ended(Duration::from_secs(59)));
+        assert!(learning.has_ended(length));
     }
 }

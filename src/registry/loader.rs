@@ -24,6 +24,7 @@ use crate::{
     config::{ModelConfig, ModelConfigError},
     domain::{ModelName, ServingSettings, Version},
     engine::Model,
+    monitor::Watch,
     observe::{RecentRequests, VersionMetrics},
     route::Servable,
     schedule::Lane,
@@ -257,13 +258,13 @@ impl Registry {
         let Admitted { model, digest, memory_bytes, profile, trial } = admitted;
         let signature = Arc::clone(model.signature());
         let config = job.config.as_ref().as_ref().ok();
-        let watch = Arc::new(self.watch_over(job, profile, &model)?);
+        let watch = self.watch_over(job, profile, &model)?;
         let facts = Arc::new(facts(config, model.metadata()));
         let (registry, retired) = (Arc::downgrade(&self.shared), (job.model.clone(), job.version, job.load));
-        let pool = self.shared.options.pool.clone();
+        let (pool, watched) = (self.shared.options.pool.clone(), Arc::clone(&watch));
         let lane = Lane::new(Box::new(model), Arc::clone(settings), trial, pool, move || {
             if let Some(shared) = registry.upgrade() {
-                Registry { shared }.retired(&retired.0, retired.1, retired.2);
+                Registry { shared }.retired(&retired.0, retired.1, retired.2, &watched);
             }
         });
         let metrics = VersionMetrics::new(&self.shared.metrics, &job.model, job.version);
@@ -274,7 +275,16 @@ impl Registry {
     }
 
     /// A worker has ended and dropped its model.
-    fn retired(&self, model: &ModelName, version: Version, load: u64) {
+    fn retired(&self, model: &ModelName, version: Version, load: u64, watch: &Watch) {
+        let is_followed = {
+            let state = self.lock();
+            let entry = state.models.get(model).and_then(|entry| entry.versions.get(&version));
+            entry.is_some_and(|entry| entry.served != load)
+        };
+        // Once it is unloaded it may be loaded again, and its counts must go on.
+        if !is_followed {
+            self.save_counts(model, version, watch);
+        }
         let mut state = self.lock();
         let entry = state.models.get_mut(model).and_then(|entry| entry.versions.get_mut(&version));
         if let Some(entry) = entry.filter(|entry| entry.served == load && entry.state == VersionState::Draining) {

@@ -75,8 +75,12 @@ pub enum RegistryError {
     NoStable(ModelName),
     #[error("version {version} of model '{model}' has no profile.json: its drift is not watched")]
     NotMonitored { model: ModelName, version: Version },
-    #[error("{} of model '{model}' answered nothing as canary since the stable version was loaded", version.map_or("no version".to_owned(), |version| format!("version {version}")))]
-    NotCompared { model: ModelName, version: Option<Version> },
+    #[error("version {version} of model '{model}' is learning its profile from its first rows")]
+    Learning { model: ModelName, version: Version },
+    #[error("model '{0}' has no canary to compare with stable")]
+    NoCanary(ModelName),
+    #[error("version {version} of model '{model}' has answered nothing as canary since the stable version was loaded")]
+    NotCompared { model: ModelName, version: Version },
     #[error("no row of segment '{segment}' of model '{model}' was counted: see monitor.segments")]
     NoSegment { model: ModelName, segment: SegmentName },
     #[error("the window must be more than 0s and at most {}", humantime::format_duration(*longest))]
@@ -101,6 +105,8 @@ impl Fault for RegistryError {
             Self::UnknownModel(_)
             | Self::UnknownVersion { .. }
             | Self::NotMonitored { .. }
+            | Self::Learning { .. }
+            | Self::NoCanary(_)
             | Self::NotCompared { .. }
             | Self::NoSegment { .. } => ErrorCode::NotFound,
             Self::NotReady { .. } | Self::InUse { .. } | Self::NoMemory { .. } | Self::NoStable(_) => {
@@ -312,40 +318,38 @@ impl Registry {
                 }
                 Against::Stable => {
                     let canary = entry.release.canary.map(|canary| canary.version);
-                    let no_canary = || RegistryError::NotCompared { model: name.clone(), version: query.version };
+                    let no_canary = || RegistryError::NoCanary(name.clone());
                     (query.version.or(canary).ok_or_else(no_canary)?, stable.ok_or_else(no_stable)?)
                 }
             };
             entry.check_ready(name, watching)?;
             let servable = entry.versions.get(&watching).and_then(|known| known.servable.as_ref());
             let monitor = servable.and_then(|servable| servable.watch.monitor());
-            let unmonitored = || RegistryError::NotMonitored { model: name.clone(), version: watching };
+            let is_learning = servable.is_some_and(|servable| servable.watch.wants_rows());
+            let unmonitored = || match name.clone() {
+                model if is_learning => RegistryError::Learning { model, version: watching },
+                model => RegistryError::NotMonitored { model, version: watching },
+            };
             (version, monitor.ok_or_else(unmonitored)?)
         };
-        let (shortest, longest) = (monitor.window_lengths().iter().min(), monitor.window_lengths().iter().max());
-        let longest = longest.copied().unwrap_or_default();
+        let longest = monitor.window_lengths().iter().max().copied().unwrap_or_default();
         if query.window.is_some_and(|window| window.is_zero() || window > longest) {
             return Err(RegistryError::Window { longest });
         }
-        let window = query.window.or(shortest.copied()).unwrap_or_default();
         if !self.shared.watchers.monitor.settle(SETTLE_LIMIT) {
             tracing::warn!(model = %name, "the monitor is behind: the drift view misses the latest rows");
         }
         let now = (self.shared.watchers.clock)();
-        match (query.against, &query.segment) {
-            (Against::Profile, None) => Ok(query
-                .window
-                .is_none()
-                .then(|| monitor.telling_report(name, version, now))
-                .flatten()
-                .unwrap_or_else(|| monitor.report(name, version, window, now))),
-            (Against::Profile, Some(segment)) => monitor
-                .report_of_segment((name, version), segment, window, now)
-                .ok_or_else(|| RegistryError::NoSegment { model: name.clone(), segment: segment.clone() }),
-            (Against::Stable, _) => monitor
-                .report_of_other((name, version), window, now)
-                .ok_or_else(|| RegistryError::NotCompared { model: name.clone(), version: Some(version) }),
-        }
+        let report = |window| match (query.against, &query.segment) {
+            (Against::Profile, None) => Some(monitor.report(name, version, window, now)),
+            (Against::Profile, Some(segment)) => monitor.report_of_segment((name, version), segment, window, now),
+            (Against::Stable, _) => monitor.report_of_other((name, version), window, now),
+        };
+        let found = query.window.map_or_else(|| monitor.telling(report), report);
+        found.ok_or_else(|| match &query.segment {
+            Some(segment) => RegistryError::NoSegment { model: name.clone(), segment: segment.clone() },
+            None => RegistryError::NotCompared { model: name.clone(), version },
+        })
     }
 }
 

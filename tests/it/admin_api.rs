@@ -137,10 +137,10 @@ async fn refusals_are_the_same_over_both_protocols() {
 }
 
 /// Server-sent events of one connection.
-struct Events(BufReader<TcpStream>);
+pub struct Events(BufReader<TcpStream>);
 
 impl Events {
-    fn open(gateway: &Gateway, query: &str) -> Self {
+    pub fn open(gateway: &Gateway, query: &str) -> Self {
         use std::io::Write;
         let mut stream = TcpStream::connect(gateway.addresses.admin).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -157,7 +157,7 @@ impl Events {
     }
 
     /// The next event: its name and data.
-    fn next(&mut self) -> (String, Value) {
+    pub fn next(&mut self) -> (String, Value) {
         loop {
             if let Some(name) = self.line().strip_prefix("event: ") {
                 let data = self.line();

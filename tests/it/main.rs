@@ -20,6 +20,7 @@ mod concurrency;
 mod data_types;
 mod harness;
 mod memory;
+mod monitor;
 mod monitoring;
 mod onnx;
 mod overload;

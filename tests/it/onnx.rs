@@ -73,6 +73,13 @@ pub fn model(graph: GraphProto) -> Vec<u8> {
     .encode_to_vec()
 }
 
+/// A model with one more entry of metadata.
+pub fn with_metadata(model: &[u8], key: &str, value: &str) -> Vec<u8> {
+    let mut model = ModelProto::decode(model).unwrap();
+    model.metadata_props.push(StringStringEntryProto { key: Some(key.into()), value: Some(value.into()) });
+    model.encode_to_vec()
+}
+
 /// `y = x`, of one type and shape.
 pub fn identity(datatype: DataType, dimensions: &[i64]) -> Vec<u8> {
     model(GraphProto {

@@ -93,7 +93,11 @@ fn changing_and_empty_tensors_are_skipped_with_the_reason() {
     let skipped: Vec<_> = built.skipped.iter().map(|s| format!("{}: {}", s.name, s.reason)).collect();
     assert_eq!(
         skipped,
-        ["changing: it has now 2, now 3 columns", "b: it has no value in the data", "ab: an input has the same name",]
+        [
+            "changing: it has 2 columns in one batch, 3 in another",
+            "b: it has no value in the data",
+            "ab: an input has the same name",
+        ]
     );
     let names: Vec<_> = built.profile.features.iter().map(|feature| feature.feature.as_str()).collect();
     assert_eq!((names, built.profile.rows), (vec!["a", "y"], 2));

@@ -1,6 +1,7 @@
 //! Counting and reporting.
 
 use bytes::Bytes;
+use proptest::prelude::*;
 
 use super::*;
 use crate::{
@@ -100,4 +101,54 @@ fn profile_that_does_not_fit_makes_no_monitor() {
         refused.unwrap_err().to_string(),
         "the profile does not fit the model: input 'x' is unknown: the model has none"
     );
+}
+
+/// A row: a number, a word.
+type Row = (i32, &'static str);
+
+fn row() -> impl Strategy<Value = Row> {
+    (-200..1200, prop::sample::select(vec!["a", "b", "new", ""]))
+}
+
+/// Counts the rows in requests of these sizes, again and again.
+fn counted(rows: &[Row], sizes: &[usize]) -> VersionMonitor {
+    let monitor = monitor();
+    let (mut rest, mut sizes) = (rows, sizes.iter().cycle());
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(sizes.next().map_or(rest.len(), |size| *size).min(rest.len()));
+        let words_now: Vec<_> = now.iter().map(|row| row.1).collect();
+        let outputs = [numbers("y", now.iter().map(|row| row.0))];
+        let inputs = [numbers("x", now.iter().map(|row| row.0)), words(&words_now)];
+        monitor.count(Answered::new(&inputs, &outputs), Duration::from_secs(10));
+        rest = later;
+    }
+    monitor
+}
+
+proptest! {
+    #[test]
+    fn counts_depend_neither_on_the_order_of_rows_nor_on_how_requests_split_them(
+        (rows, shuffled) in prop::collection::vec(row(), 0..300)
+            .prop_flat_map(|rows| (Just(rows.clone()), Just(rows).prop_shuffle())),
+        sizes in prop::collection::vec(1_usize..50, 1..6),
+    ) {
+        let (one, many) = (counted(&rows, &[rows.len().max(1)]), counted(&shuffled, &sizes));
+        prop_assert_eq!(one.totals(), many.totals());
+        prop_assert_eq!(report(&one, 20), report(&many, 20));
+        let counted: Vec<_> = report(&many, 20).features.iter().map(|feature| feature.rows).collect();
+        prop_assert_eq!(counted, [rows.len() as u64; 3]);
+    }
+
+    #[test]
+    fn counts_of_two_monitors_add_up_to_those_of_one_that_saw_all(
+        rows in prop::collection::vec(row(), 0..300),
+        is_left in prop::collection::vec(any::<bool>(), 300),
+    ) {
+        let side = |left: bool| -> Vec<Row> {
+            rows.iter().zip(&is_left).filter(|(_, is_left)| **is_left == left).map(|(row, _)| *row).collect()
+        };
+        let sides = [true, false].map(|left| counted(&side(left), &[7]));
+        let sum: Vec<u64> = sides[0].totals().iter().zip(sides[1].totals()).map(|(one, other)| one + other).collect();
+        prop_assert_eq!(sum, counted(&rows, &[13]).totals());
+    }
 }

@@ -61,12 +61,12 @@ pub(super) fn response(reply: &InferReply) -> ModelInferResponse {
         id: reply.id.to_string(),
         outputs: reply.outputs.iter().map(output).collect(),
         raw_output_contents: reply.outputs.iter().map(Tensor::to_raw).collect(),
-        parameters: reply.violation.iter().map(violation).collect(),
+        parameters: reply.violation.as_deref().map(violation).into_iter().collect(),
     }
 }
 
-fn violation(text: &String) -> (String, InferParameter) {
-    let parameter_choice = Some(ParameterChoice::StringParam(text.clone()));
+fn violation(text: &str) -> (String, InferParameter) {
+    let parameter_choice = Some(ParameterChoice::StringParam(text.to_owned()));
     (VIOLATION_PARAMETER.to_owned(), InferParameter { parameter_choice })
 }
 

@@ -1,10 +1,16 @@
 //! What watches a version that is loaded: the monitor of its profile, wherever that comes from.
 
-use std::{fs, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::LoadJob;
 use crate::{
     config::{self, ModelConfig},
+    domain::{ModelName, Signature, Version},
     engine::{Model, OnnxModel},
     monitor::{self, Baseline, Contract, Learning, MonitorSettings, Profile, VersionMonitor, Watch},
     registry::{Registry, admission},
@@ -18,45 +24,39 @@ impl Registry {
         job: &LoadJob,
         profile: Option<Profile>,
         model: &OnnxModel,
-    ) -> Result<Watch, String> {
+    ) -> Result<Arc<Watch>, String> {
         let config = job.config.as_ref().as_ref().ok();
         let settings = self.shared.options.monitor.as_ref().map(|settings| settings_of(settings, config));
         let is_watched = config.and_then(|config| config.monitor.enabled).unwrap_or(true);
-        let Some(settings) = settings.filter(|_| is_watched) else { return Ok(Watch::default()) };
+        let Some(settings) = settings.filter(|_| is_watched) else { return Ok(Arc::default()) };
+        let fits = |profile: &Profile| profile.fit(model.signature()).is_empty();
+        let kept = || kept_before(&settings, job).filter(fits);
         let learnt = || match settings.baseline {
             Baseline::Profile => None,
-            Baseline::Stable => self.live_profile(job).filter(|profile| profile.fit(model.signature()).is_empty()),
-            Baseline::Learn(_) => {
-                learnt_before(&settings, job).filter(|profile| profile.fit(model.signature()).is_empty())
-            }
+            // The first one is kept: after a restart there may be nobody to learn from, and counts are of one profile.
+            Baseline::Stable => kept().or_else(|| {
+                let live = self.live_profile(job).filter(fits)?;
+                keep(learnt_place(&settings, job).as_deref(), &job.model, job.version, &live);
+                Some(live)
+            }),
+            Baseline::Learn(_) => kept(),
         };
         match (profile.or_else(learnt), settings.baseline) {
             (Some(profile), _) => {
                 let monitor = VersionMonitor::new(profile, model.signature(), &settings);
                 let monitor = monitor.map_err(|error| format!("profile: {error}"))?;
-                self.go_on(job, &settings, &monitor);
-                Ok(Watch::with(Some(Arc::new(monitor))))
+                Ok(self.go_on(job, &settings, monitor, model.signature()))
             }
             (None, Baseline::Learn(length)) => {
                 let names =
                     admission::columns(config.unwrap_or(&ModelConfig::default()), model.metadata(), model.signature());
-                let place = settings.directory.as_ref();
-                let place = place.map(|place| monitor::learnt_profile_path(place, &job.model, job.version));
-                let (name, version) = (job.model.clone(), job.version.get());
-                let keep = move |profile: &Profile| {
-                    tracing::info!(model = %name, version, rows = profile.rows, "the version's profile is learnt");
-                    let written = profile.to_json().map_err(|error| error.to_string()).and_then(|json| {
-                        let Some(place) = &place else { return Ok(()) };
-                        monitor::write(place, json.as_bytes()).map_err(|error| error.to_string())
-                    });
-                    if let Err(error) = written {
-                        tracing::warn!(model = %name, version, %error, "the learnt profile is not kept over a restart");
-                    }
-                };
+                let (place, name, version) = (learnt_place(&settings, job), job.model.clone(), job.version);
+                let keep = move |profile: &Profile| keep(place.as_deref(), &name, version, profile);
                 let signature = Arc::clone(model.signature());
-                Ok(Watch::learning(Learning::new(length, names.unwrap_or_default(), signature, settings, keep)))
+                let learning = Learning::new(length, names.unwrap_or_default(), signature, settings, keep);
+                Ok(Arc::new(Watch::learning(learning)))
             }
-            (None, _) => Ok(Watch::default()),
+            (None, _) => Ok(Arc::default()),
         }
     }
 
@@ -65,7 +65,9 @@ impl Registry {
         let stable = {
             let state = self.lock();
             let entry = state.entry(&job.model).ok()?;
-            Arc::clone(entry.versions.get(&entry.release.stable?)?.servable.as_ref()?)
+            // What a version saw itself is no baseline for it.
+            let stable = entry.release.stable.filter(|stable| *stable != job.version)?;
+            Arc::clone(entry.versions.get(&stable)?.servable.as_ref()?)
         };
         let monitor = stable.watch.monitor()?;
         let longest = monitor.window_lengths().iter().max().copied()?;
@@ -73,20 +75,46 @@ impl Registry {
     }
 
     /// Lets the counts of the version go on.
-    fn go_on(&self, job: &LoadJob, settings: &MonitorSettings, monitor: &VersionMonitor) {
+    fn go_on(
+        &self,
+        job: &LoadJob,
+        settings: &MonitorSettings,
+        monitor: VersionMonitor,
+        signature: &Signature,
+    ) -> Arc<Watch> {
         let now = (self.shared.watchers.clock)();
         let before = {
             let state = self.lock();
             let entry = state.models.get(&job.model).and_then(|entry| entry.versions.get(&job.version));
-            entry.and_then(|entry| entry.servable.as_ref()).and_then(|servable| servable.watch.monitor())
+            entry.and_then(|entry| entry.servable.clone())
         };
-        if let Some(before) = before {
-            monitor.adopt(&before, now);
+        let counted = before.as_ref().and_then(|before| Some((before, before.watch.monitor()?)));
+        if let Some((before, counted)) = counted {
+            if counted.is_like(&monitor) && *before.signature == *signature {
+                // Rows that are counted until this load is entered are not lost, since both count into the same.
+                return Arc::clone(&before.watch);
+            }
+            monitor.adopt(&counted, now);
         } else if let Some(directory) = &settings.directory {
-            monitor::restore(directory, &job.model, job.version, monitor, now);
+            monitor::restore(directory, &job.model, job.version, &monitor, now);
+        }
+        Arc::new(Watch::with(Some(Arc::new(monitor))))
+    }
+
+    /// Saves the counts of a version that answers nothing any more, so that its next load goes on from them.
+    pub(super) fn save_counts(&self, model: &ModelName, version: Version, watch: &Watch) {
+        let directory = self.shared.options.monitor.as_ref().and_then(|settings| settings.directory.as_ref());
+        if let (Some(directory), Some(monitor)) = (directory, watch.monitor()) {
+            if !self.shared.watchers.monitor.settle(SETTLE) {
+                tracing::warn!(%model, version = version.get(), "the monitor is behind: the latest rows are not saved");
+            }
+            monitor::save(directory, model, version, &monitor);
         }
     }
 }
+
+/// How long the end of a version waits for the monitor to count what it answered.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// The gateway's settings, and what the model wants different.
 fn settings_of(settings: &MonitorSettings, config: Option<&ModelConfig>) -> MonitorSettings {
@@ -103,9 +131,27 @@ fn settings_of(settings: &MonitorSettings, config: Option<&ModelConfig>) -> Moni
     settings
 }
 
+/// Where the profile that a version learnt is kept; `None`: nowhere.
+fn learnt_place(settings: &MonitorSettings, job: &LoadJob) -> Option<PathBuf> {
+    let directory = settings.directory.as_ref()?;
+    Some(monitor::learnt_profile_path(directory, &job.model, job.version))
+}
+
+/// Keeps a profile that was learnt, for the next load.
+fn keep(place: Option<&Path>, model: &ModelName, version: Version, profile: &Profile) {
+    let version = version.get();
+    tracing::info!(%model, version, rows = profile.rows, "the version's profile is learnt");
+    let Some(place) = place else { return };
+    let json = profile.to_json().map_err(|error| error.to_string());
+    let written = json.and_then(|json| monitor::write(place, json.as_bytes()).map_err(|error| error.to_string()));
+    if let Err(error) = written {
+        tracing::warn!(%model, version, %error, "the learnt profile is not kept over a restart");
+    }
+}
+
 /// The profile that the version learnt in an earlier run.
-fn learnt_before(settings: &MonitorSettings, job: &LoadJob) -> Option<Profile> {
-    let path = monitor::learnt_profile_path(settings.directory.as_ref()?, &job.model, job.version);
+fn kept_before(settings: &MonitorSettings, job: &LoadJob) -> Option<Profile> {
+    let path = learnt_place(settings, job)?;
     let parsed = Profile::parse(&fs::read(&path).ok()?);
     parsed.inspect_err(|error| tracing::warn!(path = %path.display(), %error, "a learnt profile is not used")).ok()
 }

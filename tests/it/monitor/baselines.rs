@@ -1,0 +1,81 @@
+//! Where a version gets what it is compared with when no `profile.json` lies beside it.
+
+use std::{thread, time::Duration};
+
+use serde_json::json;
+
+use super::{DRIFT, drift, feature, live, low, model, profile, repository, rows, send, send_to, start, usual};
+use crate::{
+    harness::{Gateway, Repository},
+    onnx,
+};
+
+fn is_monitored(gateway: &Gateway, version: u64) -> bool {
+    gateway.admin("GET", &format!("{DRIFT}?version={version}"), None).0 == 200
+}
+
+/// Rows of the reference of `x`.
+fn reference(gateway: &Gateway, version: u64) -> u64 {
+    let report = drift(gateway, &format!("?version={version}&window=1h"));
+    let bins = feature(&report, "x")["bins"].as_array().unwrap();
+    bins.iter().map(|bin| bin["reference"].as_u64().unwrap()).sum()
+}
+
+#[test]
+fn version_learns_its_profile_and_keeps_it_with_its_counts() {
+    let repository = Repository::new();
+    repository.add("m", 1, &model());
+    let settings = "baseline = { learn = \"2s\" }";
+    let mut gateway = start(&repository, settings);
+    let (status, answer) = gateway.admin("GET", DRIFT, None);
+    assert!(status == 404 && answer["error"].as_str().unwrap().contains("learn"), "{answer}");
+    send(&gateway, &usual(3000));
+    thread::sleep(Duration::from_secs(2));
+    gateway.wait("the profile to be learnt", || {
+        send(&gateway, &usual(1));
+        is_monitored(&gateway, 1).then_some(())
+    });
+    assert_eq!(reference(&gateway, 1), 3000, "of the first two seconds");
+    let before = rows(&drift(&gateway, "?window=1h"));
+    send(&gateway, &low(600));
+    let drifted = drift(&gateway, "?window=1h");
+    assert_eq!((rows(&drifted), &drifted["state"]), (before + 600, &json!("drift")));
+    gateway.terminate();
+
+    let gateway = start(&repository, settings);
+    let after = drift(&gateway, "?window=1h");
+    assert_eq!((rows(&after), live(&after, "x")), (before + 600, live(&drifted, "x")));
+}
+
+#[test]
+fn version_is_compared_with_what_the_stable_one_saw_and_goes_on_so_after_a_restart() {
+    let repository = repository(1);
+    repository.write("m/model.toml", "[monitor]\nbaseline = \"stable\"\n");
+    let mut gateway = start(&repository, "");
+    send(&gateway, &low(600));
+    repository.add("m", 2, &model());
+    gateway.wait_for_state("m", 2, "ready");
+    assert_eq!(reference(&gateway, 2), 600);
+    send_to(&gateway, "/v2/models/m/versions/2/infer", &low(600), &json!({}));
+    let report = drift(&gateway, "?version=2&window=1h");
+    assert_eq!((rows(&report), &report["state"]), (600, &json!("ok")), "as the stable version saw it");
+    assert_eq!(gateway.admin("POST", "/admin/v1/models/m/promote", Some(&json!({"version": 2}))).0, 200);
+    gateway.terminate();
+
+    // Now that it is the stable version itself, there is nobody to learn from.
+    let gateway = start(&repository, "");
+    assert_eq!(reference(&gateway, 2), 600);
+    assert_eq!(rows(&drift(&gateway, "?version=2&window=1h")), 600);
+}
+
+#[test]
+fn profile_may_come_in_the_metadata_of_the_model() {
+    let repository = Repository::new();
+    let profile = String::from_utf8(profile(&usual(3000))).unwrap();
+    repository.add("m", 1, &onnx::with_metadata(&model(), "tidegate.profile", &profile));
+    let gateway = start(&repository, "");
+    send(&gateway, &low(600));
+    let report = drift(&gateway, "");
+    assert_eq!((rows(&report), &report["state"]), (600, &json!("drift")));
+    assert_eq!(reference(&gateway, 1), 3000);
+}

@@ -1,0 +1,135 @@
+//! What was counted is there after a restart, a crash and a reload, as long as it means the same.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use serde_json::json;
+
+use super::{drift, live, profile, repository, rows, send, send_to, start, usual};
+use crate::harness::{Gateway, Repository};
+
+const SECOND: &str = "/v2/models/m/versions/2/infer";
+
+fn counts_file(repository: &Repository, version: u64) -> PathBuf {
+    repository.state().join(format!("monitor/m/{version}.counts"))
+}
+
+#[test]
+fn counts_go_on_after_a_stop() {
+    let repository = repository(1);
+    let mut gateway = start(&repository, "");
+    send(&gateway, &usual(500));
+    let before = drift(&gateway, "?window=1h");
+    assert_eq!(gateway.terminate(), Some(0));
+    let gateway = start(&repository, "");
+    let after = drift(&gateway, "?window=1h");
+    assert_eq!((rows(&after), live(&after, "x")), (500, live(&before, "x")));
+    assert_eq!(live(&after, "s"), live(&before, "s"));
+    send(&gateway, &usual(100));
+    assert_eq!(rows(&drift(&gateway, "?window=1h")), 600);
+    let counted = [("version", "1"), ("feature", "x")];
+    assert_eq!(gateway.metric("tidegate_feature_observations_total", &counted), Some(600.0));
+    assert!(gateway.log().contains("the monitor's counts go on"));
+}
+
+#[test]
+fn counts_that_were_saved_survive_a_crash() {
+    let repository = repository(1);
+    let mut gateway = start(&repository, "save_interval = \"1s\"");
+    send(&gateway, &usual(500));
+    gateway.wait("the counts to be saved", || counts_file(&repository, 1).exists().then_some(()));
+    gateway.kill();
+    let gateway = start(&repository, "save_interval = \"1s\"");
+    assert_eq!(rows(&drift(&gateway, "?window=1h")), 500);
+}
+
+#[test]
+fn counts_of_another_profile_or_damaged_ones_are_left_alone() {
+    let repository = repository(1);
+    let mut gateway = start(&repository, "");
+    send(&gateway, &usual(500));
+    gateway.terminate();
+    let (file, profile_file) = (counts_file(&repository, 1), repository.version("m", 1).join("profile.json"));
+    let saved = fs::read(&file).unwrap();
+
+    for damaged in [&saved[..saved.len() / 2], b"nonsense", b""] {
+        fs::write(&file, damaged).unwrap();
+        let mut gateway = start(&repository, "");
+        assert_eq!(rows(&drift(&gateway, "?window=1h")), 0);
+        let log = gateway.log();
+        let warning = log.lines().find(|line| line.contains("saved counts are not used"));
+        assert!(warning.is_some_and(|line| line.contains("WARN")), "{log}");
+        gateway.terminate();
+    }
+
+    fs::write(&file, &saved).unwrap();
+    fs::write(&profile_file, profile(&usual(2000))).unwrap();
+    let mut gateway = start(&repository, "");
+    assert_eq!(rows(&drift(&gateway, "?window=1h")), 0);
+    send(&gateway, &usual(10));
+    assert_eq!(rows(&drift(&gateway, "?window=1h")), 10);
+    gateway.terminate();
+
+    // Other windows are other counts too.
+    let gateway = start(&repository, "windows = [\"10m\"]");
+    assert_eq!(rows(&drift(&gateway, "")), 0);
+}
+
+#[test]
+fn counts_go_on_when_a_version_is_loaded_right_after_it_was_unloaded() {
+    let repository = repository(2);
+    let gateway = start(&repository, "");
+    assert_eq!(gateway.admin("POST", "/admin/v1/models/m/promote", Some(&json!({"version": 1}))).0, 200);
+    // Both are named by the release: the second must not be, to be unloaded.
+    repository.add_files("m", 3, &[("model.onnx", &super::model()), ("profile.json", &profile(&usual(3000)))]);
+    gateway.wait_for_state("m", 3, "ready");
+    let operation = |what: &str| {
+        let (status, answer) = gateway.admin("POST", &format!("/admin/v1/models/m/versions/3/{what}"), None);
+        assert_eq!(status, 200, "{answer}");
+    };
+    for round in 1..=4 {
+        send_to(&gateway, "/v2/models/m/versions/3/infer", &usual(100), &json!({}));
+        operation("unload");
+        gateway.wait_for_state("m", 3, "unloaded");
+        operation("load");
+        assert_eq!(rows(&drift(&gateway, "?version=3&window=1h")), round * 100);
+    }
+}
+
+/// Waits until another load of a version has ended than the one that began at `before`.
+fn wait_for_another_load(gateway: &Gateway, before: &serde_json::Value) {
+    gateway.wait("another load", || {
+        let status = gateway.version_status("m", 2);
+        (status["loaded_at"] != *before && status["state"] == "ready").then_some(())
+    });
+}
+
+#[test]
+fn no_row_is_lost_when_the_files_of_a_version_are_replaced_under_traffic() {
+    let repository = repository(2);
+    let gateway = start(&repository, "");
+    let loaded_at = gateway.version_status("m", 2)["loaded_at"].clone();
+    let is_done = AtomicBool::new(false);
+    let sent = thread::scope(|scope| {
+        let traffic = scope.spawn(|| {
+            let mut sent = 0;
+            while !is_done.load(Ordering::Relaxed) {
+                send_to(&gateway, SECOND, &usual(10), &json!({}));
+                sent += 10;
+            }
+            sent
+        });
+        let onnx = repository.version("m", 2).join("model.onnx");
+        let renamed = onnx.with_extension("new");
+        fs::write(&renamed, super::model()).unwrap();
+        fs::rename(&renamed, &onnx).unwrap();
+        wait_for_another_load(&gateway, &loaded_at);
+        is_done.store(true, Ordering::Relaxed);
+        traffic.join().unwrap()
+    });
+    assert_eq!(rows(&drift(&gateway, "?version=2&window=1h")), sent);
+}

@@ -1,0 +1,95 @@
+//! Rows told apart by segment: by a request's parameter, or by a feature.
+
+use serde_json::{Value, json};
+
+use super::{DRIFT, INFER, client, drift, live, low, message, repository, rows, send, send_to, start, usual};
+use crate::harness::Gateway;
+
+const BY_COUNTRY: &str = "segments = [\"country\"]\nmin_rows = 100";
+
+fn segments(report: &Value) -> Vec<String> {
+    report["segments"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+}
+
+fn send_of(gateway: &Gateway, country: &str, count: u16) {
+    send_to(gateway, INFER, &usual(count), &json!({ "country": country }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_told_apart_by_a_parameter_over_both_protocols() {
+    let repository = repository(1);
+    let gateway = tokio::task::block_in_place(|| start(&repository, BY_COUNTRY));
+    client(&gateway).await.model_infer(message(&usual(300), &[("country", "DE")])).await.unwrap();
+    tokio::task::block_in_place(|| {
+        send_of(&gateway, "DE", 300);
+        send_to(&gateway, INFER, &low(600), &json!({"country": "FR", "other": 5}));
+        send(&gateway, &usual(50));
+        let all = drift(&gateway, "?window=5m");
+        assert_eq!((rows(&all), segments(&all)), (1250, vec!["country=DE".into(), "country=FR".into()]));
+        assert_eq!(all["segment"], "");
+        let german = drift(&gateway, "?segment=country=DE");
+        assert_eq!((rows(&german), &german["state"], &german["segment"]), (600, &json!("ok"), &json!("country=DE")));
+        let french = drift(&gateway, "?segment=country%3DFR&window=1h");
+        assert_eq!((rows(&french), &french["state"]), (600, &json!("drift")), "{french}");
+        assert_eq!(live(&french, "x").values().sum::<u64>(), 600);
+        assert_eq!(drift(&gateway, "?segment=country=FR")["window"], "5m");
+
+        for (query, status, words) in [
+            ("?segment=country=ES", 404, "country=ES"),
+            ("?segment=city=Rome", 404, "city=Rome"),
+            ("?segment=country", 400, "KEY=VALUE"),
+            ("?segment=country=DE&against=stable", 400, "segments are compared with the profile"),
+        ] {
+            let (found, answer) = gateway.admin("GET", &format!("{DRIFT}{query}"), None);
+            let said = answer["error"].as_str().unwrap();
+            assert_eq!((found, said.contains(words)), (status, true), "{query}: {said}");
+        }
+    });
+}
+
+#[test]
+fn rows_are_told_apart_by_a_feature_row_by_row() {
+    let repository = repository(1);
+    repository.write("m/model.toml", "[monitor]\nsegments = [\"s\"]\n");
+    let gateway = start(&repository, BY_COUNTRY);
+    send(&gateway, &[usual(600), vec![(1.0, "nowhere")]].concat());
+    let report = drift(&gateway, "");
+    assert_eq!(segments(&report), ["s=de", "s=fr", "s=it", "s=unseen"]);
+    for (word, expected) in [("de", 300), ("fr", 200), ("it", 100), ("unseen", 1)] {
+        let report = drift(&gateway, &format!("?segment=s={word}"));
+        assert_eq!((rows(&report), live(&report, "s")[word]), (expected, expected));
+        assert_eq!(live(&report, "x").values().sum::<u64>(), expected);
+    }
+}
+
+#[test]
+fn segments_beyond_the_bound_are_counted_as_other_and_all_of_them_survive_a_restart() {
+    let repository = repository(1);
+    let settings = format!("{BY_COUNTRY}\nmax_segments = 2");
+    let mut gateway = start(&repository, &settings);
+    for (country, count) in [("DE", 10), ("FR", 20), ("ES", 30), ("IT", 40), ("DE", 5)] {
+        send_of(&gateway, country, count);
+    }
+    let named = ["country=DE", "country=FR", "country=other"];
+    let expected = [15, 20, 70];
+    let check = |gateway: &Gateway, expected: [u64; 3]| {
+        assert_eq!(segments(&drift(gateway, "?window=1h")), named);
+        for (segment, expected) in named.into_iter().zip(expected) {
+            assert_eq!(rows(&drift(gateway, &format!("?segment={segment}&window=1h"))), expected, "{segment}");
+        }
+    };
+    check(&gateway, expected);
+    gateway.terminate();
+    let mut gateway = start(&repository, &settings);
+    check(&gateway, expected);
+    send_of(&gateway, "IT", 1);
+    check(&gateway, [15, 20, 71]);
+    gateway.terminate();
+
+    // With a lower bound, what was told apart and is no more must not take the place of the others.
+    let gateway = start(&repository, &settings.replace("max_segments = 2", "max_segments = 1"));
+    let report = drift(&gateway, "?window=1h");
+    assert_eq!(segments(&report), ["country=DE", "country=other"]);
+    assert_eq!(rows(&drift(&gateway, "?segment=country=other&window=1h")), 71);
+    assert_eq!(rows(&report), 106);
+}
