@@ -53,6 +53,7 @@ fn reply(outputs: Vec<Tensor>) -> InferReply {
         version: "1".parse().expect("a version"),
         id: RequestId::given_or_new("bench").expect("an id"),
         outputs: outputs.into(),
+        violation: None,
     }
 }
 

@@ -59,7 +59,16 @@ fn servable(number: u64, pool: &Pool) -> Arc<Servable> {
     let metrics = VersionMetrics::new(&Metrics::new(), &model_name(), version(number));
     let facts = Arc::default();
     let recent = Arc::new(RecentRequests::new(0, RecentBudget::default()));
-    Arc::new(Servable { version: version(number), signature, settings, facts, lane, monitor: None, metrics, recent })
+    Arc::new(Servable {
+        version: version(number),
+        signature,
+        settings,
+        facts,
+        lane,
+        watch: Arc::default(),
+        metrics,
+        recent,
+    })
 }
 
 /// Versions 1 to 3 are ready, 1 is stable; `percent` of the requests are for 2, and go to 3 too.
