@@ -5,11 +5,12 @@ use std::{
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Duration,
 };
 
 use serde_json::json;
 
-use super::{drift, live, profile, repository, rows, send, send_to, start, usual};
+use super::{drift, live, low, profile, repository, rows, send, send_to, start, usual};
 use crate::harness::{Gateway, Repository};
 
 const SECOND: &str = "/v2/models/m/versions/2/infer";
@@ -34,6 +35,21 @@ fn counts_go_on_after_a_stop() {
     let counted = [("version", "1"), ("feature", "x")];
     assert_eq!(gateway.metric("tidegate_feature_observations_total", &counted), Some(600.0));
     assert!(gateway.log().contains("the monitor's counts go on"));
+}
+
+#[test]
+fn drift_that_was_told_before_a_stop_is_not_told_again() {
+    let repository = repository(1);
+    let mut gateway = start(&repository, "");
+    send(&gateway, &low(600));
+    let told = |gateway: &Gateway| gateway.log().contains("feature 'x' is in state drift, was ok");
+    gateway.wait("the drift to be told", || told(&gateway).then_some(()));
+    gateway.terminate();
+    let gateway = start(&repository, "");
+    assert_eq!(drift(&gateway, "")["state"], "drift");
+    // Two looks, at least.
+    thread::sleep(Duration::from_secs(3));
+    assert!(!told(&gateway), "{}", gateway.log());
 }
 
 #[test]
