@@ -145,7 +145,9 @@ pub fn restore(directory: &Path, model: &ModelName, version: Version, monitor: &
     };
     match monitor.restore(&bytes, now) {
         Ok(true) => {
-            tracing::info!(%model, version = version.get(), rows = monitor.rows(), "the monitor's counts go on");
+            tracing::info!(%model, version = version.get(), "the monitor's counts go on");
+            // Verdicts go on too: what was told before is no news.
+            drop(monitor.look(model, version, now));
         }
         Ok(false) => {
             tracing::info!(%model, version = version.get(), "saved counts are of another profile or other windows");

@@ -80,6 +80,8 @@ struct Looks {
 struct OtherVersion {
     version: Version,
     counts: Counts,
+    /// The rows of this version before the first one of the other: another time of day is no difference of versions.
+    before: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -154,7 +156,7 @@ impl VersionMonitor {
         let known = self.other.load_full().filter(|other| other.version == version);
         let other = known.unwrap_or_else(|| {
             let counts = Counts::new(self.cells(), &self.settings.windows, self.settings.sub_windows);
-            let other = Arc::new(OtherVersion { version, counts });
+            let other = Arc::new(OtherVersion { version, counts, before: self.totals() });
             self.other.store(Some(Arc::clone(&other)));
             other
         });
@@ -272,8 +274,8 @@ impl VersionMonitor {
         Some(DriftReport { segment: Some(segment.clone()), ..report })
     }
 
-    /// The comparison of the rows that another version answered with those that this one did; `None` when it answered
-    /// none as canary of this one.
+    /// The comparison of the rows that another version answered with those that this one did meanwhile; `None` when it
+    /// answered none as canary of this one.
     #[must_use]
     pub fn report_of_other(
         &self,
@@ -282,7 +284,10 @@ impl VersionMonitor {
         now: Duration,
     ) -> Option<DriftReport> {
         let known = self.other.load_full().filter(|known| known.version == other)?;
-        let (own, live) = (self.counts.within(window, now), known.counts.within(window, now));
+        let (mut own, live) = (self.counts.within(window, now), known.counts.within(window, now));
+        for ((own, total), before) in own.iter_mut().zip(self.totals()).zip(&known.before) {
+            *own = total.saturating_sub(*before).min(*own);
+        }
         let rows = |feature: &MonitoredFeature| (feature.rows(&own), feature.rows(&live));
         let report = self.compare(model, other, window, &[], rows);
         Some(DriftReport { against: Against::Stable, segments: Vec::new(), ..report })

@@ -103,6 +103,27 @@ fn profile_that_does_not_fit_makes_no_monitor() {
     );
 }
 
+#[test]
+fn canary_is_compared_with_what_the_stable_version_answered_at_the_same_time() {
+    let monitor = monitor();
+    let second = Version::new(2).unwrap();
+    let at_night = [numbers("x", (0..1000).map(|i| i % 300))];
+    let by_day = [numbers("x", 0..1000)];
+    monitor.count(Answered::new(&at_night, &[]), Duration::from_secs(0));
+    for minute in 60..63 {
+        let now = Duration::from_mins(minute);
+        monitor.count_other(second, Answered::new(&by_day, &[]), now);
+        monitor.count(Answered::new(&by_day, &[]), now);
+    }
+    let name = "m".parse().unwrap();
+    for hours in [1, 24] {
+        let now = Duration::from_mins(63);
+        let report = monitor.report_of_other((&name, second), Duration::from_hours(hours), now).unwrap();
+        let reference: u64 = report.features[0].bins.iter().map(|bin| bin.reference).sum();
+        assert_eq!((report.state, report.rows, reference), (DriftState::Ok, 3000, 3000), "over {hours} h");
+    }
+}
+
 /// A row: a number, a word.
 type Row = (i32, &'static str);
 

@@ -5,11 +5,12 @@ use std::{
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Duration,
 };
 
 use serde_json::json;
 
-use super::{drift, live, profile, repository, rows, send, send_to, start, usual};
+use super::{drift, live, low, profile, repository, rows, send, send_to, start, usual};
 use crate::harness::{Gateway, Repository};
 
 const SECOND: &str = "/v2/models/m/versions/2/infer";
@@ -34,6 +35,21 @@ fn counts_go_on_after_a_stop() {
     let counted = [("version", "1"), ("feature", "x")];
     assert_eq!(gateway.metric("tidegate_feature_observations_total", &counted), Some(600.0));
     assert!(gateway.log().contains("the monitor's counts go on"));
+}
+
+#[test]
+fn drift_that_was_told_before_a_stop_is_not_told_again() {
+    let repository = repository(1);
+    let mut gateway = start(&repository, "");
+    send(&gateway, &low(600));
+    let told = |gateway: &Gateway| gateway.log().contains("feature 'x' is in state drift, was ok");
+    gateway.wait("the drift to be told", || told(&gateway).then_some(()));
+    gateway.terminate();
+    let gateway = start(&repository, "");
+    assert_eq!(drift(&gateway, "")["state"], "drift");
+    // Two looks, at least.
+    thread::sleep(Duration::from_secs(3));
+    assert!(!told(&gateway), "{}", gateway.log());
 }
 
 #[test]
@@ -100,6 +116,13 @@ fn counts_go_on_when_a_version_is_loaded_right_after_it_was_unloaded() {
     }
 }
 
+fn replace_model(repository: &Repository, version: u64) {
+    let onnx = repository.version("m", version).join("model.onnx");
+    let renamed = onnx.with_extension("new");
+    fs::write(&renamed, super::model()).unwrap();
+    fs::rename(&renamed, &onnx).unwrap();
+}
+
 /// Waits until another load of a version has ended than the one that began at `before`.
 fn wait_for_another_load(gateway: &Gateway, before: &serde_json::Value) {
     gateway.wait("another load", || {
@@ -123,13 +146,30 @@ fn no_row_is_lost_when_the_files_of_a_version_are_replaced_under_traffic() {
             }
             sent
         });
-        let onnx = repository.version("m", 2).join("model.onnx");
-        let renamed = onnx.with_extension("new");
-        fs::write(&renamed, super::model()).unwrap();
-        fs::rename(&renamed, &onnx).unwrap();
+        replace_model(&repository, 2);
         wait_for_another_load(&gateway, &loaded_at);
         is_done.store(true, Ordering::Relaxed);
         traffic.join().unwrap()
     });
     assert_eq!(rows(&drift(&gateway, "?version=2&window=1h")), sent);
+}
+
+#[test]
+fn counts_go_on_under_other_settings_and_begin_anew_under_another_profile() {
+    let repository = repository(2);
+    let gateway = start(&repository, "");
+    let reload = |change: &dyn Fn()| {
+        let loaded_at = gateway.version_status("m", 2)["loaded_at"].clone();
+        change();
+        replace_model(&repository, 2);
+        wait_for_another_load(&gateway, &loaded_at);
+        rows(&drift(&gateway, "?version=2&window=1h"))
+    };
+    send_to(&gateway, SECOND, &usual(100), &json!({}));
+    let settings = || repository.write("m/model.toml", "[monitor]\nmin_rows = 50\ncontract = \"reject\"\n");
+    assert_eq!(reload(&settings), 100);
+    let (status, _) = gateway.post(SECOND, &super::body(&[(-5.0, "de")], &json!({})));
+    assert_eq!(status, 400, "the settings are in force");
+    let profile_file = repository.version("m", 2).join("profile.json");
+    assert_eq!(reload(&|| fs::write(&profile_file, profile(&usual(2000))).unwrap()), 0);
 }

@@ -48,6 +48,28 @@ async fn rows_are_told_apart_by_a_parameter_over_both_protocols() {
 }
 
 #[test]
+fn parameters_that_are_long_or_many_make_no_segment_and_numbers_and_flags_do() {
+    let repository = repository(1);
+    let gateway = start(&repository, BY_COUNTRY);
+    let many: serde_json::Map<_, _> =
+        (0..40).map(|at| (format!("a{at}"), json!("b"))).chain([("country".into(), json!("late"))]).collect();
+    let refused =
+        [json!({"country": "x".repeat(129)}), json!({"country": null}), json!({"country": ["DE"]}), many.into()];
+    for parameters in refused {
+        send_to(&gateway, INFER, &usual(10), &parameters);
+    }
+    for value in [json!(5), json!(true), json!("a=b & c/é"), json!("")] {
+        send_to(&gateway, INFER, &usual(10), &json!({ "country": value }));
+    }
+    let report = drift(&gateway, "");
+    assert_eq!(rows(&report), 80);
+    assert_eq!(segments(&report), ["country=", "country=5", "country=a=b & c/é", "country=true"]);
+    for segment in ["country=", "country=a%3Db+%26+c%2F%C3%A9"] {
+        assert_eq!(rows(&drift(&gateway, &format!("?segment={segment}"))), 10, "{segment}");
+    }
+}
+
+#[test]
 fn rows_are_told_apart_by_a_feature_row_by_row() {
     let repository = repository(1);
     repository.write("m/model.toml", "[monitor]\nsegments = [\"s\"]\n");
