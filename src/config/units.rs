@@ -25,7 +25,12 @@ impl FromStr for Span {
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_duration(self.0).fmt(f)
+        const DAY: u64 = 24 * 60 * 60;
+        match (self.0.as_secs() / DAY, self.0) {
+            // Not `1day`, which nobody writes.
+            (days, whole) if days > 0 && whole == Duration::from_secs(days * DAY) => write!(f, "{days}d"),
+            _ => humantime::format_duration(self.0).fmt(f),
+        }
     }
 }
 
