@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use super::{
     columns::{columns_of, each_number, each_whole},
     derived,
+    edges::Edges,
     profile::{Distribution, FeatureProfile, Source},
 };
 use crate::domain::{DataType, Elements, Tensor};
@@ -120,12 +121,8 @@ pub(super) struct Classifier {
 /// How a value finds its cell.
 #[derive(Debug)]
 enum Classes {
-    Numeric {
-        /// Between the fine bins.
-        edges: Box<[f64]>,
-        min: f64,
-        max: f64,
-    },
+    /// Between the fine bins.
+    Numeric(Edges),
     /// Whole numbers and booleans: sorted, with their cells.
     Whole(Box<[(i128, usize)]>),
     Text(HashMap<Box<[u8]>, usize>),
@@ -141,7 +138,7 @@ impl Classifier {
                     Some(fine) => (&fine.edges, fine.coarse(edges)),
                     None => (edges, (0..counts.len()).collect()),
                 };
-                (Classes::Numeric { edges: fine_edges.as_slice().into(), min: *min, max: *max }, coarse)
+                (Classes::Numeric(Edges::new(fine_edges, *min, *max)), coarse)
             }
             Distribution::Categorical { categories, .. } => {
                 let values = categories.iter().map(|category| category.value.as_str());
@@ -161,12 +158,12 @@ impl Classifier {
         let mut rows = 0..;
         let mut next = |cell: usize| each(rows.next().unwrap_or(usize::MAX), cell);
         match (&self.classes, tensor.elements()) {
-            (Classes::Numeric { .. }, Elements::Plain { .. }) if self.source != Source::Value => {
+            (Classes::Numeric(_), Elements::Plain { .. }) if self.source != Source::Value => {
                 derived::each_of_wide(self.source, tensor, |_, value| next(self.cell_of(value)));
             }
-            (Classes::Numeric { edges, min, max }, Elements::Plain { datatype, bytes }) => {
+            (Classes::Numeric(edges), Elements::Plain { datatype, bytes }) => {
                 each_number(*datatype, bytes, columns, self.column, |value| {
-                    next(numeric_cell(value, edges, *min, *max));
+                    next(edges.cell_of(value));
                 });
             }
             (Classes::Whole(values), Elements::Plain { datatype, bytes }) => {
@@ -185,7 +182,7 @@ impl Classifier {
                     });
                 }
             }
-            (Classes::Numeric { .. }, Elements::Text(elements)) => {
+            (Classes::Numeric(_), Elements::Text(elements)) => {
                 for element in elements.iter().skip(self.column).step_by(columns) {
                     next(self.cell_of(derived::of_text(self.source, element)));
                 }
@@ -197,7 +194,7 @@ impl Classifier {
     /// The cell of a number, of a numeric feature.
     pub(super) fn cell_of(&self, value: f64) -> usize {
         match &self.classes {
-            Classes::Numeric { edges, min, max } => numeric_cell(value, edges, *min, *max),
+            Classes::Numeric(edges) => edges.cell_of(value),
             Classes::Whole(_) | Classes::Text(_) => self.layout.missing(),
         }
     }
@@ -255,30 +252,6 @@ fn classes_of<'a>(values: impl Iterator<Item = &'a str>, datatype: DataType) -> 
     let mut wholes: Vec<_> = values.enumerate().map(|(cell, value)| (whole(value), cell)).collect();
     wholes.sort_unstable();
     Classes::Whole(wholes.into())
-}
-
-/// The cell of a number. A value equal to an edge belongs to the upper bin.
-fn numeric_cell(value: f64, edges: &[f64], min: f64, max: f64) -> usize {
-    let bins = edges.len() + 1;
-    if value >= min && value <= max {
-        return bin_of(value, edges);
-    }
-    if value.is_nan() {
-        bins + 2
-    } else if value.is_infinite() {
-        bins + 3
-    } else {
-        bins + usize::from(value > max)
-    }
-}
-
-/// The number of edges at or under `value`: for a few edges counted one by one, without a branch.
-fn bin_of(value: f64, edges: &[f64]) -> usize {
-    if edges.len() <= 16 {
-        edges.iter().map(|edge| usize::from(value >= *edge)).sum()
-    } else {
-        edges.partition_point(|edge| *edge <= value)
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::{
     columns::{columns_of, each_number},
-    pca::PrincipalComponents,
+    pca::{PrincipalComponents, Projector},
 };
 use crate::domain::{Elements, Tensor};
 
@@ -12,6 +12,7 @@ use crate::domain::{Elements, Tensor};
 #[derive(Debug)]
 pub(super) struct Joint {
     components: PrincipalComponents,
+    projector: Projector,
     /// Taken by the thread that counts, never waited for by a request.
     scratch: Mutex<Scratch>,
 }
@@ -25,7 +26,7 @@ struct Scratch {
 
 impl Joint {
     pub(super) fn new(components: PrincipalComponents) -> Self {
-        Self { components, scratch: Mutex::default() }
+        Self { projector: Projector::new(&components), components, scratch: Mutex::default() }
     }
 
     pub(super) fn components(&self) -> &PrincipalComponents {
@@ -60,7 +61,7 @@ impl Joint {
             });
         }
         for (row, values) in values.chunks_exact(features.len()).enumerate() {
-            each(row, self.components.error(values, room));
+            each(row, self.projector.error(values, room));
         }
     }
 }

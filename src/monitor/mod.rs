@@ -10,6 +10,7 @@ mod change;
 mod columns;
 mod counts;
 mod derived;
+mod edges;
 mod feature;
 mod fit;
 mod histogram;

@@ -7,12 +7,15 @@
 //! stands for how many rows of the reference have it; any number will do.
 
 mod eigen;
+mod projector;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+
+pub(super) use projector::Projector;
 
 /// More features than this have no components: the work of a row grows with their square.
 pub const MAX_COMPONENT_FEATURES: usize = 256;

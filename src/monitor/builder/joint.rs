@@ -2,7 +2,7 @@
 
 use super::{Collected, Described, Parts, Values};
 use crate::monitor::{
-    pca::{ComponentFeature, MAX_COMPONENT_FEATURES, Moments, PrincipalComponents},
+    pca::{ComponentFeature, MAX_COMPONENT_FEATURES, Moments, PrincipalComponents, Projector},
     profile::{FeatureProfile, FeatureRole, JOINT_TENSOR, Source},
 };
 
@@ -23,10 +23,10 @@ pub(super) fn describe(inputs: &[Collected], rows: u64) -> Option<(PrincipalComp
         moments.add(&row);
     }
     let components = moments.principal_components(features)?;
-    let mut scratch = Vec::new();
+    let (projector, mut scratch) = (Projector::new(&components), Vec::new());
     let error = |at| {
         read(at, &mut row);
-        components.error(&row, &mut scratch)
+        projector.error(&row, &mut scratch)
     };
     let errors = (0..rows).map(error).collect();
     let described: Described = Values::Numbers(errors).of(Source::ReconstructionError)?;

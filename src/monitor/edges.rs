@@ -1,0 +1,99 @@
+//! Finds the bin of a number: by a table of where the edges lie, and few comparisons.
+
+/// Parts of the range that the table tells apart.
+const PARTS: usize = 256;
+
+/// The edges between bins over a range, ready to be looked up.
+#[derive(Debug)]
+pub(super) struct Edges {
+    inner: Box<[f64]>,
+    min: f64,
+    max: f64,
+    /// Parts of the range for each unit of the value; 0 where that is no finite number.
+    scale: f64,
+    /// By part of the range: how many edges lie in the parts before it; one entry more than there are parts.
+    before: Box<[u16]>,
+}
+
+impl Edges {
+    /// `edges` ascend, and are fewer than 65,536.
+    pub(super) fn new(edges: &[f64], min: f64, max: f64) -> Self {
+        let scale = Some(PARTS as f64 / (max - min)).filter(|scale| scale.is_finite()).unwrap_or(0.0);
+        let mut edges = Self { inner: edges.into(), min, max, scale, before: Box::default() };
+        let count = |part: usize| {
+            let before = edges.inner.iter().filter(|edge| edges.part_of(**edge) < part).count();
+            u16::try_from(before).unwrap_or(u16::MAX)
+        };
+        edges.before = (0..=PARTS).map(count).collect();
+        edges
+    }
+
+    /// The cell of a number: its bin, after the bins `below`, `above`, `missing`, `nonfinite`. A value equal to an edge
+    /// belongs to the upper bin.
+    #[inline]
+    pub(super) fn cell_of(&self, value: f64) -> usize {
+        let bins = self.inner.len() + 1;
+        if value >= self.min && value <= self.max {
+            return self.bin_of(value);
+        }
+        if value.is_nan() {
+            bins + 2
+        } else if value.is_infinite() {
+            bins + 3
+        } else {
+            bins + usize::from(value > self.max)
+        }
+    }
+
+    /// The number of edges at or under a value within the range.
+    #[inline]
+    fn bin_of(&self, value: f64) -> usize {
+        // A larger value is never in an earlier part, so edges of earlier parts are under it, and those of later ones
+        // above: only those of its own part are compared.
+        let part = self.part_of(value);
+        let (start, end) = (usize::from(self.before[part]), usize::from(self.before[part + 1]));
+        start + self.inner[start..end].partition_point(|edge| *edge <= value)
+    }
+
+    /// Never falls when the value grows.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates, which is wanted")]
+    fn part_of(&self, value: f64) -> usize {
+        (((value - self.min) * self.scale) as usize).min(PARTS - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// `numpy.searchsorted(edges, value, side="right")`, whatever the range and wherever the edges are dense.
+        #[test]
+        fn bin_is_the_number_of_edges_at_or_under_the_value(
+            mut edges in prop::collection::vec(prop_oneof![-1e3..1e3_f64, -1e-9..1e-9_f64, prop::num::f64::NORMAL], 0..300),
+            others in prop::collection::vec(prop::num::f64::ANY, 0..50),
+        ) {
+            edges.sort_by(f64::total_cmp);
+            edges.dedup();
+            let (min, max) = (edges.first().map_or(-1.0, |edge| edge.next_down()), edges.last().map_or(1.0, |edge| edge.next_up()));
+            let found = Edges::new(&edges, min, max);
+            let near = edges.iter().flat_map(|edge| [edge.next_down(), *edge, edge.next_up()]);
+            for value in near.chain(others).chain([min, max]) {
+                if (min..=max).contains(&value) {
+                    prop_assert_eq!(found.cell_of(value), edges.iter().filter(|edge| **edge <= value).count());
+                } else {
+                    prop_assert!(found.cell_of(value) > edges.len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn range_of_one_value_has_its_bins() {
+        let edges = Edges::new(&[5.0, 5.0_f64.next_up()], 5.0, 5.0);
+        assert_eq!([4.0, 5.0, 6.0].map(|value| edges.cell_of(value)), [3, 1, 4]);
+    }
+}
