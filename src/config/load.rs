@@ -162,13 +162,13 @@ fn overlay(
     Ok(config)
 }
 
-/// Numbers, booleans and lists (`[1, 5, 100]`) as such, everything else as text.
+/// Numbers, booleans, lists (`[1, 5, 100]`) and tables (`{ learn = "24h" }`) as such, everything else as text.
 fn scalar(value: &str) -> toml::Value {
-    let list = || format!("list = {value}").parse::<toml::Table>().ok()?.remove("list");
-    if value.starts_with('[')
-        && let Some(list @ toml::Value::Array(_)) = list()
+    let nested = || format!("nested = {value}").parse::<toml::Table>().ok()?.remove("nested");
+    if value.starts_with(['[', '{'])
+        && let Some(nested @ (toml::Value::Array(_) | toml::Value::Table(_))) = nested()
     {
-        list
+        nested
     } else if let Ok(flag) = value.parse::<bool>() {
         flag.into()
     } else if let Ok(number) = value.parse::<i64>() {
@@ -249,6 +249,14 @@ mod tests {
             let error = load(None, variables(&[(name, value)]), &Overrides::default()).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn variable_may_hold_a_table() {
+        let variable = variables(&[("TIDEGATE_MONITOR__BASELINE", r#"{ learn = "2h" }"#)]);
+        let config = load(None, variable, &Overrides::default()).unwrap();
+        let two_hours = crate::config::Span(std::time::Duration::from_hours(2));
+        assert_eq!(config.monitor.baseline, crate::config::Baseline::Learn(two_hours));
     }
 
     #[test]

@@ -270,7 +270,13 @@ impl VersionMonitor {
     ) -> Option<DriftReport> {
         let live = self.segments.within(segment, window, now)?;
         let rows = |feature: &MonitoredFeature| (feature.reference(), feature.rows(&live));
-        let report = self.compare(model, version, window, &[], rows);
+        let mut report = self.compare(model, version, window, &[], rows);
+        // The feature that makes the segment has one value in it: that is no drift.
+        for feature in report.features.iter_mut().filter(|feature| feature.feature == segment.key) {
+            (feature.state, feature.distribution) = (DriftState::Ok, DriftState::Ok);
+            feature.quality.checks.clear();
+        }
+        report.state = report.features.iter().map(|feature| feature.state).max().unwrap_or(DriftState::Ok);
         Some(DriftReport { segment: Some(segment.clone()), ..report })
     }
 
