@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         Command::Profile(args) => cli::profile(&args),
         Command::Operator(command) => cli::operator::run(&command),
         Command::Config(ConfigCommand::Show(args)) => cli::show_config(&args),
-        Command::Config(ConfigCommand::Schema) => cli::print_schema(),
+        Command::Config(ConfigCommand::Schema(args)) => cli::print_schema(args),
         Command::Completions(args) => cli::completions(&args),
         Command::AdmissionWorker { library } => registry::serve_trials(&library),
     }

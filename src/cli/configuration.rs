@@ -2,8 +2,11 @@
 
 use std::process::ExitCode;
 
-use super::{ConfigFlags, ConfigFormat, ConfigShowArgs, print};
-use crate::config::{self, Config, ConfigError, Overrides};
+use super::{ConfigFlags, ConfigFormat, ConfigShowArgs, SchemaArgs, print};
+use crate::{
+    config::{self, Config, ConfigError, Overrides},
+    monitor::Profile,
+};
 
 /// The effective configuration: defaults, file, environment, flags.
 ///
@@ -42,10 +45,11 @@ pub fn show_config(args: &ConfigShowArgs) -> ExitCode {
     }
 }
 
-/// Prints the JSON Schema of the configuration file.
+/// Prints the JSON Schema of the configuration file, or of a profile.
 #[must_use]
-pub fn print_schema() -> ExitCode {
-    match serde_json::to_string_pretty(&Config::schema()) {
+pub fn print_schema(args: SchemaArgs) -> ExitCode {
+    let schema = if args.profile { Profile::schema() } else { Config::schema() };
+    match serde_json::to_string_pretty(&schema) {
         Ok(schema) => print(format!("{schema}\n").as_bytes()),
         Err(error) => {
             eprintln!("error: {error}");

@@ -82,6 +82,13 @@ pub struct ProfileArgs {
     pub out: Option<PathBuf>,
 }
 
+#[derive(Debug, Clone, Copy, Args)]
+pub struct SchemaArgs {
+    /// Of the reference profile of a version, which `tidegate profile` writes.
+    #[arg(long)]
+    pub profile: bool,
+}
+
 #[derive(Debug, Clone, Subcommand)]
 pub enum ConfigCommand {
     /// Print the effective configuration: defaults, file, environment and flags together.
@@ -90,10 +97,11 @@ pub enum ConfigCommand {
   tidegate config show --config tidegate.toml --output json")]
     Show(Box<ConfigShowArgs>),
 
-    /// Print the JSON Schema of the configuration file.
+    /// Print the JSON Schema of the configuration file, or of a profile.json.
     #[command(after_help = "Examples:
-  tidegate config schema > tidegate.schema.json")]
-    Schema,
+  tidegate config schema > tidegate.schema.json
+  tidegate config schema --profile > profile.schema.json")]
+    Schema(SchemaArgs),
 }
 
 #[derive(Debug, Clone, Args)]

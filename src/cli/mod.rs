@@ -19,7 +19,9 @@ mod watch;
 pub use check::check;
 pub use complete::{complete_if_asked, completions};
 pub use configuration::{load_config, print_schema, show_config};
-pub use local::{CheckArgs, ConfigCommand, ConfigFlags, ConfigFormat, ConfigShowArgs, ProfileArgs, ServeArgs};
+pub use local::{
+    CheckArgs, ConfigCommand, ConfigFlags, ConfigFormat, ConfigShowArgs, ProfileArgs, SchemaArgs, ServeArgs,
+};
 pub use operator::OperatorCommand;
 pub use output::{Output, print};
 pub use profile::profile;

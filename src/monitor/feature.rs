@@ -254,11 +254,11 @@ impl MonitoredFeature {
             return None;
         };
         let distance = if let Some(fine) = fine {
-            measures::earth_mover(&fine.means, &reference.fine, &live.fine)
+            measures::wasserstein(&fine.means, &reference.fine, &live.fine)
         } else {
             let knots: Vec<f64> = [&[*min][..], edges, &[*max]].concat();
             let middles: Vec<f64> = knots.windows(2).map(|pair| f64::midpoint(pair[0], pair[1])).collect();
-            measures::earth_mover(&middles, &reference.fine, &live.fine)
+            measures::wasserstein(&middles, &reference.fine, &live.fine)
         };
         (*std > 0.0).then(|| distance / std)
     }

@@ -13,6 +13,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(super) use projector::Projector;
@@ -138,7 +139,7 @@ fn leading(eigen: Vec<eigen::Pair>) -> Vec<Vec<f64>> {
 }
 
 /// A column of an input tensor.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ComponentFeature {
     pub tensor: String,
@@ -146,7 +147,7 @@ pub struct ComponentFeature {
 }
 
 /// How the numeric features of the reference go together.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrincipalComponents {
     pub features: Vec<ComponentFeature>,

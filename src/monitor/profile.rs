@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{FeatureKind, pca::PrincipalComponents};
@@ -25,7 +26,7 @@ pub enum ProfileError {
 }
 
 /// Whether a feature is of an input, of an output, or of several inputs at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FeatureRole {
     Input,
@@ -46,7 +47,7 @@ impl FeatureRole {
 }
 
 /// What of a tensor's row a feature is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// The value in the feature's column.
@@ -103,7 +104,7 @@ impl Source {
 }
 
 /// The reference distribution of every feature of a model version.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     /// The format of the file: [`Profile::FORMAT`].
@@ -118,7 +119,7 @@ pub struct Profile {
 }
 
 /// The reference distribution of one column of a tensor.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureProfile {
     pub tensor: String,
@@ -140,7 +141,7 @@ pub struct FeatureProfile {
 }
 
 /// A distribution as counts by bin.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Distribution {
     Numeric {
@@ -166,7 +167,7 @@ pub enum Distribution {
 }
 
 /// The rows of a numeric feature in about 128 bins, each within one of its deciles.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FineBins {
     /// Inner edges, ascending; all edges of the feature are among them.
@@ -178,7 +179,7 @@ pub struct FineBins {
 }
 
 /// One value of a categorical feature.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Category {
     pub value: String,
@@ -188,6 +189,12 @@ pub struct Category {
 impl Profile {
     /// Format 1 lacks `fine`, `source` and `components`, and is read too.
     pub const FORMAT: u32 = 2;
+
+    /// The JSON Schema of the file.
+    #[must_use]
+    pub fn schema() -> schemars::Schema {
+        schemars::schema_for!(Self)
+    }
 
     /// Reads and checks a profile.
     ///

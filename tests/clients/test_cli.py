@@ -351,6 +351,16 @@ def test_config_schema_is_json():
     assert "server" in schema["properties"]
 
 
+def test_profile_schema_has_the_keys_of_a_profile():
+    schema = json.loads(printed(run_binary("config", "schema", "--profile")))
+    profile = json.loads((ROOT / "models/car_loan/2/profile.json").read_text(encoding="utf-8"))
+    assert profile.keys() <= schema["properties"].keys() and set(schema["required"]) <= profile.keys()
+    of_feature = schema["$defs"]["FeatureProfile"]
+    assert of_feature["additionalProperties"] is False
+    for feature in profile["features"]:
+        assert set(of_feature["required"]) <= feature.keys() <= of_feature["properties"].keys(), feature["feature"]
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "elvish", "powershell"])
 def test_completions(shell):
     text = printed(run_binary("completions", shell))
