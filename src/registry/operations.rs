@@ -14,7 +14,7 @@ use crate::{
     domain::{ModelName, Version},
     events::{Event, Topic},
     fault::{ErrorCode, Fault},
-    monitor::{Against, DriftQuery, DriftReport, SegmentName},
+    monitor::{Against, DriftQuery, DriftReport, SegmentName, window_label},
     release::{Change, Outcome, Release, ReleaseError},
     rollout::RolloutError,
     store::{KeyError, StoreError, Verification},
@@ -83,7 +83,7 @@ pub enum RegistryError {
     NotCompared { model: ModelName, version: Version },
     #[error("no row of segment '{segment}' of model '{model}' was counted: see monitor.segments")]
     NoSegment { model: ModelName, segment: SegmentName },
-    #[error("the window must be more than 0s and at most {}", humantime::format_duration(*longest))]
+    #[error("the window must be more than 0s and at most {}", window_label(*longest))]
     Window { longest: Duration },
     #[error(transparent)]
     Release(#[from] ReleaseError),
