@@ -172,7 +172,7 @@ impl Gateway {
             let inference = executed.inference;
             self.shadow.offer(Copied { model, shadow, live: version, protocol, inputs, outputs, inference });
         }
-        self.watch(&servable, stable, parameters, inputs, Arc::clone(&produced));
+        self.watch(&servable, stable.as_ref(), &parameters, &inputs, &produced);
         let outputs = answered(produced, &outputs, &servable.facts)?;
         Ok(InferReply { model, version, id, outputs, violation: violation.map(|violation| violation.to_string()) })
     }
@@ -180,13 +180,13 @@ impl Gateway {
     fn watch(
         &self,
         servable: &Servable,
-        stable: Option<Arc<Watch>>,
-        parameters: Vec<(Arc<str>, String)>,
-        inputs: Arc<[Tensor]>,
-        outputs: Arc<[Tensor]>,
+        stable: Option<&Arc<Watch>>,
+        parameters: &[(Arc<str>, String)],
+        inputs: &Arc<[Tensor]>,
+        outputs: &Arc<[Tensor]>,
     ) {
         if servable.watch.wants_rows() || stable.is_some() {
-            let (watch, version) = (Arc::clone(&servable.watch), servable.version);
+            let (watch, version) = (&servable.watch, servable.version);
             self.monitor.offer(Observation { watch, stable, version, inputs, outputs, parameters });
         }
     }

@@ -80,6 +80,24 @@ pub(super) fn each_number(datatype: DataType, bytes: &[u8], columns: usize, colu
     }
 }
 
+/// Reads a column as [`each_number`] does, as far as `numbers` has room; how many there are.
+pub(super) fn read_numbers(
+    datatype: DataType,
+    bytes: &[u8],
+    columns: usize,
+    column: usize,
+    numbers: &mut [f64],
+) -> usize {
+    let room = numbers.len();
+    let mut places = numbers.iter_mut();
+    each_number(datatype, bytes, columns, column, |number| {
+        if let Some(place) = places.next() {
+            *place = number;
+        }
+    });
+    room - places.len()
+}
+
 /// All elements as numbers, as `each_number` reads them.
 #[must_use]
 pub fn numbers(datatype: DataType, bytes: &[u8]) -> Vec<f64> {

@@ -6,33 +6,41 @@ const PARTS: usize = 256;
 /// The edges between bins over a range, ready to be looked up.
 #[derive(Debug)]
 pub(super) struct Edges {
+    /// Ascending, with as many infinite ones behind them as a search may look at.
     inner: Box<[f64]>,
+    bins: usize,
     min: f64,
     max: f64,
     /// Parts of the range for each unit of the value; 0 where that is no finite number.
     scale: f64,
-    /// By part of the range: how many edges lie in the parts before it; one entry more than there are parts.
-    before: Box<[u16]>,
+    /// By part of the range: how many edges lie in the parts before it.
+    before: Box<[u16; PARTS]>,
+    /// The steps of a search among the edges of any part are `1 << (steps - 1)`, and so on down to 1.
+    steps: u32,
 }
 
 impl Edges {
     /// `edges` ascend, and are fewer than 65,536.
     pub(super) fn new(edges: &[f64], min: f64, max: f64) -> Self {
         let scale = Some(PARTS as f64 / (max - min)).filter(|scale| scale.is_finite()).unwrap_or(0.0);
-        let mut edges = Self { inner: edges.into(), min, max, scale, before: Box::default() };
-        let count = |part: usize| {
-            let before = edges.inner.iter().filter(|edge| edges.part_of(**edge) < part).count();
-            u16::try_from(before).unwrap_or(u16::MAX)
-        };
-        edges.before = (0..=PARTS).map(count).collect();
-        edges
+        let (bins, inner, before) = (edges.len() + 1, Box::default(), Box::new([0; PARTS]));
+        let mut found = Self { inner, bins, min, max, scale, before, steps: 0 };
+        let parts: Vec<_> = edges.iter().map(|edge| found.part_of(*edge)).collect();
+        let count = |part: usize| parts.iter().filter(|of_edge| **of_edge < part).count();
+        let most = (0..PARTS).map(|part| count(part + 1) - count(part)).max().unwrap_or(0);
+        found.steps = usize::BITS - most.leading_zeros();
+        found.inner = edges.iter().copied().chain(std::iter::repeat_n(f64::INFINITY, 1 << found.steps)).collect();
+        found.before.iter_mut().enumerate().for_each(|(part, before)| {
+            *before = u16::try_from(count(part)).unwrap_or(u16::MAX);
+        });
+        found
     }
 
     /// The cell of a number: its bin, after the bins `below`, `above`, `missing`, `nonfinite`. A value equal to an edge
     /// belongs to the upper bin.
     #[inline]
     pub(super) fn cell_of(&self, value: f64) -> usize {
-        let bins = self.inner.len() + 1;
+        let bins = self.bins;
         if value >= self.min && value <= self.max {
             return self.bin_of(value);
         }
@@ -49,10 +57,13 @@ impl Edges {
     #[inline]
     fn bin_of(&self, value: f64) -> usize {
         // A larger value is never in an earlier part, so edges of earlier parts are under it, and those of later ones
-        // above: only those of its own part are compared.
-        let part = self.part_of(value);
-        let (start, end) = (usize::from(self.before[part]), usize::from(self.before[part + 1]));
-        start + self.inner[start..end].partition_point(|edge| *edge <= value)
+        // above. A search that does not know where its part ends is as good, and its branches are always the same: what
+        // they would otherwise depend on, no branch predictor knows.
+        let mut bin = usize::from(self.before[self.part_of(value)]);
+        for bit in (0..self.steps).rev() {
+            bin += usize::from(self.inner[bin + (1 << bit) - 1] <= value) << bit;
+        }
+        bin
     }
 
     /// Never falls when the value grows.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::{
-    columns::{columns_of, each_number, each_whole},
+    columns::{columns_of, each_whole, read_numbers},
     derived,
     edges::Edges,
     profile::{Distribution, FeatureProfile, Source},
@@ -19,6 +19,9 @@ pub(super) enum Layout {
     Numeric { bins: usize },
     Categorical { categories: usize },
 }
+
+/// Numbers that are read at once.
+const BLOCK: usize = 64;
 
 /// The cells of a numeric feature that are no bins.
 const OUTSIDE: usize = 4;
@@ -162,9 +165,14 @@ impl Classifier {
                 derived::each_of_wide(self.source, tensor, |_, value| next(self.cell_of(value)));
             }
             (Classes::Numeric(edges), Elements::Plain { datatype, bytes }) => {
-                each_number(*datatype, bytes, columns, self.column, |value| {
-                    next(edges.cell_of(value));
-                });
+                // One loop for each datatype that only reads, and one for all that finds cells.
+                let mut numbers = [0.0; BLOCK];
+                for rows in bytes.chunks((BLOCK * columns * datatype.size().unwrap_or(1)).max(1)) {
+                    let read = read_numbers(*datatype, rows, columns, self.column, &mut numbers);
+                    for value in &numbers[..read] {
+                        next(edges.cell_of(*value));
+                    }
+                }
             }
             (Classes::Whole(values), Elements::Plain { datatype, bytes }) => {
                 let unseen = values.len();

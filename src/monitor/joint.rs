@@ -3,30 +3,34 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::{
-    columns::{columns_of, each_number},
-    pca::{PrincipalComponents, Projector},
+    columns::{columns_of, read_numbers},
+    pca::{ComponentFeature, LANES, PrincipalComponents, Projector},
 };
-use crate::domain::{Elements, Tensor};
+use crate::domain::{DataType, Elements, Tensor};
+
+/// Rows that are computed at once: their values stay in the nearest cache.
+const BLOCK: usize = 64;
 
 /// The components of a version's numeric inputs, with room to compute in.
 #[derive(Debug)]
 pub(super) struct Joint {
     components: PrincipalComponents,
     projector: Projector,
-    /// Taken by the thread that counts, never waited for by a request.
-    scratch: Mutex<Scratch>,
+    /// Feature by feature, the values of some rows. Taken by the thread that counts, never waited for by a request.
+    values: Mutex<Vec<f64>>,
 }
 
-#[derive(Debug, Default)]
-struct Scratch {
-    /// Row by row, the values of all features.
-    values: Vec<f64>,
-    room: Vec<f64>,
+/// Where the values of a feature are.
+struct Column<'a> {
+    datatype: DataType,
+    bytes: &'a [u8],
+    columns: usize,
+    place: usize,
 }
 
 impl Joint {
     pub(super) fn new(components: PrincipalComponents) -> Self {
-        Self { projector: Projector::new(&components), components, scratch: Mutex::default() }
+        Self { projector: Projector::new(&components), components, values: Mutex::default() }
     }
 
     pub(super) fn components(&self) -> &PrincipalComponents {
@@ -36,32 +40,46 @@ impl Joint {
     /// Tells `each` the distance of every row. Where an input is absent, or has other rows than the first, there is none.
     pub(super) fn each_error(&self, inputs: &[Tensor], mut each: impl FnMut(usize, f64)) {
         let features = &self.components.features;
-        let find = |name: &str| inputs.iter().find(|tensor| tensor.name() == name);
-        let Some(rows) = features.first().and_then(|feature| find(&feature.tensor)).map(|tensor| tensor.shape().rows())
-        else {
-            return;
-        };
-        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        let Scratch { values, room } = &mut *scratch;
-        values.clear();
-        values.resize(rows * features.len(), f64::NAN);
-        for (at, feature) in features.iter().enumerate() {
-            let Some(tensor) = find(&feature.tensor).filter(|tensor| tensor.shape().rows() == rows) else { return };
-            let (Elements::Plain { datatype, bytes }, columns) = (tensor.elements(), columns_of(tensor.shape())) else {
-                return;
-            };
-            if feature.column >= columns {
-                return;
+        let first = features.first().and_then(|feature| find(inputs, feature));
+        let Some(rows) = first.map(|tensor| tensor.shape().rows()) else { return };
+        let columns: Option<Vec<_>> = features.iter().map(|feature| Column::of(feature, inputs, rows)).collect();
+        let Some(columns) = columns else { return };
+        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        for start in (0..rows).step_by(BLOCK) {
+            let count = BLOCK.min(rows - start);
+            let padded = count.next_multiple_of(LANES);
+            values.clear();
+            values.resize(padded * features.len(), f64::NAN);
+            for (column, values) in columns.iter().zip(values.chunks_exact_mut(padded)) {
+                column.read(start, &mut values[..count]);
             }
-            let mut cells = values.iter_mut().skip(at).step_by(features.len());
-            each_number(*datatype, bytes, columns, feature.column, |number| {
-                if let Some(cell) = cells.next() {
-                    *cell = number;
+            self.projector.each_error(&mut values, padded, |row, error| {
+                if row < count {
+                    each(start + row, error);
                 }
             });
         }
-        for (row, values) in values.chunks_exact(features.len()).enumerate() {
-            each(row, self.projector.error(values, room));
-        }
+    }
+}
+
+fn find<'a>(inputs: &'a [Tensor], feature: &ComponentFeature) -> Option<&'a Tensor> {
+    inputs.iter().find(|tensor| tensor.name() == feature.tensor)
+}
+
+impl<'a> Column<'a> {
+    fn of(feature: &ComponentFeature, inputs: &'a [Tensor], rows: usize) -> Option<Self> {
+        let tensor = find(inputs, feature).filter(|tensor| tensor.shape().rows() == rows)?;
+        let (Elements::Plain { datatype, bytes }, columns) = (tensor.elements(), columns_of(tensor.shape())) else {
+            return None;
+        };
+        let place = feature.column;
+        (place < columns).then_some(Self { datatype: *datatype, bytes, columns, place })
+    }
+
+    /// The values from row `start` on.
+    fn read(&self, start: usize, values: &mut [f64]) {
+        let row = self.columns * self.datatype.size().unwrap_or(0);
+        let bytes = self.bytes.get(start * row..(start + values.len()) * row).unwrap_or_default();
+        read_numbers(self.datatype, bytes, self.columns, self.place, values);
     }
 }

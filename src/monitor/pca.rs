@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(super) use projector::Projector;
+pub(super) use projector::{LANES, Projector};
 
 /// More features than this have no components: the work of a row grows with their square.
 pub const MAX_COMPONENT_FEATURES: usize = 256;

@@ -87,6 +87,11 @@ impl Segments {
         }
     }
 
+    /// Whether one of the keys is a parameter.
+    pub(super) fn are_of_parameters(&self) -> bool {
+        self.keys.iter().any(|key| key.feature.is_none())
+    }
+
     /// The segments that rows belong to.
     pub(super) fn of(&self, answered: Answered<'_>, features: &[MonitoredFeature]) -> Vec<Segment> {
         let mut segments = Vec::new();

@@ -1,55 +1,44 @@
 //! The monitor's own thread: takes what was answered, and counts it.
 //!
-//! Requests hand over their tensors (shared, not copied) and go on. What the thread cannot keep up with is
+//! Requests leave their rows in the [`Intake`] and go on. What the thread cannot keep up with is
 //! dropped, and the drop is counted: the monitor never slows a request down.
 
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{SyncSender, sync_channel},
     },
-    thread::JoinHandle,
-    time::{Duration, Instant},
+    thread::{self, JoinHandle},
+    time::Duration,
 };
 
-use super::{Answered, Watch, lot::Lot};
-use crate::domain::{Elements, Tensor, Version};
+use super::{
+    Answered, Watch,
+    intake::{Intake, Waiting},
+    lot::Lot,
+    row_batch::{Origin, RowBatch},
+};
+use crate::domain::{Tensor, Version};
 
 /// The time since some moment that is the same for all runs of the program; it never goes back within a run.
 pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
-/// Observations that may wait to be counted.
-const MAX_WAITING: usize = 16_384;
-/// Bytes of tensors that may wait to be counted.
-const MAX_WAITING_BYTES: usize = 64 << 20;
-
 /// The tensors of an answered request, and who counts them.
-#[derive(Debug, Clone)]
-pub struct Observation {
+#[derive(Debug, Clone, Copy)]
+pub struct Observation<'a> {
     /// What watches the version that answered.
-    pub watch: Arc<Watch>,
+    pub watch: &'a Arc<Watch>,
     /// What watches the stable version, where a canary answered: it counts what it is compared with.
-    pub stable: Option<Arc<Watch>>,
+    pub stable: Option<&'a Arc<Watch>>,
     /// The version that answered.
     pub version: Version,
-    pub inputs: Arc<[Tensor]>,
-    pub outputs: Arc<[Tensor]>,
+    pub inputs: &'a Arc<[Tensor]>,
+    pub outputs: &'a Arc<[Tensor]>,
     /// Parameters of the request that rows are told apart by.
-    pub parameters: Vec<(Arc<str>, String)>,
-}
-
-#[cfg(test)]
-impl Observation {
-    /// Of the stable version, with no outputs.
-    pub(super) fn of(monitor: Arc<super::VersionMonitor>, inputs: Arc<[Tensor]>) -> Self {
-        // No version is 0.
-        let version = Version::new(1).expect("not 0");
-        let (watch, outputs) = (Arc::new(Watch::with(Some(monitor))), Arc::from([]));
-        Self { watch, stable: None, version, inputs, outputs, parameters: Vec::new() }
-    }
+    pub parameters: &'a [(Arc<str>, String)],
 }
 
 /// The thread that counts. It ends when it is shut down, or when the last handle is gone.
@@ -61,23 +50,18 @@ pub struct Monitor {
 
 /// Offers observations to the monitor. Cheap to clone.
 #[derive(Clone)]
-pub struct MonitorHandle {
-    sender: SyncSender<Message>,
-    shared: Arc<Shared>,
-}
+pub struct MonitorHandle(Arc<Ending>);
 
-#[derive(Debug, Default)]
+/// Ends the thread with the last handle.
+struct Ending(Arc<Shared>);
+
+#[derive(Debug)]
 struct Shared {
-    waiting_bytes: AtomicUsize,
-    dropped: AtomicU64,
+    intake: Intake,
     left_out_rows: AtomicU64,
-}
-
-enum Message {
-    Observation(Observation, usize),
-    /// Answered when everything before it is counted.
-    Barrier(SyncSender<()>),
-    Stop,
+    must_stop: AtomicBool,
+    /// Are answered when everything offered before is counted; `None` once the thread has ended.
+    barriers: Mutex<Option<Vec<SyncSender<()>>>>,
 }
 
 impl Monitor {
@@ -87,12 +71,18 @@ impl Monitor {
     /// # Errors
     /// When the system gives no thread.
     pub fn start(clock: Clock, max_rows_per_second: u64) -> std::io::Result<Self> {
-        let (sender, receiver) = sync_channel(MAX_WAITING);
-        let shared = Arc::new(Shared::default());
-        let handle = MonitorHandle { sender, shared: Arc::clone(&shared) };
-        let mut worker = Worker { shared, clock, lot: Lot::new(max_rows_per_second) };
-        let thread = std::thread::Builder::new().name("monitor".into()).spawn(move || worker.run(&receiver))?;
-        Ok(Self { handle, thread })
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let shared = Arc::new(Shared {
+            intake: Intake::new(threads),
+            left_out_rows: AtomicU64::new(0),
+            must_stop: AtomicBool::new(false),
+            barriers: Mutex::new(Some(Vec::new())),
+        });
+        let spare = (0..shared.intake.shards()).map(|_| Vec::new()).collect();
+        let mut worker = Worker { shared: Arc::clone(&shared), clock, lot: Lot::new(max_rows_per_second), spare };
+        let thread = thread::Builder::new().name("monitor".into()).spawn(move || worker.run())?;
+        shared.intake.counted_by(thread.thread().clone());
+        Ok(Self { handle: MonitorHandle(Arc::new(Ending(shared))), thread })
     }
 
     #[must_use]
@@ -102,24 +92,16 @@ impl Monitor {
 
     /// Counts what is waiting and ends the thread. What is offered later is dropped.
     pub fn shutdown(self) {
-        // A full channel drains, so this waits but does not block for ever. An error means that the
-        // thread has ended already.
-        let _ = self.handle.sender.send(Message::Stop);
+        self.handle.0.0.stop();
+        // An error means that the thread panicked, which it has told of.
         let _ = self.thread.join();
     }
 }
 
 impl MonitorHandle {
     /// Hands over an observation. Never waits: what does not fit is dropped and counted.
-    pub fn offer(&self, observation: Observation) {
-        let bytes = weight(&observation);
-        let before = self.shared.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-        // One that is too large for any room is let into an empty one.
-        let fits = before == 0 || before.saturating_add(bytes) <= MAX_WAITING_BYTES;
-        if !fits || self.sender.try_send(Message::Observation(observation, bytes)).is_err() {
-            self.shared.release(bytes);
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+    pub fn offer(&self, observation: Observation<'_>) {
+        self.0.0.intake.offer(observation);
     }
 
     /// Waits until everything offered before is counted, at most `timeout`; true when it is.
@@ -127,127 +109,141 @@ impl MonitorHandle {
     /// Blocks the thread: not to be called by one that serves requests.
     #[must_use]
     pub fn settle(&self, timeout: Duration) -> bool {
-        /// How long to wait for room in a full channel before looking again.
-        const PAUSE: Duration = Duration::from_millis(1);
-        let begun = Instant::now();
-        let left = || timeout.saturating_sub(begun.elapsed());
         let (done, settled) = sync_channel(1);
-        let mut barrier = Message::Barrier(done);
-        loop {
-            match self.sender.try_send(barrier) {
-                Ok(()) => break,
-                Err(TrySendError::Disconnected(_)) => return false,
-                Err(TrySendError::Full(_)) if left().is_zero() => return false,
-                Err(TrySendError::Full(again)) => barrier = again,
-            }
-            std::thread::sleep(PAUSE);
-        }
-        settled.recv_timeout(left()).is_ok()
+        let Some(()) = self.0.0.barriers().as_mut().map(|barriers| barriers.push(done)) else { return false };
+        self.0.0.intake.wake();
+        settled.recv_timeout(timeout).is_ok()
     }
 
     /// Rows that were not counted since the start: the budget of rows for a second was used up, and they were not drawn.
     #[must_use]
     pub fn left_out_rows(&self) -> u64 {
-        self.shared.left_out_rows.load(Ordering::Relaxed)
+        self.0.0.left_out_rows.load(Ordering::Relaxed)
     }
 
     /// Observations that were not counted since the start: there was no room, or counting failed.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.shared.dropped.load(Ordering::Relaxed)
+        self.0.0.intake.dropped()
     }
 }
 
 impl fmt::Debug for MonitorHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MonitorHandle").field("shared", &self.shared).finish_non_exhaustive()
+        f.debug_struct("MonitorHandle").field("dropped", &self.dropped()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }
 
 impl Shared {
-    fn release(&self, bytes: usize) {
-        self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    fn stop(&self) {
+        self.must_stop.store(true, Ordering::Release);
+        self.intake.wake();
+    }
+
+    fn barriers(&self) -> MutexGuard<'_, Option<Vec<SyncSender<()>>>> {
+        self.barriers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// How long the thread looks away while there is traffic: to be woken for every request would cost
-/// the requests more than the counting costs this thread.
-const NAP: Duration = Duration::from_millis(2);
+/// the requests more than the counting costs this thread, and rows are counted the faster the more there are.
+const NAP: Duration = Duration::from_millis(5);
 
 struct Worker {
     shared: Arc<Shared>,
     clock: Clock,
     lot: Lot,
+    /// By shard, batches to be filled while others are counted.
+    spare: Vec<Vec<RowBatch>>,
 }
 
 impl Worker {
-    fn run(&mut self, receiver: &Receiver<Message>) {
-        // Asleep until the first message; then naps, for as long as each nap ends with something to do.
-        while let Ok(first) = receiver.recv() {
-            let mut next = Some(first);
-            while let Some(message) = next {
-                if !self.take(message) {
-                    return;
-                }
-                next = receiver.try_recv().ok().or_else(|| {
-                    std::thread::sleep(NAP);
-                    receiver.try_recv().ok()
-                });
+    /// Naps for as long as each nap ends with something to do, then sleeps until there is.
+    fn run(&mut self) {
+        while !self.shared.must_stop.load(Ordering::Acquire) {
+            if self.round() {
+                thread::park_timeout(NAP);
+                continue;
             }
+            // Batches without rows keep monitors of versions alive that may be gone by tomorrow.
+            self.spare.iter_mut().for_each(Vec::clear);
+            self.shared.intake.go_to_sleep();
+            if !self.round() && !self.shared.must_stop.load(Ordering::Acquire) {
+                thread::park();
+            }
+            self.shared.intake.wake_up();
         }
     }
 
-    /// Does what a message says; false when it says to stop.
-    fn take(&mut self, message: Message) -> bool {
-        match message {
-            Message::Observation(observation, bytes) => {
-                // The counters are atomics and the windows recover, so nothing is left half-made.
-                let counted = catch_unwind(AssertUnwindSafe(|| {
-                    let now = (self.clock)();
-                    let rows = observation.inputs.first().map_or(1, |input| input.shape().rows());
-                    let chosen = self.lot.draw(rows, now);
-                    if let Some(chosen) = &chosen {
-                        let left_out = chosen.iter().filter(|chosen| !**chosen).count() as u64;
-                        self.shared.left_out_rows.fetch_add(left_out, Ordering::Relaxed);
-                    }
-                    count(&observation, chosen.as_deref(), now);
-                }));
-                drop(observation);
-                self.shared.release(bytes);
-                if counted.is_err() {
-                    self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-                    tracing::error!("the drift monitor failed to count a request");
-                }
-            }
+    /// Counts all that was offered before; false when that was nothing.
+    fn round(&mut self) -> bool {
+        let barriers = self.shared.barriers().as_mut().map(std::mem::take).unwrap_or_default();
+        let mut has_counted = !barriers.is_empty();
+        for shard in 0..self.spare.len() {
+            let waiting = self.shared.intake.take(shard, std::mem::take(&mut self.spare[shard]));
+            has_counted |= self.count_all(shard, waiting);
+        }
+        for barrier in barriers {
             // Whoever asked may have given up.
-            Message::Barrier(done) => drop(done.send(())),
-            Message::Stop => return false,
+            let _ = barrier.send(());
         }
-        true
+        has_counted
+    }
+
+    fn count_all(&mut self, shard: usize, waiting: Waiting) -> bool {
+        let Waiting { batches, shared, .. } = waiting;
+        let mut has_counted = !shared.is_empty();
+        for one in shared {
+            let answered = Answered { parameters: &one.origin.parameters, ..Answered::new(&one.inputs, &one.outputs) };
+            self.count(&one.origin, answered, 1);
+            self.shared.intake.release(one);
+        }
+        for mut batch in batches.into_iter().filter(|batch| batch.rows() > 0) {
+            has_counted = true;
+            let requests = batch.requests();
+            batch.drain(|origin, answered| self.count(origin, answered, requests));
+            self.spare[shard].push(batch);
+        }
+        has_counted
+    }
+
+    /// Counts rows that came with so many requests.
+    fn count(&mut self, origin: &Origin, answered: Answered<'_>, requests: u64) {
+        // The counters are atomics and the windows recover, so nothing is left half-made.
+        let counted = catch_unwind(AssertUnwindSafe(|| {
+            let now = (self.clock)();
+            let rows = answered.inputs.first().map_or(1, |input| input.shape().rows());
+            let chosen = self.lot.draw(rows, now);
+            if let Some(chosen) = &chosen {
+                let left_out = chosen.iter().filter(|chosen| !**chosen).count() as u64;
+                self.shared.left_out_rows.fetch_add(left_out, Ordering::Relaxed);
+            }
+            let answered = Answered { chosen: chosen.as_deref(), ..answered };
+            origin.watch.count(answered, now);
+            if let Some(stable) = origin.stable.as_ref().and_then(|stable| stable.monitor()) {
+                stable.count_other(origin.version, answered, now);
+            }
+        }));
+        if counted.is_err() {
+            self.shared.intake.drop_requests(requests);
+            tracing::error!(requests, "the drift monitor failed to count rows");
+        }
     }
 }
 
-fn count(observation: &Observation, chosen: Option<&[bool]>, now: Duration) {
-    let Observation { watch, stable, version, inputs, outputs, parameters } = observation;
-    let answered = Answered { inputs, outputs, parameters, chosen };
-    watch.count(answered, now);
-    if let Some(stable) = stable.as_ref().and_then(|stable| stable.monitor()) {
-        stable.count_other(*version, answered, now);
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.shared.intake.close();
+        self.round();
+        *self.shared.barriers() = None;
     }
-}
-
-/// The memory that an observation keeps alive, about.
-fn weight(observation: &Observation) -> usize {
-    observation.inputs.iter().chain(&*observation.outputs).map(tensor_weight).sum()
-}
-
-fn tensor_weight(tensor: &Tensor) -> usize {
-    let elements = match tensor.elements() {
-        Elements::Plain { bytes, .. } => bytes.len(),
-        Elements::Text(elements) => elements.iter().map(|element| element.len() + size_of_val(element)).sum(),
-    };
-    size_of::<Tensor>() + elements
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

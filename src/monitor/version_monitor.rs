@@ -142,6 +142,9 @@ impl VersionMonitor {
     pub fn count(&self, answered: Answered<'_>, now: Duration) {
         let all = self.counts.begin(now);
         let segments = self.segments.of(answered, &self.features);
+        if segments.is_empty() {
+            return self.each_cell(answered, |_, cell| all.add(cell));
+        }
         let segments: Vec<_> = segments.iter().map(|segment| segment.begin(now)).collect();
         self.each_cell(answered, |row, cell| {
             all.add(cell);
@@ -437,6 +440,11 @@ impl VersionMonitor {
             Distribution::Numeric { edges, .. } => Some(edges.clone()),
             Distribution::Categorical { .. } => None,
         }
+    }
+
+    /// Whether rows are told apart by parameters of their requests.
+    pub(super) fn has_parameter_segments(&self) -> bool {
+        self.segments.are_of_parameters()
     }
 
     #[must_use]

@@ -136,6 +136,11 @@ impl Watch {
         self.is_learner || self.monitor.load().is_some()
     }
 
+    /// Whether rows are told apart by parameters of their requests.
+    pub(super) fn wants_parameters(&self) -> bool {
+        self.monitor.load().as_ref().is_some_and(|monitor| monitor.has_parameter_segments())
+    }
+
     /// Counts rows, or learns from them. Called by the thread that counts.
     pub(super) fn count(self: &Arc<Self>, answered: Answered<'_>, now: Duration) {
         if let Some(monitor) = &*self.monitor.load() {

@@ -196,9 +196,8 @@ impl Shared {
         let comparison = self.comparisons.of(model, *live, shadow.version);
         comparison.add(outputs, &produced, [*inference, own], metrics);
         if shadow.watch.wants_rows() {
-            let (inputs, outputs) = (Arc::clone(inputs), produced.into());
-            let (watch, version, parameters) = (Arc::clone(&shadow.watch), shadow.version, Vec::new());
-            monitor.offer(Observation { watch, stable: None, version, inputs, outputs, parameters });
+            let (watch, version, outputs) = (&shadow.watch, shadow.version, &produced.into());
+            monitor.offer(Observation { watch, stable: None, version, inputs, outputs, parameters: &[] });
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Collected, Described, Parts, Values};
 use crate::monitor::{
-    pca::{ComponentFeature, MAX_COMPONENT_FEATURES, Moments, PrincipalComponents, Projector},
+    pca::{ComponentFeature, LANES, MAX_COMPONENT_FEATURES, Moments, PrincipalComponents, Projector},
     profile::{FeatureProfile, FeatureRole, JOINT_TENSOR, Source},
 };
 
@@ -14,21 +14,25 @@ pub(super) fn describe(inputs: &[Collected], rows: u64) -> Option<(PrincipalComp
     let (features, columns): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
     let rows = columns.first()?.len();
     let mut row = vec![0.0; columns.len()];
-    let read = |at: usize, row: &mut [f64]| {
-        row.iter_mut().zip(&columns).for_each(|(value, column)| *value = column[at]);
-    };
     let mut moments = Moments::new(columns.len());
     for at in 0..rows {
-        read(at, &mut row);
+        row.iter_mut().zip(&columns).for_each(|(value, column)| *value = column[at]);
         moments.add(&row);
     }
     let components = moments.principal_components(features)?;
-    let (projector, mut scratch) = (Projector::new(&components), Vec::new());
-    let error = |at| {
-        read(at, &mut row);
-        projector.error(&row, &mut scratch)
-    };
-    let errors = (0..rows).map(error).collect();
+    let (projector, mut errors) = (Projector::new(&components), Vec::with_capacity(rows));
+    let mut block = vec![0.0; LANES * columns.len()];
+    for first in (0..rows).step_by(LANES) {
+        let count = LANES.min(rows - first);
+        for (values, column) in block.chunks_exact_mut(LANES).zip(&columns) {
+            values[..count].copy_from_slice(&column[first..first + count]);
+        }
+        projector.each_error(&mut block, LANES, |lane, error| {
+            if lane < count {
+                errors.push(error);
+            }
+        });
+    }
     let described: Described = Values::Numbers(errors).of(Source::ReconstructionError)?;
     let error = described.feature(JOINT_TENSOR, 0, "reconstruction_error", FeatureRole::Joint);
     Some((components, error))

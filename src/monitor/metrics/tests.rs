@@ -8,7 +8,7 @@ use prometheus::{Encoder, Registry, TextEncoder};
 use super::*;
 use crate::{
     domain::{DataType, Dim, Shape, Signature, Tensor, TensorSpec},
-    monitor::{Monitor, MonitorSettings, Observation, ProfileBuilder},
+    monitor::{Monitor, MonitorSettings, ProfileBuilder, service::tests::Observed},
 };
 
 fn numbers(values: impl Iterator<Item = f32>) -> Tensor {
@@ -157,8 +157,7 @@ fn recording_rules_over_the_counters_give_the_psi_of_the_report() {
     let (service, monitor) = (service(), monitor());
     let registry = registry(&service, &monitor);
     let offer = |inputs: Vec<Tensor>| {
-        let monitor = Arc::clone(&monitor);
-        service.handle().offer(Observation::of(monitor, inputs.into()));
+        Observed::of(Arc::clone(&monitor), inputs.into()).offer_to(&service.handle());
     };
     offer(vec![
         numbers((0..400).map(|i| (i * 2) as f32 - 100.0)),

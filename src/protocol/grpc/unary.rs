@@ -13,7 +13,6 @@ use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Either};
 use prost::{Message, encoding::decode_varint};
-use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::{encode, service::Inference, terms::CallTerms, wire};
@@ -22,8 +21,8 @@ use crate::{
     fault::Fault,
     proto::inference::ModelInferRequest,
     protocol::{
-        DoorOptions, budget::BodyPermit, data_plane::DataPlane, http::server::PlaneBody, naming, refusal::Refusal,
-        trace,
+        DoorOptions, budget::BodyPermit, data_plane::DataPlane, deadline::within, http::server::PlaneBody, naming,
+        refusal::Refusal, trace,
     },
 };
 
@@ -141,7 +140,7 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     while !body.is_end_stream() {
-        let frame = timeout(patience, body.frame()).await;
+        let frame = within(|| patience, body.frame()).await;
         let Some(frame) = frame.map_err(|_| Refusal::bad_request("the message did not arrive in time"))? else { break };
         let frame = frame.map_err(|_| Refusal::bad_request("the call ended early"))?;
         if let Ok(data) = frame.into_data()

@@ -15,6 +15,7 @@ use crate::{
     fault::ErrorCode,
     protocol::{
         budget::{BodyBudget, BodyPermit},
+        deadline::within,
         refusal::Refusal,
     },
 };
@@ -51,7 +52,7 @@ where
     // A body is refused for its claimed length, but takes room for what has really arrived.
     bounds.budget.check(expected)?;
     let mut permit = bounds.budget.reserve(expected.min(FIRST_ALLOCATION))?;
-    let mut pieces = Pieces { body, bounds, started: Instant::now(), received: 0 };
+    let mut pieces = Pieces { body, bounds, begun: None, received: 0 };
     let Some(first) = pieces.next().await? else { return Ok((Bytes::new(), permit)) };
     permit.grow_to(first.len())?;
     if first.len() > bounds.limit {
@@ -85,7 +86,8 @@ where
 struct Pieces<'a, 'b, B> {
     body: &'a mut B,
     bounds: &'a Bounds<'b>,
-    started: Instant,
+    /// When something was waited for first.
+    begun: Option<Instant>,
     received: usize,
 }
 
@@ -97,13 +99,20 @@ where
         if self.body.is_end_stream() {
             return Ok(None);
         }
-        let patience = self.bounds.patience;
+        let Bounds { patience, deadline, .. } = *self.bounds;
         // Bytes that trickle in buy time only at a fair rate.
         let earned = Duration::from_secs((self.received / LEAST_RATE) as u64);
-        let slow = patience.min(patience.saturating_add(earned).saturating_sub(self.started.elapsed()));
-        let late = self.bounds.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let piece = timeout(late.map_or(slow, |late| late.min(slow)), next(self.body)).await.map_err(|_| {
-            if late.is_some_and(|late| late < slow) {
+        let mut is_late = false;
+        let limit = || {
+            let now = Instant::now();
+            let begun = *self.begun.get_or_insert(now);
+            let slow = patience.min(patience.saturating_add(earned).saturating_sub(now - begun));
+            let late = deadline.map(|deadline| deadline.saturating_duration_since(now));
+            is_late = late.is_some_and(|late| late < slow);
+            late.map_or(slow, |late| late.min(slow))
+        };
+        let piece = within(limit, next(self.body)).await.map_err(|_| {
+            if is_late {
                 Refusal::new(ErrorCode::DeadlineExceeded, "the deadline passed before the body had arrived")
             } else {
                 Refusal::bad_request("the body did not arrive in time")
