@@ -48,7 +48,7 @@ pub fn feature_names(tensor: &str, columns: usize, names: &ColumnNames) -> Vec<S
 
 /// The elements of one column, each as its little-endian bytes.
 fn strided<const SIZE: usize>(bytes: &[u8], columns: usize, column: usize) -> impl Iterator<Item = &[u8; SIZE]> {
-    bytes.get(column * SIZE..).unwrap_or_default().chunks(columns * SIZE).filter_map(<[u8]>::first_chunk)
+    bytes.as_chunks().0.iter().skip(column).step_by(columns.max(1))
 }
 
 /// Hands every element of a column to `each`, as a number. `column` must be under `columns`.

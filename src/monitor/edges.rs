@@ -1,7 +1,11 @@
 //! Finds the bin of a number: by a table of where the edges lie, and few comparisons.
 
-/// Parts of the range that the table tells apart.
+/// Parts of the range that the table tells apart, nearly.
 const PARTS: usize = 256;
+/// Places of the table: more than there are parts, so that any number of so many bits is one.
+const PLACES: usize = 2 * PARTS;
+/// What a number from 0 to [`PARTS`] is added to for its whole part to stand in the lowest bits.
+const WHOLE: f64 = (1_u64 << (f64::MANTISSA_DIGITS - 1)) as f64;
 
 /// The edges between bins over a range, ready to be looked up.
 #[derive(Debug)]
@@ -14,7 +18,7 @@ pub(super) struct Edges {
     /// Parts of the range for each unit of the value; 0 where that is no finite number.
     scale: f64,
     /// By part of the range: how many edges lie in the parts before it.
-    before: Box<[u16; PARTS]>,
+    before: Box<[u16; PLACES]>,
     /// The steps of a search among the edges of any part are `1 << (steps - 1)`, and so on down to 1.
     steps: u32,
 }
@@ -23,11 +27,11 @@ impl Edges {
     /// `edges` ascend, and are fewer than 65,536.
     pub(super) fn new(edges: &[f64], min: f64, max: f64) -> Self {
         let scale = Some(PARTS as f64 / (max - min)).filter(|scale| scale.is_finite()).unwrap_or(0.0);
-        let (bins, inner, before) = (edges.len() + 1, Box::default(), Box::new([0; PARTS]));
+        let (bins, inner, before) = (edges.len() + 1, Box::default(), Box::new([0; PLACES]));
         let mut found = Self { inner, bins, min, max, scale, before, steps: 0 };
-        let parts: Vec<_> = edges.iter().map(|edge| found.part_of(*edge)).collect();
+        let parts: Vec<_> = edges.iter().map(|edge| found.part_of(edge.clamp(min, max))).collect();
         let count = |part: usize| parts.iter().filter(|of_edge| **of_edge < part).count();
-        let most = (0..PARTS).map(|part| count(part + 1) - count(part)).max().unwrap_or(0);
+        let most = (0..PLACES).map(|part| count(part + 1) - count(part)).max().unwrap_or(0);
         found.steps = usize::BITS - most.leading_zeros();
         found.inner = edges.iter().copied().chain(std::iter::repeat_n(f64::INFINITY, 1 << found.steps)).collect();
         found.before.iter_mut().enumerate().for_each(|(part, before)| {
@@ -66,11 +70,14 @@ impl Edges {
         bin
     }
 
-    /// Never falls when the value grows.
+    /// Never falls when a value within the range grows. What an addition rounds to is found in fewer steps than what a
+    /// cast cuts off.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates, which is wanted")]
+    #[expect(clippy::cast_possible_truncation, reason = "a number under PLACES")]
     fn part_of(&self, value: f64) -> usize {
-        (((value - self.min) * self.scale) as usize).min(PARTS - 1)
+        let bits = ((value - self.min) * self.scale + WHOLE).to_bits();
+        // No difference that is a number, as of a range wider than all numbers: 0 too.
+        (bits & (PLACES as u64 - 1)) as usize
     }
 }
 

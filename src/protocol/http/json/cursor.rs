@@ -251,14 +251,35 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// What `read` makes of a number of the usual form; `None` when the next value is no such number.
-    #[expect(clippy::inline_always, reason = "see `Short::read`")]
-    #[inline(always)]
-    pub(super) fn short_number<T>(&mut self, read: impl FnOnce(Short) -> Option<T>) -> Option<T> {
-        let number = Short::read(self.text.as_bytes(), self.at)?;
-        let value = read(number)?;
-        self.at += number.length;
-        Some(value)
+    /// What `read` makes of numbers of the usual form that follow each other from here on, some of them at least. True
+    /// when this stands before another number or word, false when it stands behind the last.
+    #[inline]
+    pub(super) fn short_numbers<T: Copy + Default>(
+        &mut self,
+        values: &mut Vec<T>,
+        read: impl Fn(Short) -> Option<T>,
+    ) -> bool {
+        // In memory of this function alone: the place and the values stay in registers, or near.
+        let (bytes, mut at) = (self.text.as_bytes(), self.at);
+        let mut some = [T::default(); 64];
+        let mut filled = 0;
+        let stands_before_another = loop {
+            let Some((length, value)) = Short::read(bytes, at).and_then(|short| Some((short.length, read(short)?)))
+            else {
+                break true;
+            };
+            some[filled] = value;
+            filled += 1;
+            at += length;
+            let Some(next) = scalar_behind_comma(bytes, at) else { break false };
+            at = next;
+            if filled == some.len() {
+                break true;
+            }
+        };
+        self.at = at;
+        values.extend_from_slice(&some[..filled]);
+        stands_before_another
     }
 
     /// A number, or `None` when the next value is none.
@@ -280,16 +301,9 @@ impl<'a> Cursor<'a> {
     /// Moves over the comma behind an item, and one blank, when a number or a word follows.
     #[inline]
     pub(super) fn next_scalar(&mut self) -> bool {
-        let bytes = self.text.as_bytes();
-        if self.byte() != Some(b',') {
-            return false;
-        }
-        let next = self.at + 1 + usize::from(bytes.get(self.at + 1) == Some(&b' '));
-        let is_scalar = matches!(bytes.get(next), Some(b'-' | b'0'..=b'9' | b'a'..=b'z'));
-        if is_scalar {
-            self.at = next;
-        }
-        is_scalar
+        let next = scalar_behind_comma(self.text.as_bytes(), self.at);
+        self.at = next.unwrap_or(self.at);
+        next.is_some()
     }
 
     /// A whole number, or `None` when the next value is none that fits.
@@ -370,6 +384,28 @@ impl<'a> Cursor<'a> {
         }
     }
 }
+
+/// Where a number or a word begins behind a comma at `at`, and one blank at most.
+#[inline]
+fn scalar_behind_comma(bytes: &[u8], at: usize) -> Option<usize> {
+    if bytes.get(at) != Some(&b',') {
+        return None;
+    }
+    // A branch: who writes blanks writes them always.
+    let next = if bytes.get(at + 1) == Some(&b' ') { at + 2 } else { at + 1 };
+    bytes.get(next).is_some_and(|&byte| BEGINS_SCALAR[usize::from(byte)]).then_some(next)
+}
+
+/// Whether a number or a word begins with a byte. A table, as no branch predictor knows which numbers have a sign.
+const BEGINS_SCALAR: [bool; 256] = {
+    let mut begins = [false; 256];
+    let mut byte = u8::MAX;
+    while byte > 0 {
+        begins[byte as usize] = matches!(byte, b'-' | b'0'..=b'9' | b'a'..=b'z');
+        byte -= 1;
+    }
+    begins
+};
 
 fn closing(bracket: u8) -> u8 {
     if bracket == b'[' { b']' } else { b'}' }

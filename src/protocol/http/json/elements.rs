@@ -62,14 +62,18 @@ pub(super) fn tensor(
         DataType::Int16 => plain(datatype, &shape, cursor, |cursor| whole::<i16>(cursor).map(i16::to_le_bytes)),
         DataType::Int32 => plain(datatype, &shape, cursor, |cursor| whole::<i32>(cursor).map(i32::to_le_bytes)),
         DataType::Int64 => plain(datatype, &shape, cursor, |cursor| whole::<i64>(cursor).map(i64::to_le_bytes)),
-        DataType::Fp32 => plain(datatype, &shape, cursor, |cursor| match cursor.short_number(Short::to_f32) {
-            Some(single) => Ok(single.to_le_bytes()),
-            None => float(cursor, |number| number.to_f32(), f32::is_finite).map(f32::to_le_bytes),
-        }),
-        DataType::Fp64 => plain(datatype, &shape, cursor, |cursor| match cursor.short_number(Short::to_f64) {
-            Some(double) => Ok(double.to_le_bytes()),
-            None => float(cursor, |number| number.to_f64(), f64::is_finite).map(f64::to_le_bytes),
-        }),
+        DataType::Fp32 => {
+            let short = |number: Short| number.to_f32().map(f32::to_le_bytes);
+            floats(datatype, &shape, cursor, short, |cursor| {
+                float(cursor, |number| number.to_f32(), f32::is_finite).map(f32::to_le_bytes)
+            })
+        }
+        DataType::Fp64 => {
+            let short = |number: Short| number.to_f64().map(f64::to_le_bytes);
+            floats(datatype, &shape, cursor, short, |cursor| {
+                float(cursor, |number| number.to_f64(), f64::is_finite).map(f64::to_le_bytes)
+            })
+        }
         DataType::Fp16 => plain(datatype, &shape, cursor, |cursor| {
             float(cursor, |number| half::f16::from_f64(number.to_f64()), half::f16::is_finite)
                 .map(half::f16::to_le_bytes)
@@ -102,11 +106,38 @@ fn plain<const SIZE: usize>(
     cursor: &mut Cursor<'_>,
     read: impl Fn(&mut Cursor<'_>) -> Result<[u8; SIZE], Misfit>,
 ) -> Result<Vec<u8>, ElementFault> {
+    elements(datatype, shape, cursor, |_, _| true, read)
+}
+
+/// The bytes of floats: `short` gives those of one of the usual form, if it can, and `read` moves over any other.
+fn floats<const SIZE: usize>(
+    datatype: DataType,
+    shape: &Shape,
+    cursor: &mut Cursor<'_>,
+    short: impl Fn(Short) -> Option<[u8; SIZE]>,
+    read: impl Fn(&mut Cursor<'_>) -> Result<[u8; SIZE], Misfit>,
+) -> Result<Vec<u8>, ElementFault>
+where
+    [u8; SIZE]: Default,
+{
+    elements(datatype, shape, cursor, |cursor, elements| cursor.short_numbers(elements, &short), read)
+}
+
+/// Before `read` is asked, `several` may move over any number of values that follow each other, and tells whether one
+/// more does.
+fn elements<const SIZE: usize>(
+    datatype: DataType,
+    shape: &Shape,
+    cursor: &mut Cursor<'_>,
+    several: impl Fn(&mut Cursor<'_>, &mut Vec<[u8; SIZE]>) -> bool,
+    read: impl Fn(&mut Cursor<'_>) -> Result<[u8; SIZE], Misfit>,
+) -> Result<Vec<u8>, ElementFault> {
     // A value and its comma take two bytes of text at least: a shape alone reserves nothing.
     let mut elements: Vec<[u8; SIZE]> = Vec::with_capacity(shape.elements().min(cursor.left() / 2 + 1));
     let count = walk(cursor, shape, |index, cursor| {
         let before = elements.len();
-        loop {
+        // The numbers of a list follow each other without a look at the lists around them.
+        while several(cursor, &mut elements) {
             let start = cursor.at();
             match read(cursor) {
                 Ok(element) => elements.push(element),
@@ -115,11 +146,11 @@ fn plain<const SIZE: usize>(
                     return Err(fault_of(misfit, index, datatype, cursor.clone().back_to(start)));
                 }
             }
-            // The numbers of a list follow each other without a look at the lists around them.
             if !cursor.next_scalar() {
-                return Ok(elements.len() - before);
+                break;
             }
         }
+        Ok(elements.len() - before)
     })?;
     check_count(shape, count)?;
     Ok(elements.into_flattened())
