@@ -262,7 +262,7 @@ impl<'a> Cursor<'a> {
         // In memory of this function alone: the place and the values stay in registers, or near.
         let (bytes, mut at) = (self.text.as_bytes(), self.at);
         let mut some = [T::default(); 64];
-        let mut filled = 0;
+        let (mut filled, mut gap) = (0, 1);
         let stands_before_another = loop {
             let Some((length, value)) = Short::read(bytes, at).and_then(|short| Some((short.length, read(short)?)))
             else {
@@ -271,7 +271,7 @@ impl<'a> Cursor<'a> {
             some[filled] = value;
             filled += 1;
             at += length;
-            let Some(next) = scalar_behind_comma(bytes, at) else { break false };
+            let Some(next) = scalar_behind_comma(bytes, at, &mut gap) else { break false };
             at = next;
             if filled == some.len() {
                 break true;
@@ -301,7 +301,7 @@ impl<'a> Cursor<'a> {
     /// Moves over the comma behind an item, and one blank, when a number or a word follows.
     #[inline]
     pub(super) fn next_scalar(&mut self) -> bool {
-        let next = scalar_behind_comma(self.text.as_bytes(), self.at);
+        let next = scalar_behind_comma(self.text.as_bytes(), self.at, &mut 1);
         self.at = next.unwrap_or(self.at);
         next.is_some()
     }
@@ -385,15 +385,22 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Where a number or a word begins behind a comma at `at`, and one blank at most.
+/// Where a number or a word begins behind a comma at `at`, and one blank at most. `gap` is how far the last one was from
+/// its comma: most often it is as far again, and where it begins need not wait for a look at the blank.
 #[inline]
-fn scalar_behind_comma(bytes: &[u8], at: usize) -> Option<usize> {
-    if bytes.get(at) != Some(&b',') {
+fn scalar_behind_comma(bytes: &[u8], at: usize, gap: &mut usize) -> Option<usize> {
+    let begins = |at: usize| bytes.get(at).is_some_and(|&byte| BEGINS_SCALAR[usize::from(byte)]);
+    let is = |at: usize, byte: u8| bytes.get(at) == Some(&byte);
+    if !is(at, b',') {
         return None;
     }
-    // A branch: who writes blanks writes them always.
-    let next = if bytes.get(at + 1) == Some(&b' ') { at + 2 } else { at + 1 };
-    bytes.get(next).is_some_and(|&byte| BEGINS_SCALAR[usize::from(byte)]).then_some(next)
+    if !((*gap == 1 || is(at + 1, b' ')) && begins(at + *gap)) {
+        *gap = 1 + usize::from(is(at + 1, b' '));
+        if !begins(at + *gap) {
+            return None;
+        }
+    }
+    Some(at + *gap)
 }
 
 /// Whether a number or a word begins with a byte. A table, as no branch predictor knows which numbers have a sign.

@@ -3,6 +3,8 @@
 //! Floats are rounded correctly, always. Most need no more than one multiplication or
 //! division of doubles that is known to be exact enough; the rest go to the standard library.
 
+use std::hint::select_unpredictable;
+
 /// A number of valid JSON grammar.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Number<'a> {
@@ -40,32 +42,30 @@ impl Short {
     #[inline(always)]
     pub(super) fn read(bytes: &[u8], start: usize) -> Option<Self> {
         let window: &[u8; SHORT] = bytes.get(start..start + SHORT)?.first_chunk()?;
+        let word = |at: usize| word_of_digits(window, at);
+        // The next number waits for where this one ends, so that is not made to wait for the sign: the third byte is
+        // a digit, or the point behind a sign and one digit. Whatever it is, the number does not end there.
+        let (near, far) = (no_digits(word(2)) & !0xff, no_digits(word(10)));
+        let end = select_unpredictable(near == 0, 10 + byte_of(far), 2 + byte_of(near));
         let is_negative = window[0] == b'-';
-        let sign = usize::from(is_negative);
-        // Both places are read before it is known which: the next number waits for where this one ends.
-        let either = |unsigned: u64, signed: u64| unsigned ^ ((unsigned ^ signed) & 0_u64.wrapping_sub(sign as u64));
+        let either = |unsigned: u64, signed: u64| select_unpredictable(is_negative, signed, unsigned);
         let head = |at: usize| u64::from(u16::from_le_bytes([window[at], window[at + 1]]));
         let [whole, point, ..] = either(head(0), head(1)).to_le_bytes();
+        let (first, second) = (either(word(2), word(3)), either(word(10), word(11)));
         let whole = whole ^ b'0';
-        let first = either(word_of_digits(window, 2), word_of_digits(window, 3));
-        let second = either(word_of_digits(window, 10), word_of_digits(window, 11));
-        let in_first = leading_digits(first);
-        // None of the second, unless the first is full.
-        let in_second = leading_digits(second) * (in_first / 8);
-        if whole > 9 || point != b'.' || in_first == 0 || in_second == 8 {
+        let has_digit = leading_digits(first) > 0;
+        if whole > 9 || point != b'.' || !has_digit || end == SHORT - 2 || window[end] | 0x20 == b'e' {
             return None;
         }
-        let places = in_first + in_second;
-        let length = sign + 2 + places;
-        if window[length] | 0x20 == b'e' {
-            return None;
-        }
+        let places = end - 2 - usize::from(is_negative);
+        let in_first = places.min(8);
+        let in_second = places - in_first;
         // The digits move to the end of their word, with zeros before them; in the second word in
         // two steps, since it may be by 64 bits.
         let upper = eight_digits(first << (64 - 8 * in_first));
         let lower = eight_digits((second << 8) << (56 - 8 * in_second));
         let digits = (u64::from(whole) * SCALES[in_first] + upper) * SCALES[in_second] + lower;
-        Some(Self { is_negative, digits, places, length })
+        Some(Self { is_negative, digits, places, length: end })
     }
 
     /// The single nearest to this, unless that takes more than one multiplication.
@@ -214,10 +214,22 @@ const ZEROS: u64 = 0x3030_3030_3030_3030;
 /// How many of the first bytes of `word` (the lowest ones) are values of digits, 0 to 9.
 #[inline]
 fn leading_digits(word: u64) -> usize {
+    byte_of(no_digits(word))
+}
+
+/// The highest bit of each byte of `word` that is no value of a digit, up to the first such one (the lowest); what the bits
+/// above say may be wrong.
+#[inline]
+fn no_digits(word: u64) -> u64 {
     // A larger value gets its highest bit by the addition, or has it. What the addition carries
     // over goes to bytes behind the first such one, which decides.
-    let others = (word.wrapping_add(0x7676_7676_7676_7676) | word) & 0x8080_8080_8080_8080;
-    others.trailing_zeros() as usize / 8
+    (word.wrapping_add(0x7676_7676_7676_7676) | word) & 0x8080_8080_8080_8080
+}
+
+/// The byte that the lowest bit is in; 8 when there is none.
+#[inline]
+fn byte_of(bits: u64) -> usize {
+    bits.trailing_zeros() as usize / 8
 }
 
 /// The number that eight values of digits make, the first of them lowest: three multiplications
