@@ -306,9 +306,9 @@ fn monitor_directory(config: &Config) -> PathBuf {
 
 /// Looks at drift from now on, and tells of it.
 fn start_keeper(config: &Config, registry: &Registry, clock: &Clock, events: &Events) -> Result<Keeper> {
-    let (monitored, events) = (registry.clone(), events.clone());
+    let (watched, events) = (registry.clone(), events.clone());
     let options = KeeperOptions {
-        versions: Box::new(move || monitored.monitors()),
+        versions: Box::new(move || watched.watched()),
         clock: Arc::clone(clock),
         directory: monitor_directory(config),
         save_interval: config.monitor.save_interval.0,

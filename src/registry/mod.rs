@@ -64,7 +64,7 @@ use crate::{
     domain::{ModelName, Version},
     engine::Runtime,
     events::Events,
-    monitor::{Clock, MonitorHandle, MonitorSettings, VersionMonitor},
+    monitor::{Clock, MonitorHandle, MonitorSettings, VersionMonitor, Watched},
     observe::{RecentBudget, RecentRequests},
     release::{Change, Release},
     route::{RoutePublisher, RouteTable},
@@ -187,15 +187,20 @@ impl Registry {
     /// The monitors of all versions that are loaded, for the monitor's metrics.
     #[must_use]
     pub fn monitors(&self) -> Vec<(ModelName, Version, Arc<VersionMonitor>)> {
+        let monitored = |(name, version, watch): Watched| Some((name, version, watch.monitor()?));
+        self.watched().into_iter().filter_map(monitored).collect()
+    }
+
+    /// All versions that are loaded, in order, and what watches them.
+    #[must_use]
+    pub fn watched(&self) -> Vec<Watched> {
         let table = self.shared.publisher.current();
         let versions = table.models.iter().flat_map(|(name, route)| {
-            route.versions.values().filter_map(|servable| {
-                servable.watch.monitor().map(|monitor| (name.clone(), servable.version, monitor))
-            })
+            route.versions.values().map(|servable| (name.clone(), servable.version, Arc::clone(&servable.watch)))
         });
-        let mut monitors: Vec<_> = versions.collect();
-        monitors.sort_by(|left, right| (&left.0, left.1).cmp(&(&right.0, right.1)));
-        monitors
+        let mut watched: Vec<_> = versions.collect();
+        watched.sort_by(|left, right| (&left.0, left.1).cmp(&(&right.0, right.1)));
+        watched
     }
 
     /// Waits until everything that the first scan found is loaded or refused.

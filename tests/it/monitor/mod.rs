@@ -4,6 +4,7 @@ mod baselines;
 mod contract;
 mod derived;
 mod export;
+mod learning;
 mod restarts;
 mod segments;
 mod verdicts;
@@ -79,6 +80,13 @@ fn repository(versions: u64) -> Repository {
     for version in 1..=versions {
         repository.add_files("m", version, &[("model.onnx", &model()), ("profile.json", &profile(&usual(3000)))]);
     }
+    repository
+}
+
+/// A repository with a model `m` of one version, without a profile.
+fn repository_without_profile() -> Repository {
+    let repository = Repository::new();
+    repository.add("m", 1, &model());
     repository
 }
 
