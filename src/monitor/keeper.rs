@@ -1,7 +1,8 @@
-//! The monitor's second thread: looks once a second whether verdicts changed, and saves counts now and then.
+//! The monitor's second thread: looks once a second whether verdicts changed, saves counts now and then, and deletes what
+//! was kept of versions that are gone.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     sync::{
@@ -12,11 +13,13 @@ use std::{
     time::Duration,
 };
 
-use super::{Change, Clock, VersionMonitor, Watch};
+use super::{Change, Clock, VersionMonitor, Watch, leftovers};
 use crate::domain::{ModelName, Version};
 
 /// How often verdicts are looked at.
 const EVERY: Duration = Duration::from_secs(1);
+/// How often what is kept of versions that are gone is looked for.
+const SWEEP_EVERY: Duration = Duration::from_hours(24);
 
 /// A version that is loaded, and what watches it.
 pub type Watched = (ModelName, Version, Arc<Watch>);
@@ -32,6 +35,10 @@ pub struct KeeperOptions {
     /// Where counts are saved.
     pub directory: PathBuf,
     pub save_interval: Duration,
+    /// The versions that are in the repository, loaded or not; `None` when it could not be read.
+    pub known: Box<dyn Fn() -> Option<BTreeSet<(ModelName, Version)>> + Send>,
+    /// How long counts and profiles of a version that is gone are kept.
+    pub keep_gone: Duration,
     /// Is told of every verdict that changed.
     pub tell: Teller,
 }
@@ -75,6 +82,7 @@ impl Drop for Keeper {
 struct Kept {
     versions: BTreeMap<(ModelName, Version), KeptVersion>,
     saved: Duration,
+    swept: Option<Duration>,
 }
 
 struct KeptVersion {
@@ -104,6 +112,11 @@ impl Kept {
         if now.saturating_sub(self.saved) >= options.save_interval {
             self.saved = now;
             self.save_all(&options.directory);
+        }
+        let is_due = self.swept.is_none_or(|swept| now.saturating_sub(swept) >= SWEEP_EVERY);
+        if is_due && let Some(known) = (options.known)() {
+            self.swept = Some(now);
+            leftovers::sweep(&options.directory, &known, options.keep_gone, now);
         }
     }
 
@@ -176,5 +189,46 @@ pub fn restore(directory: &Path, model: &ModelName, version: Version, monitor: &
             tracing::info!(%model, version = version.get(), "saved counts are of another profile or other windows");
         }
         Err(error) => tracing::warn!(%model, version = version.get(), %error, "saved counts are not used"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn leftovers_are_looked_for_at_the_start_and_daily_once_the_repository_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("m/1.counts");
+        write(&file, b"x").unwrap();
+        let clock = Arc::new(Mutex::new(Duration::from_hours(1000)));
+        let (time, is_read) = (Arc::clone(&clock), Arc::new(Mutex::new(false)));
+        let known = Arc::clone(&is_read);
+        let options = KeeperOptions {
+            versions: Box::new(Vec::new),
+            clock: Arc::new(move || *time.lock().unwrap()),
+            directory: directory.path().into(),
+            save_interval: Duration::from_hours(1),
+            known: Box::new(move || known.lock().unwrap().then(BTreeSet::new)),
+            keep_gone: Duration::from_hours(48),
+            tell: Box::new(|_, _, _| {}),
+        };
+        let note = directory.path().join("gone.json");
+        let mut kept = Kept::default();
+        kept.round(&options);
+        assert!(!note.exists(), "the repository is not read yet");
+        *is_read.lock().unwrap() = true;
+        kept.round(&options);
+        assert!(note.exists() && file.exists());
+        *clock.lock().unwrap() += Duration::from_hours(47);
+        kept.round(&options);
+        *clock.lock().unwrap() += Duration::from_hours(23);
+        kept.round(&options);
+        assert!(file.exists(), "the last look was 23 hours ago");
+        *clock.lock().unwrap() += Duration::from_hours(1);
+        kept.round(&options);
+        assert!(!file.exists());
     }
 }

@@ -18,6 +18,7 @@ mod joint;
 mod keeper;
 mod learning;
 mod leb128;
+mod leftovers;
 mod lot;
 pub mod measures;
 mod metrics;

@@ -162,6 +162,7 @@ impl Registry {
             allowances,
             is_complete: false,
             is_scanned: false,
+            is_listed: false,
             started: Instant::now(),
             repeats: Repeats::default(),
             loads: 0,
@@ -203,6 +204,17 @@ impl Registry {
         watched
     }
 
+    /// The versions that the last scan found, loaded or not, and those that serve without files; `None` when it could not
+    /// read the repository.
+    #[must_use]
+    pub fn known_versions(&self) -> Option<BTreeSet<(ModelName, Version)>> {
+        let state = self.lock();
+        let versions = |(name, entry): (&ModelName, &Entry)| {
+            entry.versions.keys().map(|version| (name.clone(), *version)).collect::<Vec<_>>()
+        };
+        state.is_listed.then(|| state.models.iter().flat_map(versions).collect())
+    }
+
     /// Waits until everything that the first scan found is loaded or refused.
     pub fn wait_until_complete(&self) {
         let state = self.lock();
@@ -217,6 +229,7 @@ impl Registry {
             Ok(found) => found,
             Err(error) => {
                 let mut state = self.lock();
+                state.is_listed = false;
                 let directory = self.shared.options.models.display();
                 warn_once(&mut state, format!("cannot read the model repository {directory}: {error}"));
                 self.finish_scan(&mut state, BTreeSet::new());
@@ -224,6 +237,7 @@ impl Registry {
             }
         };
         let mut state = self.lock();
+        state.is_listed = true;
         let due = state.repeats.due(Instant::now());
         state.write_attempts(due);
         for reason in found.ignored {
