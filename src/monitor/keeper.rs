@@ -27,6 +27,9 @@ pub type Watched = (ModelName, Version, Arc<Watch>);
 /// Is told of a verdict that changed.
 pub type Teller = Box<dyn Fn(&ModelName, Version, &Change) + Send>;
 
+/// Says which versions are in the repository, loaded or not; `None` when it could not be read.
+pub type KnownVersions = Box<dyn Fn() -> Option<BTreeSet<(ModelName, Version)>> + Send>;
+
 /// What a [`Keeper`] needs.
 pub struct KeeperOptions {
     /// The versions that are loaded now.
@@ -35,8 +38,7 @@ pub struct KeeperOptions {
     /// Where counts are saved.
     pub directory: PathBuf,
     pub save_interval: Duration,
-    /// The versions that are in the repository, loaded or not; `None` when it could not be read.
-    pub known: Box<dyn Fn() -> Option<BTreeSet<(ModelName, Version)>> + Send>,
+    pub known: KnownVersions,
     /// How long counts and profiles of a version that is gone are kept.
     pub keep_gone: Duration,
     /// Is told of every verdict that changed.

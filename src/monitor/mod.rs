@@ -45,7 +45,9 @@ pub use builder::{Built, ProfileBuilder, Skipped};
 pub use change::Change;
 pub use columns::{ColumnNames, MAX_COLUMNS, feature_names, numbers};
 pub use feature::Violation;
-pub use keeper::{Keeper, KeeperOptions, Teller, Watched, learning_path, learnt_profile_path, restore, save, write};
+pub use keeper::{
+    Keeper, KeeperOptions, KnownVersions, Teller, Watched, learning_path, learnt_profile_path, restore, save, write,
+};
 pub use learning::{Learning, LearningOptions};
 pub use metrics::{ExportSettings, MonitorCollector, Monitored, window_label};
 pub use pca::{ComponentFeature, MAX_COMPONENT_FEATURES, Moments, PrincipalComponents};

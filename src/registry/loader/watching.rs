@@ -13,7 +13,7 @@ use crate::{
     domain::{ModelName, Signature, Version},
     engine::{Model, OnnxModel},
     monitor::{self, Baseline, Contract, Learning, LearningOptions, MonitorSettings, Profile, VersionMonitor, Watch},
-    registry::{Registry, admission},
+    registry::{Registry, admission, facts},
     route::Servable,
 };
 
@@ -28,7 +28,11 @@ impl Registry {
         digest: &str,
     ) -> Result<Arc<Watch>, String> {
         let config = job.config.as_ref().as_ref().ok();
-        let settings = self.shared.options.monitor.as_ref().map(|settings| settings_of(settings, config));
+        let of_model = |settings| MonitorSettings {
+            labels: facts::labels(config.unwrap_or(&ModelConfig::default()), model.metadata()),
+            ..settings_of(settings, config)
+        };
+        let settings = self.shared.options.monitor.as_ref().map(of_model);
         let is_watched = config.and_then(|config| config.monitor.enabled).unwrap_or(true);
         let Some(settings) = settings.filter(|_| is_watched) else { return Ok(Arc::default()) };
         let fits = |profile: &Profile| profile.fit(model.signature()).is_empty();

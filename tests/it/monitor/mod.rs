@@ -1,6 +1,7 @@
 //! The drift monitor of the real binary, asked as its users ask: what is counted, kept, told apart and told.
 
 mod baselines;
+mod classes;
 mod contract;
 mod derived;
 mod export;
