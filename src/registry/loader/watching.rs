@@ -169,8 +169,10 @@ fn settings_of(settings: &MonitorSettings, config: Option<&ModelConfig>) -> Moni
     let mut settings = settings.clone();
     if let Some(config) = config.map(|config| &config.monitor) {
         let thresholds = &mut settings.thresholds;
-        thresholds.warning = config.warning.unwrap_or(thresholds.warning);
-        thresholds.drift = config.drift.unwrap_or(thresholds.drift).max(thresholds.warning);
+        // What the model says holds, and what it does not say gives way: no drift may be less than a warning.
+        let (warning, drift) = (thresholds.warning, thresholds.drift);
+        thresholds.warning = config.warning.unwrap_or(config.drift.map_or(warning, |drift| warning.min(drift)));
+        thresholds.drift = config.drift.unwrap_or(drift.max(thresholds.warning));
         thresholds.min_rows = config.min_rows.unwrap_or(thresholds.min_rows);
         settings.contract = config.contract.map_or(settings.contract, Into::into);
         settings.baseline = config.baseline.map_or(settings.baseline, Into::into);
@@ -222,5 +224,28 @@ impl From<config::Contract> for Contract {
             config::Contract::Flag => Self::Flag,
             config::Contract::Reject => Self::Reject,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threshold_that_a_model_sets_holds_and_the_gateways_gives_way() {
+        let mut settings = MonitorSettings::default();
+        (settings.thresholds.warning, settings.thresholds.drift) = (0.1, 0.2);
+        let of = |warning, drift| {
+            let mut config = ModelConfig::default();
+            (config.monitor.warning, config.monitor.drift) = (warning, drift);
+            let thresholds = settings_of(&settings, Some(&config)).thresholds;
+            [thresholds.warning, thresholds.drift].map(|threshold| format!("{threshold}"))
+        };
+        assert_eq!(of(None, None), ["0.1", "0.2"]);
+        assert_eq!(of(None, Some(0.3)), ["0.1", "0.3"]);
+        assert_eq!(of(None, Some(0.05)), ["0.05", "0.05"], "not the gateway's warning in its place");
+        assert_eq!(of(Some(0.15), None), ["0.15", "0.2"]);
+        assert_eq!(of(Some(0.5), None), ["0.5", "0.5"]);
+        assert_eq!(of(Some(0.01), Some(0.05)), ["0.01", "0.05"]);
     }
 }
