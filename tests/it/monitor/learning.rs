@@ -75,6 +75,7 @@ fn learning_goes_on_when_the_version_is_loaded_again() {
     });
     send(&gateway, &usual(300));
     assert_eq!(learn_the_rest(&gateway), 900);
+    send(&gateway, &usual(10));
     let segments = drift(&gateway, "?window=1h")["segments"].to_string();
     assert!(segments.contains("de"), "the settings are those of the later load: {segments}");
 }
