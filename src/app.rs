@@ -299,6 +299,10 @@ fn monitor_settings(config: &Config) -> MonitorSettings {
     }
 }
 
+/// How much longer than the longest window the monitor keeps what it has of a version that is gone: who misses it should
+/// notice by then.
+const KEEP_GONE: Duration = Duration::from_hours(7 * 24);
+
 /// Where the monitor keeps counts and learnt profiles.
 fn monitor_directory(config: &Config) -> PathBuf {
     config.state.directory.join("monitor")
@@ -306,12 +310,15 @@ fn monitor_directory(config: &Config) -> PathBuf {
 
 /// Looks at drift from now on, and tells of it.
 fn start_keeper(config: &Config, registry: &Registry, clock: &Clock, events: &Events) -> Result<Keeper> {
-    let (monitored, events) = (registry.clone(), events.clone());
+    let (watched, listed, events) = (registry.clone(), registry.clone(), events.clone());
+    let longest = config.monitor.windows.iter().map(|window| window.0).max().unwrap_or_default();
     let options = KeeperOptions {
-        versions: Box::new(move || monitored.monitors()),
+        versions: Box::new(move || watched.watched()),
         clock: Arc::clone(clock),
         directory: monitor_directory(config),
         save_interval: config.monitor.save_interval.0,
+        known: Box::new(move || listed.known_versions()),
+        keep_gone: longest + KEEP_GONE,
         tell: Box::new(move |model, version, change| tell_of_drift(&events, model, version, change)),
     };
     Keeper::start(options).context("cannot start the thread that looks at drift")

@@ -163,9 +163,9 @@ pub struct ModelRuntimeConfig {
 pub struct ModelMonitorConfig {
     /// Absent: the gateway's `monitor.enabled`.
     pub enabled: Option<bool>,
-    /// Corrected PSI from which a feature is in state `warning`.
+    /// Corrected PSI from which a feature is in state `warning`. Absent: the gateway's, or `drift` where that is less.
     pub warning: Option<f64>,
-    /// Corrected PSI from which a feature is in state `drift`.
+    /// Corrected PSI from which a feature is in state `drift`. Absent: the gateway's, or `warning` where that is more.
     pub drift: Option<f64>,
     /// Rows in the window below which no verdict is given.
     pub min_rows: Option<u64>,
@@ -175,6 +175,25 @@ pub struct ModelMonitorConfig {
     pub baseline: Option<super::Baseline>,
     /// What happens to a request with values that the profile has never seen.
     pub contract: Option<super::Contract>,
+}
+
+impl ModelMonitorConfig {
+    fn fault(&self) -> Option<String> {
+        for (key, value) in [("warning", self.warning), ("drift", self.drift)] {
+            if let Some(value) = value.filter(|value| !value.is_finite() || *value <= 0.0) {
+                return Some(format!("monitor.{key} ({value}) must be more than 0"));
+            }
+        }
+        if let (Some(warning), Some(drift)) = (self.warning, self.drift)
+            && drift < warning
+        {
+            return Some(format!("monitor.drift ({drift}) must be at least monitor.warning ({warning})"));
+        }
+        if matches!(self.baseline, Some(super::Baseline::Learn(span)) if span.0.is_zero()) {
+            return Some("monitor.baseline.learn must be more than 0s".into());
+        }
+        None
+    }
 }
 
 /// Why a model's configuration cannot be used.
@@ -234,6 +253,9 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<ModelConfig, ModelConfigE
     if config.scheduler.max_queue == Some(0) {
         return Err(wrong("scheduler.max_queue must be at least 1".into()));
     }
+    if let Some(fault) = config.monitor.fault() {
+        return Err(wrong(fault));
+    }
     Ok(config)
 }
 
@@ -274,6 +296,24 @@ mod tests {
         let error = read("[release]\npolcy = \"latest\"\n").unwrap_err().to_string();
         assert!(error.contains("polcy") && error.contains("line 2"), "{error}");
         assert!(read("[release]\npolicy = \"newest\"\n").unwrap_err().to_string().contains("latest"));
+    }
+
+    #[test]
+    fn thresholds_in_the_wrong_order_and_out_of_range_are_refused() {
+        for (text, words) in [
+            (
+                "warning = 0.05\ndrift = 0.02",
+                "model.toml: monitor.drift (0.02) must be at least monitor.warning (0.05)",
+            ),
+            ("warning = 0.0", "monitor.warning (0) must be more than 0"),
+            ("drift = -1.0", "monitor.drift (-1) must be more than 0"),
+            ("drift = nan", "monitor.drift (NaN) must be more than 0"),
+            ("baseline = { learn = \"0s\" }", "monitor.baseline.learn must be more than 0s"),
+        ] {
+            let error = read(&format!("[monitor]\n{text}\n")).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        assert!(read("[monitor]\nwarning = 0.05\ndrift = 0.05\n").is_ok());
     }
 
     #[test]

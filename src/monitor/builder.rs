@@ -8,7 +8,9 @@
 //! projections are. Where one number makes up nearly all of a feature it gets a bin of its own, so that any
 //! change of it shows.
 
+mod encoding;
 mod joint;
+mod merge;
 mod numbers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -45,7 +47,7 @@ pub struct Built {
 }
 
 /// Collects rows and makes a [`Profile`] of them. Keeps every number in memory: 8 bytes each.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ProfileBuilder {
     names: ColumnNames,
     rows: u64,
@@ -55,14 +57,14 @@ pub struct ProfileBuilder {
 }
 
 /// The values of one tensor.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Collected {
     tensor: String,
     parts: Result<Parts, String>,
 }
 
 /// What is kept of a tensor's rows.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Parts {
     /// Every value, column by column.
     Columns(Vec<Values>),
@@ -71,7 +73,7 @@ enum Parts {
 }
 
 /// The values of one column, in the order of the rows.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Values {
     Numbers(Vec<f64>),
     /// Numbers, and how often each occurs until there are too many.
@@ -185,12 +187,9 @@ impl Collected {
     fn add(&mut self, tensor: &Tensor) {
         let now = columns_of(tensor.shape());
         let Ok(parts) = &mut self.parts else { return };
-        let before = match parts {
-            Parts::Columns(columns) => columns.len(),
-            Parts::Wide { columns, .. } => *columns,
-        };
+        let before = parts.columns();
         if before != now {
-            self.parts = Err(format!("it has {before} columns in one batch, {now} in another"));
+            self.parts = Err(merge::other_columns(before, now));
             return;
         }
         match (parts, tensor.elements()) {

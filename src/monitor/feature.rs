@@ -4,13 +4,27 @@ use std::{fmt, ops::Range, time::Duration};
 
 use super::{
     BinCount, DriftState, FeatureReport, Measures,
+    columns::declared_columns,
     histogram::{Classifier, Layout, reference_cells},
     measures,
     profile::{Category, Distribution, FeatureProfile, FeatureRole, FineBins, Source},
     quality::{self, Check, Sides},
     verdict::Judge,
 };
-use crate::domain::{DataType, Signature, Tensor};
+use crate::domain::{DataType, Labels, Signature, Tensor, TensorSpec};
+
+/// Adds the names of classes to the labels of their numbers: `1 (dog)`, which is like no other label. Only where all
+/// categories of a single column are numbers of these classes.
+fn name_classes(labels: &mut [String], distribution: &Distribution, spec: &TensorSpec, classes: &[String]) {
+    let is_whole = !matches!(spec.datatype, DataType::Bool | DataType::Bytes) && !spec.datatype.is_float();
+    let Distribution::Categorical { categories, .. } = distribution else { return };
+    let class = |category: &Category| classes.get(category.value.parse::<usize>().ok()?).map(String::as_str);
+    let named: Option<Vec<&str>> = categories.iter().map(class).collect();
+    let Some(named) = named.filter(|_| is_whole && declared_columns(&spec.shape) == Some(1)) else { return };
+    for (label, class) in labels.iter_mut().zip(named).filter(|(_, class)| !class.is_empty()) {
+        *label = format!("{label} ({class})");
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct MonitoredFeature {
@@ -95,8 +109,9 @@ impl Standing {
 }
 
 impl MonitoredFeature {
-    /// The feature of a profile that fits the signature. Its cells start at `first`.
-    pub(super) fn new(profile: FeatureProfile, signature: &Signature, first: usize) -> Self {
+    /// The feature of a profile that fits the signature. Its cells start at `first`. Bins of an output that gives the
+    /// number of a class are called by its name too.
+    pub(super) fn new(profile: FeatureProfile, signature: &Signature, classes: &Labels, first: usize) -> Self {
         let spec = match profile.role {
             FeatureRole::Input => signature.input(&profile.tensor),
             FeatureRole::Output => signature.output(&profile.tensor),
@@ -104,8 +119,14 @@ impl MonitoredFeature {
         };
         let datatype = spec.map_or(DataType::Bytes, |spec| spec.datatype);
         let classifier = Classifier::new(&profile, datatype);
+        let mut labels = Layout::labels(&profile.distribution);
+        if profile.role == FeatureRole::Output
+            && let (Some(spec), Some(classes)) = (spec, classes.of(&profile.tensor))
+        {
+            name_classes(&mut labels, &profile.distribution, spec, classes);
+        }
         Self {
-            labels: Layout::labels(&profile.distribution),
+            labels,
             reference: reference_cells(&profile),
             cells: first..first + classifier.cells(),
             classifier,

@@ -1,7 +1,8 @@
-//! The monitor's second thread: looks once a second whether verdicts changed, and saves counts now and then.
+//! The monitor's second thread: looks once a second whether verdicts changed, saves counts now and then, and deletes what
+//! was kept of versions that are gone.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     sync::{
@@ -12,23 +13,34 @@ use std::{
     time::Duration,
 };
 
-use super::{Change, Clock, Monitored, VersionMonitor};
+use super::{Change, Clock, VersionMonitor, Watch, leftovers};
 use crate::domain::{ModelName, Version};
 
 /// How often verdicts are looked at.
 const EVERY: Duration = Duration::from_secs(1);
+/// How often what is kept of versions that are gone is looked for.
+const SWEEP_EVERY: Duration = Duration::from_hours(24);
+
+/// A version that is loaded, and what watches it.
+pub type Watched = (ModelName, Version, Arc<Watch>);
 
 /// Is told of a verdict that changed.
 pub type Teller = Box<dyn Fn(&ModelName, Version, &Change) + Send>;
 
+/// Says which versions are in the repository, loaded or not; `None` when it could not be read.
+pub type KnownVersions = Box<dyn Fn() -> Option<BTreeSet<(ModelName, Version)>> + Send>;
+
 /// What a [`Keeper`] needs.
 pub struct KeeperOptions {
-    /// The versions that are monitored now.
-    pub versions: Box<dyn Fn() -> Vec<Monitored> + Send>,
+    /// The versions that are loaded now.
+    pub versions: Box<dyn Fn() -> Vec<Watched> + Send>,
     pub clock: Clock,
     /// Where counts are saved.
     pub directory: PathBuf,
     pub save_interval: Duration,
+    pub known: KnownVersions,
+    /// How long counts and profiles of a version that is gone are kept.
+    pub keep_gone: Duration,
     /// Is told of every verdict that changed.
     pub tell: Teller,
 }
@@ -67,39 +79,55 @@ impl Drop for Keeper {
     }
 }
 
-/// The versions of the last round, with the rows that each had when it was saved. One that is unloaded is saved by who
-/// unloads it, before it can be loaded again.
+/// The versions of the last round. One that is unloaded is saved by who unloads it, before it can be loaded again.
 #[derive(Default)]
 struct Kept {
-    versions: BTreeMap<(ModelName, Version), (Arc<VersionMonitor>, u64)>,
+    versions: BTreeMap<(ModelName, Version), KeptVersion>,
     saved: Duration,
+    swept: Option<Duration>,
+}
+
+struct KeptVersion {
+    watch: Arc<Watch>,
+    /// `None` while its profile is learnt.
+    monitor: Option<Arc<VersionMonitor>>,
+    /// The rows that the monitor had when it was saved.
+    rows: u64,
 }
 
 impl Kept {
     fn round(&mut self, options: &KeeperOptions) {
         let now = (options.clock)();
         let mut versions = BTreeMap::new();
-        for (model, version, monitor) in (options.versions)() {
-            for change in monitor.look(&model, version, now) {
+        for (model, version, watch) in (options.versions)() {
+            let monitor = watch.monitor();
+            for change in monitor.iter().flat_map(|monitor| monitor.look(&model, version, now)) {
                 (options.tell)(&model, version, &change);
             }
             let place = (model, version);
-            let known = self.versions.remove(&place).filter(|(known, _)| Arc::ptr_eq(known, &monitor));
-            versions.insert(place, (monitor, known.map_or(0, |(_, rows)| rows)));
+            let is_same =
+                |known: &KeptVersion| known.monitor.as_ref().map(Arc::as_ptr) == monitor.as_ref().map(Arc::as_ptr);
+            let rows = self.versions.remove(&place).filter(is_same).map_or(0, |known| known.rows);
+            versions.insert(place, KeptVersion { watch, monitor, rows });
         }
         self.versions = versions;
         if now.saturating_sub(self.saved) >= options.save_interval {
             self.saved = now;
             self.save_all(&options.directory);
         }
+        let is_due = self.swept.is_none_or(|swept| now.saturating_sub(swept) >= SWEEP_EVERY);
+        if is_due && let Some(known) = (options.known)() {
+            self.swept = Some(now);
+            leftovers::sweep(&options.directory, &known, options.keep_gone, now);
+        }
     }
 
     fn save_all(&mut self, directory: &Path) {
-        for ((model, version), (monitor, rows)) in &mut self.versions {
-            let now = monitor.rows();
-            if now != *rows {
-                save(directory, model, *version, monitor);
-                *rows = now;
+        for ((model, version), KeptVersion { watch, monitor, rows }) in &mut self.versions {
+            let now = monitor.as_ref().map(|monitor| monitor.rows());
+            if now != Some(*rows) {
+                save(directory, model, *version, watch);
+                *rows = now.unwrap_or_default();
             }
         }
     }
@@ -116,12 +144,22 @@ pub fn learnt_profile_path(directory: &Path, model: &ModelName, version: Version
     directory.join(model.as_str()).join(format!("{version}.profile.json"))
 }
 
-/// Saves the counts of a version. What goes wrong is told in the log.
-pub fn save(directory: &Path, model: &ModelName, version: Version, monitor: &VersionMonitor) {
-    let _only_one = monitor.saving();
-    let written = monitor.save().and_then(|bytes| write(&path(directory, model, version), &bytes));
-    if let Err(error) = written {
-        tracing::warn!(%model, version = version.get(), %error, "the monitor's counts are not saved");
+/// Where the rows are kept that a version learns its profile from.
+#[must_use]
+pub fn learning_path(directory: &Path, model: &ModelName, version: Version) -> PathBuf {
+    directory.join(model.as_str()).join(format!("{version}.learning"))
+}
+
+/// Saves the counts of a version, or what it has learnt of its profile. What goes wrong is told in the log.
+pub fn save(directory: &Path, model: &ModelName, version: Version, watch: &Watch) {
+    let saved = if let Some(monitor) = watch.monitor() {
+        let _only_one = monitor.saving();
+        monitor.save().and_then(|bytes| write(&path(directory, model, version), &bytes))
+    } else {
+        watch.save_learning()
+    };
+    if let Err(error) = saved {
+        tracing::warn!(%model, version = version.get(), %error, "what the monitor counted is not saved");
     }
 }
 
@@ -153,5 +191,46 @@ pub fn restore(directory: &Path, model: &ModelName, version: Version, monitor: &
             tracing::info!(%model, version = version.get(), "saved counts are of another profile or other windows");
         }
         Err(error) => tracing::warn!(%model, version = version.get(), %error, "saved counts are not used"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn leftovers_are_looked_for_at_the_start_and_daily_once_the_repository_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("m/1.counts");
+        write(&file, b"x").unwrap();
+        let clock = Arc::new(Mutex::new(Duration::from_hours(1000)));
+        let (time, is_read) = (Arc::clone(&clock), Arc::new(Mutex::new(false)));
+        let known = Arc::clone(&is_read);
+        let options = KeeperOptions {
+            versions: Box::new(Vec::new),
+            clock: Arc::new(move || *time.lock().unwrap()),
+            directory: directory.path().into(),
+            save_interval: Duration::from_hours(1),
+            known: Box::new(move || known.lock().unwrap().then(BTreeSet::new)),
+            keep_gone: Duration::from_hours(48),
+            tell: Box::new(|_, _, _| {}),
+        };
+        let note = directory.path().join("gone.json");
+        let mut kept = Kept::default();
+        kept.round(&options);
+        assert!(!note.exists(), "the repository is not read yet");
+        *is_read.lock().unwrap() = true;
+        kept.round(&options);
+        assert!(note.exists() && file.exists());
+        *clock.lock().unwrap() += Duration::from_hours(47);
+        kept.round(&options);
+        *clock.lock().unwrap() += Duration::from_hours(23);
+        kept.round(&options);
+        assert!(file.exists(), "the last look was 23 hours ago");
+        *clock.lock().unwrap() += Duration::from_hours(1);
+        kept.round(&options);
+        assert!(!file.exists());
     }
 }

@@ -17,6 +17,9 @@ mod histogram;
 mod intake;
 mod joint;
 mod keeper;
+mod learning;
+mod leb128;
+mod leftovers;
 mod lot;
 pub mod measures;
 mod metrics;
@@ -44,7 +47,10 @@ pub use builder::{Built, ProfileBuilder, Skipped};
 pub use change::Change;
 pub use columns::{ColumnNames, MAX_COLUMNS, feature_names, numbers};
 pub use feature::Violation;
-pub use keeper::{Keeper, KeeperOptions, Teller, learnt_profile_path, restore, save, write};
+pub use keeper::{
+    Keeper, KeeperOptions, KnownVersions, Teller, Watched, learning_path, learnt_profile_path, restore, save, write,
+};
+pub use learning::{Learning, LearningOptions};
 pub use metrics::{ExportSettings, MonitorCollector, Monitored, window_label};
 pub use pca::{ComponentFeature, MAX_COMPONENT_FEATURES, Moments, PrincipalComponents};
 pub use profile::{Category, Distribution, FeatureProfile, FeatureRole, FineBins, Profile, ProfileError, Source};
@@ -60,4 +66,4 @@ pub use settings::{Baseline, Contract, MonitorSettings};
 pub use table::{Batches, Table, TableError};
 pub use verdict::{Judge, ShareVerdict, SmallestShift, Tests, Thresholds, Verdict, smallest_shift};
 pub use version_monitor::{Answered, VersionMonitor};
-pub use watch::{Learning, Watch};
+pub use watch::Watch;

@@ -7,6 +7,8 @@ use std::io::{Read, Write};
 
 use flate2::{Compression, read::DeflateDecoder, write::DeflateEncoder};
 
+use super::leb128;
+
 /// The first line of the file, with the number of the format.
 const HEAD: &[u8] = b"tidegate monitor counts 1\n";
 /// More than this in a file is no counts of ours.
@@ -91,16 +93,8 @@ pub(super) fn decode(digest: u64, bytes: &[u8]) -> Result<Option<Vec<(String, Sa
 struct Numbers<T>(T);
 
 impl<W: Write> Numbers<W> {
-    /// LEB128.
-    fn put(&mut self, mut number: u64) -> std::io::Result<()> {
-        loop {
-            let byte = (number & 0x7f) as u8;
-            number >>= 7;
-            self.0.write_all(&[if number == 0 { byte } else { byte | 0x80 }])?;
-            if number == 0 {
-                return Ok(());
-            }
-        }
+    fn put(&mut self, number: u64) -> std::io::Result<()> {
+        leb128::put(&mut self.0, number)
     }
 
     fn put_all(&mut self, numbers: &[u64], cells: usize) -> std::io::Result<()> {
@@ -117,16 +111,7 @@ impl<W: Write> Numbers<W> {
 
 impl<R: Read> Numbers<R> {
     fn take(&mut self) -> std::io::Result<u64> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let mut byte = [0];
-            self.0.read_exact(&mut byte)?;
-            number |= u64::from(byte[0] & 0x7f) << shift;
-            if byte[0] & 0x80 == 0 {
-                return Ok(number);
-            }
-        }
-        Err(std::io::ErrorKind::InvalidData.into())
+        leb128::take(&mut self.0)
     }
 
     /// `cells`: how many numbers lie between a number and the one it differs from; `None`: all of them.

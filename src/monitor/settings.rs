@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::verdict::Thresholds;
+use crate::domain::Labels;
 
 /// What an operator may set.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +19,8 @@ pub struct MonitorSettings {
     pub max_segments: usize,
     pub contract: Contract,
     pub baseline: Baseline,
+    /// The names of the classes of outputs.
+    pub labels: Labels,
     /// Where counts and learnt profiles are kept; `None`: nowhere.
     pub directory: Option<PathBuf>,
 }
@@ -56,6 +59,7 @@ impl Default for MonitorSettings {
             max_segments: 20,
             contract: Contract::Off,
             baseline: Baseline::Profile,
+            labels: Labels::default(),
             directory: None,
         }
     }

@@ -107,7 +107,7 @@ impl VersionMonitor {
             .features
             .into_iter()
             .map(|feature| {
-                let feature = MonitoredFeature::new(feature, signature, cells);
+                let feature = MonitoredFeature::new(feature, signature, &settings.labels, cells);
                 cells = feature.cells.end;
                 feature
             })

@@ -96,6 +96,26 @@ fn is_kept(name: &str, value: &str, kept: usize) -> bool {
     kept < 16 && name.len() <= 64 && value.len() <= 128
 }
 
+/// The text of a parameter that is a number, one for all ways to send it: `5` for 5 and 5.0, `1.5`, `1e300`. `None` for NaN
+/// and infinity, which JSON does not have.
+fn number_text(number: f64) -> Option<String> {
+    /// Whole numbers up to here are exact, 2⁵³.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match number {
+        number if !number.is_finite() => None,
+        // The sum has no negative zero.
+        number if number.fract() == 0.0 && number.abs() <= EXACT => Some((number + 0.0).to_string()),
+        number => Some(format!("{number:?}")),
+    }
+}
+
+/// The same of a number in JSON.
+fn literal_text(literal: &str) -> Option<String> {
+    let signed = literal.parse::<i64>().map(|number| number.to_string());
+    let whole = signed.or_else(|_| literal.parse::<u64>().map(|number| number.to_string()));
+    whole.ok().or_else(|| number_text(literal.parse().ok()?))
+}
+
 /// The states of Triton's repository index that this plane tells apart.
 const INDEX_READY: &str = "READY";
 const INDEX_UNAVAILABLE: &str = "UNAVAILABLE";
@@ -146,4 +166,43 @@ pub async fn serve_grpc(
     shutdown: CancellationToken,
 ) {
     grpc::serve(listener, gateway, options, shutdown).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn parameter_that_is_a_number_has_one_text() {
+        for (literal, text) in [
+            ("5", "5"),
+            ("-0", "0"),
+            ("5.0", "5"),
+            ("-0.0", "0"),
+            ("1.50", "1.5"),
+            ("1e2", "100"),
+            ("1E-7", "1e-7"),
+            ("9223372036854775807", "9223372036854775807"),
+            ("18446744073709551615", "18446744073709551615"),
+            ("18446744073709551616", "1.8446744073709552e19"),
+        ] {
+            assert_eq!(literal_text(literal).as_deref(), Some(text), "{literal}");
+        }
+        assert_eq!((literal_text("1e999"), number_text(f64::NAN), number_text(f64::INFINITY)), (None, None, None));
+    }
+
+    proptest! {
+        #[test]
+        fn number_has_the_same_text_in_json(number in any::<f64>().prop_filter("finite", |number| number.is_finite())) {
+            prop_assert_eq!(literal_text(&serde_json::to_string(&number).unwrap()), number_text(number));
+        }
+
+        #[test]
+        fn whole_number_has_the_same_text_as_a_float(number in -(1_i64 << 53)..=1 << 53) {
+            prop_assert_eq!(number_text(number as f64), Some(number.to_string()));
+            prop_assert_eq!(literal_text(&number.to_string()), Some(number.to_string()));
+        }
+    }
 }

@@ -258,7 +258,7 @@ impl Registry {
         let Admitted { model, digest, memory_bytes, profile, trial } = admitted;
         let signature = Arc::clone(model.signature());
         let config = job.config.as_ref().as_ref().ok();
-        let watch = self.watch_over(job, profile, &model)?;
+        let watch = self.watch_over(job, profile, &model, &digest)?;
         let facts = Arc::new(facts(config, model.metadata()));
         let (registry, retired) = (Arc::downgrade(&self.shared), (job.model.clone(), job.version, job.load));
         let (pool, watched) = (self.shared.options.pool.clone(), Arc::clone(&watch));

@@ -64,7 +64,7 @@ use crate::{
     domain::{ModelName, Version},
     engine::Runtime,
     events::Events,
-    monitor::{Clock, MonitorHandle, MonitorSettings, VersionMonitor},
+    monitor::{Clock, MonitorHandle, MonitorSettings, VersionMonitor, Watched},
     observe::{RecentBudget, RecentRequests},
     release::{Change, Release},
     route::{RoutePublisher, RouteTable},
@@ -162,6 +162,7 @@ impl Registry {
             allowances,
             is_complete: false,
             is_scanned: false,
+            is_listed: false,
             started: Instant::now(),
             repeats: Repeats::default(),
             loads: 0,
@@ -187,15 +188,31 @@ impl Registry {
     /// The monitors of all versions that are loaded, for the monitor's metrics.
     #[must_use]
     pub fn monitors(&self) -> Vec<(ModelName, Version, Arc<VersionMonitor>)> {
+        let monitored = |(name, version, watch): Watched| Some((name, version, watch.monitor()?));
+        self.watched().into_iter().filter_map(monitored).collect()
+    }
+
+    /// All versions that are loaded, in order, and what watches them.
+    #[must_use]
+    pub fn watched(&self) -> Vec<Watched> {
         let table = self.shared.publisher.current();
         let versions = table.models.iter().flat_map(|(name, route)| {
-            route.versions.values().filter_map(|servable| {
-                servable.watch.monitor().map(|monitor| (name.clone(), servable.version, monitor))
-            })
+            route.versions.values().map(|servable| (name.clone(), servable.version, Arc::clone(&servable.watch)))
         });
-        let mut monitors: Vec<_> = versions.collect();
-        monitors.sort_by(|left, right| (&left.0, left.1).cmp(&(&right.0, right.1)));
-        monitors
+        let mut watched: Vec<_> = versions.collect();
+        watched.sort_by(|left, right| (&left.0, left.1).cmp(&(&right.0, right.1)));
+        watched
+    }
+
+    /// The versions that the last scan found, loaded or not, and those that serve without files; `None` when it could not
+    /// read the repository.
+    #[must_use]
+    pub fn known_versions(&self) -> Option<BTreeSet<(ModelName, Version)>> {
+        let state = self.lock();
+        let versions = |(name, entry): (&ModelName, &Entry)| {
+            entry.versions.keys().map(|version| (name.clone(), *version)).collect::<Vec<_>>()
+        };
+        state.is_listed.then(|| state.models.iter().flat_map(versions).collect())
     }
 
     /// Waits until everything that the first scan found is loaded or refused.
@@ -212,6 +229,7 @@ impl Registry {
             Ok(found) => found,
             Err(error) => {
                 let mut state = self.lock();
+                state.is_listed = false;
                 let directory = self.shared.options.models.display();
                 warn_once(&mut state, format!("cannot read the model repository {directory}: {error}"));
                 self.finish_scan(&mut state, BTreeSet::new());
@@ -219,6 +237,7 @@ impl Registry {
             }
         };
         let mut state = self.lock();
+        state.is_listed = true;
         let due = state.repeats.due(Instant::now());
         state.write_attempts(due);
         for reason in found.ignored {

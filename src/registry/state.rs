@@ -38,6 +38,8 @@ pub(super) struct State {
     /// True once everything found by the first scan is loaded or refused.
     pub(super) is_complete: bool,
     pub(super) is_scanned: bool,
+    /// True when the last scan could read the repository.
+    pub(super) is_listed: bool,
     pub(super) started: Instant,
     /// Attempts that changed nothing.
     pub(super) repeats: Repeats,

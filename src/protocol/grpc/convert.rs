@@ -20,7 +20,7 @@ use crate::{
         model_infer_response::InferOutputTensor,
     },
     protocol::{
-        ROUTING_KEY_PARAMETER, VIOLATION_PARAMETER, elsewhere, is_kept, naming,
+        ROUTING_KEY_PARAMETER, VIOLATION_PARAMETER, elsewhere, is_kept, naming, number_text,
         refusal::{Refusal, ValueFault, shown},
     },
 };
@@ -80,7 +80,11 @@ fn others(parameters: &Parameters) -> Vec<(Arc<str>, String)> {
             Some(ParameterChoice::Int64Param(number)) => number.to_string(),
             Some(ParameterChoice::Uint64Param(number)) => number.to_string(),
             Some(ParameterChoice::BoolParam(yes)) => yes.to_string(),
-            _ => continue,
+            Some(ParameterChoice::DoubleParam(number)) => match number_text(*number) {
+                Some(text) => text,
+                None => continue,
+            },
+            None => continue,
         };
         if is_kept(name, &value, others.len()) {
             others.push((name.as_str().into(), value));

@@ -1,7 +1,7 @@
 //! What watches a version that is loaded: the monitor of its profile, wherever that comes from.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -12,8 +12,9 @@ use crate::{
     config::{self, ModelConfig},
     domain::{ModelName, Signature, Version},
     engine::{Model, OnnxModel},
-    monitor::{self, Baseline, Contract, Learning, MonitorSettings, Profile, VersionMonitor, Watch},
-    registry::{Registry, admission},
+    monitor::{self, Baseline, Contract, Learning, LearningOptions, MonitorSettings, Profile, VersionMonitor, Watch},
+    registry::{Registry, admission, facts},
+    route::Servable,
 };
 
 impl Registry {
@@ -24,9 +25,14 @@ impl Registry {
         job: &LoadJob,
         profile: Option<Profile>,
         model: &OnnxModel,
+        digest: &str,
     ) -> Result<Arc<Watch>, String> {
         let config = job.config.as_ref().as_ref().ok();
-        let settings = self.shared.options.monitor.as_ref().map(|settings| settings_of(settings, config));
+        let of_model = |settings| MonitorSettings {
+            labels: facts::labels(config.unwrap_or(&ModelConfig::default()), model.metadata()),
+            ..settings_of(settings, config)
+        };
+        let settings = self.shared.options.monitor.as_ref().map(of_model);
         let is_watched = config.and_then(|config| config.monitor.enabled).unwrap_or(true);
         let Some(settings) = settings.filter(|_| is_watched) else { return Ok(Arc::default()) };
         let fits = |profile: &Profile| profile.fit(model.signature()).is_empty();
@@ -45,16 +51,22 @@ impl Registry {
             (Some(profile), _) => {
                 let monitor = VersionMonitor::new(profile, model.signature(), &settings);
                 let monitor = monitor.map_err(|error| format!("profile: {error}"))?;
+                self.forget_learning(job, &settings);
                 Ok(self.go_on(job, &settings, monitor, model.signature()))
             }
             (None, Baseline::Learn(length)) => {
                 let names =
                     admission::columns(config.unwrap_or(&ModelConfig::default()), model.metadata(), model.signature());
                 let (place, name, version) = (learnt_place(&settings, job), job.model.clone(), job.version);
-                let keep = move |profile: &Profile| keep(place.as_deref(), &name, version, profile);
-                let signature = Arc::clone(model.signature());
-                let learning = Learning::new(length, names.unwrap_or_default(), signature, settings, keep);
-                Ok(Arc::new(Watch::learning(learning)))
+                let learning = Learning::new(LearningOptions {
+                    length,
+                    model_digest: digest.to_owned(),
+                    names: names.unwrap_or_default(),
+                    signature: Arc::clone(model.signature()),
+                    keep: Box::new(move |profile| keep(place.as_deref(), &name, version, profile)),
+                    settings,
+                });
+                Ok(self.go_on_learning(job, learning))
             }
             (None, _) => Ok(Arc::default()),
         }
@@ -82,12 +94,7 @@ impl Registry {
         monitor: VersionMonitor,
         signature: &Signature,
     ) -> Arc<Watch> {
-        let now = (self.shared.watchers.clock)();
-        let before = {
-            let state = self.lock();
-            let entry = state.models.get(&job.model).and_then(|entry| entry.versions.get(&job.version));
-            entry.and_then(|entry| entry.servable.clone())
-        };
+        let (now, before) = ((self.shared.watchers.clock)(), self.serving(job));
         let counted = before.as_ref().and_then(|before| Some((before, before.watch.monitor()?)));
         if let Some((before, counted)) = counted {
             if counted.is_like(&monitor) && *before.signature == *signature {
@@ -101,14 +108,55 @@ impl Registry {
         Arc::new(Watch::with(Some(Arc::new(monitor))))
     }
 
-    /// Saves the counts of a version that answers nothing any more, so that its next load goes on from them.
+    /// What serves under the number of the version now.
+    fn serving(&self, job: &LoadJob) -> Option<Arc<Servable>> {
+        let state = self.lock();
+        let entry = state.models.get(&job.model).and_then(|entry| entry.versions.get(&job.version));
+        entry.and_then(|entry| entry.servable.clone())
+    }
+
+    /// Lets what the version learnt go on: in an earlier load, or in an earlier run.
+    fn go_on_learning(&self, job: &LoadJob, mut learning: Learning) -> Arc<Watch> {
+        if let Some(before) = self.serving(job) {
+            if before.watch.goes_on_learning(&learning) {
+                return Arc::clone(&before.watch);
+            }
+            // Two must not write one file.
+            before.watch.stop_learning();
+        }
+        let settings = self.shared.options.monitor.as_ref();
+        if let Some(directory) = settings.and_then(|settings| settings.directory.as_ref()) {
+            let path = monitor::learning_path(directory, &job.model, job.version);
+            learning.go_on_from(&path, (self.shared.watchers.clock)());
+        }
+        Arc::new(Watch::learning(learning))
+    }
+
+    /// The version has a profile now: what it learnt of its own is of no use any more.
+    fn forget_learning(&self, job: &LoadJob, settings: &MonitorSettings) {
+        if let Some(before) = self.serving(job) {
+            before.watch.stop_learning();
+        }
+        let Some(directory) = &settings.directory else { return };
+        let path = monitor::learning_path(directory, &job.model, job.version);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), %error, "saved rows to learn from are not removed");
+            }
+            _ => {}
+        }
+    }
+
+    /// Saves the counts of a version that answers nothing any more, or what it learnt, so that its next load goes on from
+    /// them.
     pub(super) fn save_counts(&self, model: &ModelName, version: Version, watch: &Watch) {
         let directory = self.shared.options.monitor.as_ref().and_then(|settings| settings.directory.as_ref());
-        if let (Some(directory), Some(monitor)) = (directory, watch.monitor()) {
+        if let Some(directory) = directory.filter(|_| watch.wants_rows()) {
             if !self.shared.watchers.monitor.settle(SETTLE) {
                 tracing::warn!(%model, version = version.get(), "the monitor is behind: the latest rows are not saved");
             }
-            monitor::save(directory, model, version, &monitor);
+            monitor::save(directory, model, version, watch);
+            watch.stop_learning();
         }
     }
 }
@@ -121,8 +169,10 @@ fn settings_of(settings: &MonitorSettings, config: Option<&ModelConfig>) -> Moni
     let mut settings = settings.clone();
     if let Some(config) = config.map(|config| &config.monitor) {
         let thresholds = &mut settings.thresholds;
-        thresholds.warning = config.warning.unwrap_or(thresholds.warning);
-        thresholds.drift = config.drift.unwrap_or(thresholds.drift).max(thresholds.warning);
+        // What the model says holds, and what it does not say gives way: no drift may be less than a warning.
+        let (warning, drift) = (thresholds.warning, thresholds.drift);
+        thresholds.warning = config.warning.unwrap_or(config.drift.map_or(warning, |drift| warning.min(drift)));
+        thresholds.drift = config.drift.unwrap_or(drift.max(thresholds.warning));
         thresholds.min_rows = config.min_rows.unwrap_or(thresholds.min_rows);
         settings.contract = config.contract.map_or(settings.contract, Into::into);
         settings.baseline = config.baseline.map_or(settings.baseline, Into::into);
@@ -137,16 +187,17 @@ fn learnt_place(settings: &MonitorSettings, job: &LoadJob) -> Option<PathBuf> {
     Some(monitor::learnt_profile_path(directory, &job.model, job.version))
 }
 
-/// Keeps a profile that was learnt, for the next load.
-fn keep(place: Option<&Path>, model: &ModelName, version: Version, profile: &Profile) {
+/// Keeps a profile that was learnt, for the next load; true when it is kept.
+fn keep(place: Option<&Path>, model: &ModelName, version: Version, profile: &Profile) -> bool {
     let version = version.get();
     tracing::info!(%model, version, rows = profile.rows, "the version's profile is learnt");
-    let Some(place) = place else { return };
+    let Some(place) = place else { return false };
     let json = profile.to_json().map_err(|error| error.to_string());
     let written = json.and_then(|json| monitor::write(place, json.as_bytes()).map_err(|error| error.to_string()));
-    if let Err(error) = written {
+    if let Err(error) = &written {
         tracing::warn!(%model, version, %error, "the learnt profile is not kept over a restart");
     }
+    written.is_ok()
 }
 
 /// The profile that the version learnt in an earlier run.
@@ -173,5 +224,28 @@ impl From<config::Contract> for Contract {
             config::Contract::Flag => Self::Flag,
             config::Contract::Reject => Self::Reject,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threshold_that_a_model_sets_holds_and_the_gateways_gives_way() {
+        let mut settings = MonitorSettings::default();
+        (settings.thresholds.warning, settings.thresholds.drift) = (0.1, 0.2);
+        let of = |warning, drift| {
+            let mut config = ModelConfig::default();
+            (config.monitor.warning, config.monitor.drift) = (warning, drift);
+            let thresholds = settings_of(&settings, Some(&config)).thresholds;
+            [thresholds.warning, thresholds.drift].map(|threshold| format!("{threshold}"))
+        };
+        assert_eq!(of(None, None), ["0.1", "0.2"]);
+        assert_eq!(of(None, Some(0.3)), ["0.1", "0.3"]);
+        assert_eq!(of(None, Some(0.05)), ["0.05", "0.05"], "not the gateway's warning in its place");
+        assert_eq!(of(Some(0.15), None), ["0.15", "0.2"]);
+        assert_eq!(of(Some(0.5), None), ["0.5", "0.5"]);
+        assert_eq!(of(Some(0.01), Some(0.05)), ["0.01", "0.05"]);
     }
 }

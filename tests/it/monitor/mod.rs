@@ -1,9 +1,11 @@
 //! The drift monitor of the real binary, asked as its users ask: what is counted, kept, told apart and told.
 
 mod baselines;
+mod classes;
 mod contract;
 mod derived;
 mod export;
+mod learning;
 mod restarts;
 mod segments;
 mod verdicts;
@@ -79,6 +81,13 @@ fn repository(versions: u64) -> Repository {
     for version in 1..=versions {
         repository.add_files("m", version, &[("model.onnx", &model()), ("profile.json", &profile(&usual(3000)))]);
     }
+    repository
+}
+
+/// A repository with a model `m` of one version, without a profile.
+fn repository_without_profile() -> Repository {
+    let repository = Repository::new();
+    repository.add("m", 1, &model());
     repository
 }
 

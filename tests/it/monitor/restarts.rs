@@ -173,3 +173,26 @@ fn counts_go_on_under_other_settings_and_begin_anew_under_another_profile() {
     let profile_file = repository.version("m", 2).join("profile.json");
     assert_eq!(reload(&|| fs::write(&profile_file, profile(&usual(2000))).unwrap()), 0);
 }
+
+#[test]
+fn what_was_kept_of_a_version_that_is_gone_for_long_is_deleted() {
+    let repository = repository(2);
+    let mut gateway = start(&repository, "");
+    for path in ["/v2/models/m/versions/1/infer", SECOND] {
+        send_to(&gateway, path, &usual(100), &json!({}));
+    }
+    gateway.terminate();
+    fs::remove_dir_all(repository.version("m", 1)).unwrap();
+    let note = repository.state().join("monitor/gone.json");
+
+    let mut gateway = start(&repository, "");
+    gateway.wait("the version to be missed", || note.exists().then_some(()));
+    assert!(counts_file(&repository, 1).exists(), "it may come back");
+    gateway.terminate();
+
+    fs::write(&note, r#"{"m": {"1": 0}}"#).unwrap();
+    let gateway = start(&repository, "");
+    gateway.wait("the counts to be deleted", || (!counts_file(&repository, 1).exists()).then_some(()));
+    assert!(counts_file(&repository, 2).exists());
+    assert!(gateway.log().contains("what the monitor kept of it is deleted"), "{}", gateway.log());
+}

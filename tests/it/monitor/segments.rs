@@ -1,6 +1,7 @@
 //! Rows told apart by segment: by a request's parameter, or by a feature.
 
 use serde_json::{Value, json};
+use tidegate::proto::inference::{InferParameter, ModelInferRequest, infer_parameter::ParameterChoice};
 
 use super::{DRIFT, INFER, client, drift, live, low, message, repository, rows, send, send_to, start, usual};
 use crate::harness::Gateway;
@@ -45,6 +46,36 @@ async fn rows_are_told_apart_by_a_parameter_over_both_protocols() {
             assert_eq!((found, said.contains(words)), (status, true), "{query}: {said}");
         }
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn value_of_a_parameter_makes_the_same_segment_over_both_protocols() {
+    use ParameterChoice::{BoolParam, DoubleParam, Int64Param, StringParam, Uint64Param};
+
+    let repository = repository(1);
+    let gateway = tokio::task::block_in_place(|| start(&repository, BY_COUNTRY));
+    let mut client = client(&gateway).await;
+    for (choice, value, segment) in [
+        (DoubleParam(1.5), json!(1.5), "1.5"),
+        (DoubleParam(2.0), json!(2.0), "2"),
+        (Int64Param(-3), json!(-3), "-3"),
+        (Uint64Param(u64::MAX), json!(u64::MAX), "18446744073709551615"),
+        (BoolParam(true), json!(true), "true"),
+        (BoolParam(false), json!(false), "false"),
+        (StringParam("DE".into()), json!("DE"), "DE"),
+    ] {
+        let parameter = InferParameter { parameter_choice: Some(choice) };
+        let parameters = [("country".to_owned(), parameter)].into();
+        client.model_infer(ModelInferRequest { parameters, ..message(&usual(10), &[]) }).await.unwrap();
+        tokio::task::block_in_place(|| {
+            send_to(&gateway, INFER, &usual(5), &json!({ "country": value }));
+            assert_eq!(rows(&drift(&gateway, &format!("?segment=country={segment}"))), 15, "{segment}");
+        });
+    }
+    let nan = InferParameter { parameter_choice: Some(DoubleParam(f64::NAN)) };
+    let parameters = [("country".to_owned(), nan)].into();
+    client.model_infer(ModelInferRequest { parameters, ..message(&usual(10), &[]) }).await.unwrap();
+    tokio::task::block_in_place(|| assert_eq!(segments(&drift(&gateway, "")).len(), 7));
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     domain::{DataType, OutputRequest, Priority, RequestId, Shape, Tensor},
     protocol::{
-        ROUTING_KEY_PARAMETER, is_kept,
+        ROUTING_KEY_PARAMETER, is_kept, literal_text,
         refusal::{Refusal, shown},
     },
 };
@@ -265,7 +265,13 @@ impl Parameters {
             _ => {
                 let start = cursor.at();
                 cursor.skip()?;
-                Cow::Borrowed(cursor.since(start))
+                match cursor.since(start) {
+                    flag @ ("true" | "false") => Cow::Borrowed(flag),
+                    number => match literal_text(number) {
+                        Some(text) => Cow::Owned(text),
+                        None => return Ok(()),
+                    },
+                }
             }
         };
         if is_kept(key, &value, self.others.len()) {

@@ -1,0 +1,195 @@
+//! A profile to be, of a version's own rows.
+//!
+//! Rows are collected into a chunk. Each save seals it, so that the thread that counts begins another one at once, and
+//! writes it behind those that the file has already; the profile is made of all chunks together.
+
+mod file;
+
+use std::{
+    fmt, io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use self::file::{Found, LearningFile, Saved};
+use super::{
+    Answered, Built, ColumnNames, MAX_COLUMNS, MonitorSettings, Profile, ProfileBuilder, VersionMonitor,
+    columns::columns_of,
+};
+use crate::domain::{Elements, Signature, Tensor};
+
+/// Rows more than these are not learnt from: the first ones are.
+const MOST_ROWS: usize = 500_000;
+/// Nor are rows beyond so many bytes of memory, about.
+const MOST_BYTES: usize = 256 << 20;
+
+/// Rows that are learnt from, together.
+#[derive(Debug, Clone, Default)]
+struct Chunk {
+    builder: ProfileBuilder,
+    rows: usize,
+    /// What its rows keep in memory, about.
+    bytes: usize,
+}
+
+/// Whose rows are learnt from, and what for.
+pub struct LearningOptions {
+    /// From the first row on.
+    pub length: Duration,
+    /// Tells the version's files apart from others.
+    pub model_digest: String,
+    pub names: ColumnNames,
+    pub signature: Arc<Signature>,
+    pub settings: MonitorSettings,
+    /// Is told the profile, on a thread of its own; true when it is kept for good, and the rows need not be.
+    pub keep: Box<dyn FnOnce(&Profile) -> bool + Send>,
+}
+
+/// A profile to be, of the version's own rows.
+pub struct Learning {
+    options: LearningOptions,
+    /// Tells apart what rows are of.
+    identity: u64,
+    /// When the first row came; `None` before it.
+    began: Option<Duration>,
+    sealed: Vec<Arc<Chunk>>,
+    fresh: Chunk,
+    /// Of all chunks.
+    rows: usize,
+    bytes: usize,
+    /// No more rows are learnt from.
+    is_full: bool,
+    file: Option<SharedFile>,
+}
+
+/// Locked by who writes. Whoever holds this lock may take that of the learning, never the other way round.
+pub(super) type SharedFile = Arc<Mutex<LearningFile>>;
+
+impl Learning {
+    #[must_use]
+    pub fn new(options: LearningOptions) -> Self {
+        let LearningOptions { model_digest, names, signature, .. } = &options;
+        let identity = twox_hash::XxHash3_64::oneshot(format!("{model_digest} {signature:?} {names:?}").as_bytes());
+        let (sealed, fresh) = (Vec::new(), Chunk::default());
+        Self { options, identity, began: None, sealed, fresh, rows: 0, bytes: 0, is_full: false, file: None }
+    }
+
+    /// Goes on from the rows that were saved at `path`, if they are of the same model and columns, and saves there from now
+    /// on. What was saved and is not used is told in the log.
+    pub fn go_on_from(&mut self, path: &Path, now: Duration) {
+        let mut file = LearningFile::new(path.to_owned(), self.identity);
+        let path = path.display();
+        match file.read() {
+            Ok(Found::Nothing) => {}
+            Ok(Found::OfAnother) => {
+                tracing::info!(%path, "saved rows to learn from are of another model or other columns");
+            }
+            Ok(Found::Saved(Saved { began, chunks, damage })) => {
+                // The machine's clock may have been set back.
+                self.began = Some(began.min(now));
+                for chunk in chunks {
+                    (self.rows, self.bytes) = (self.rows + chunk.rows, self.bytes + chunk.bytes);
+                    self.sealed.push(Arc::new(chunk));
+                }
+                let rows = self.rows;
+                if let Some(error) = damage {
+                    tracing::warn!(%path, %error, rows, "saved rows to learn from are damaged: the first ones are used");
+                }
+                tracing::info!(%path, rows, "learning the version's profile goes on");
+            }
+            Err(error) => tracing::warn!(%path, %error, "saved rows to learn from are not used"),
+        }
+        self.file = Some(Arc::new(Mutex::new(file)));
+    }
+
+    pub(super) fn add(&mut self, answered: Answered<'_>, now: Duration) {
+        self.began.get_or_insert(now);
+        let rows = answered.inputs.first().map_or(1, |input| input.shape().rows());
+        let bytes: usize = answered.inputs.iter().chain(answered.outputs).map(kept_bytes).sum();
+        if self.is_full || self.rows + rows > MOST_ROWS || self.bytes + bytes > MOST_BYTES {
+            self.is_full = true;
+            return;
+        }
+        self.fresh.builder.add(answered.inputs, answered.outputs);
+        (self.rows, self.bytes) = (self.rows + rows, self.bytes + bytes);
+        (self.fresh.rows, self.fresh.bytes) = (self.fresh.rows + rows, self.fresh.bytes + bytes);
+    }
+
+    pub(super) fn has_ended(&self, now: Duration) -> bool {
+        let least = usize::try_from(self.options.settings.thresholds.min_rows).unwrap_or(usize::MAX);
+        let has_time_passed = self.began.is_some_and(|began| began + self.options.length <= now);
+        has_time_passed && (self.rows >= least.max(1) || self.is_full && self.rows > 0)
+    }
+
+    /// Takes over the settings of another learning, if it is of the same model and columns.
+    pub(super) fn adopt_settings(&mut self, other: &Self) -> bool {
+        let are_same = self.identity == other.identity;
+        if are_same {
+            self.options.length = other.options.length;
+            self.options.settings.clone_from(&other.options.settings);
+        }
+        are_same
+    }
+
+    pub(super) fn file(&self) -> Option<SharedFile> {
+        self.file.clone()
+    }
+
+    /// Begins a new chunk; all others, and when the first one began. `None` before the first row.
+    fn seal(&mut self) -> Option<(Duration, Vec<Arc<Chunk>>)> {
+        if self.fresh.rows > 0 {
+            self.sealed.push(Arc::new(std::mem::take(&mut self.fresh)));
+        }
+        Some((self.began?, self.sealed.clone()))
+    }
+
+    /// The monitor that compares with what was learnt.
+    pub(super) fn finish(self) -> Option<VersionMonitor> {
+        let Self { options: LearningOptions { names, signature, settings, keep, .. }, sealed, fresh, file, .. } = self;
+        let mut builder = ProfileBuilder::new(names);
+        for chunk in sealed.into_iter().chain([Arc::new(fresh)]) {
+            builder.append(Arc::unwrap_or_clone(chunk).builder);
+        }
+        let Built { profile, .. } = builder.finish();
+        if keep(&profile)
+            && let Some(file) = file
+        {
+            file.lock().unwrap_or_else(PoisonError::into_inner).remove();
+        }
+        let monitor = VersionMonitor::new(profile, &signature, &settings);
+        monitor.inspect_err(|error| tracing::error!(%error, "the learnt profile is of no use")).ok()
+    }
+}
+
+/// Saves what a learning that `learning` gives access to has learnt since its last save.
+///
+/// # Errors
+/// Those of the file system; the rows are saved the next time.
+pub(super) fn save(learning: &Mutex<Option<Learning>>) -> io::Result<()> {
+    let learning = || learning.lock().unwrap_or_else(PoisonError::into_inner);
+    let file = learning().as_ref().and_then(Learning::file);
+    let Some(file) = file else { return Ok(()) };
+    let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+    let sealed = learning().as_mut().and_then(Learning::seal);
+    sealed.map_or(Ok(()), |(began, chunks)| file.append(began, &chunks))
+}
+
+/// What the rows of a tensor keep in memory, about: of a text itself, of a column a number a row, of a wide row a few.
+fn kept_bytes(tensor: &Tensor) -> usize {
+    match tensor.elements() {
+        Elements::Plain { .. } => {
+            tensor.shape().rows() * columns_of(tensor.shape()).min(MAX_COLUMNS) * size_of::<f64>()
+        }
+        Elements::Text(texts) => texts.iter().map(|text| text.len() + size_of_val(text)).sum(),
+    }
+}
+
+impl fmt::Debug for Learning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Learning").field("rows", &self.rows).field("began", &self.began).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! Learning a profile goes on after a restart, a crash and a reload.
+//!
+//! It ends here with the number of its rows, so that no test depends on how long a restart takes.
+
+use std::{fs, path::PathBuf, thread, time::Duration};
+
+use super::{DRIFT, drift, feature, model, repository_without_profile, send, start, usual};
+use crate::harness::{Gateway, Repository};
+
+const SETTINGS: &str = "baseline = { learn = \"1s\" }\nmin_rows = 900\nsave_interval = \"1s\"";
+
+fn state(repository: &Repository, file: &str) -> PathBuf {
+    repository.state().join("monitor/m").join(file)
+}
+
+/// Sends the last rows, and waits for the profile; its rows.
+fn learn_the_rest(gateway: &Gateway) -> u64 {
+    send(gateway, &usual(300));
+    // The time that learning takes at least.
+    thread::sleep(Duration::from_secs(1));
+    gateway.wait("the profile to be learnt", || {
+        send(gateway, &usual(1));
+        (gateway.admin("GET", DRIFT, None).0 == 200).then_some(())
+    });
+    let bins = feature(&drift(gateway, "?window=1h"), "x")["bins"].as_array().unwrap().clone();
+    bins.iter().map(|bin| bin["reference"].as_u64().unwrap()).sum()
+}
+
+/// Waits until rows are saved that were not at `before` bytes.
+fn wait_for_save(gateway: &Gateway, repository: &Repository, before: u64) -> u64 {
+    let file = state(repository, "1.learning");
+    let length = || fs::metadata(&file).map_or(0, |metadata| metadata.len());
+    gateway.wait("the rows to be saved", || (length() > before).then(length))
+}
+
+#[test]
+fn learning_goes_on_after_a_crash_and_a_stop() {
+    let repository = repository_without_profile();
+    let mut gateway = start(&repository, SETTINGS);
+    send(&gateway, &usual(200));
+    let saved = wait_for_save(&gateway, &repository, 0);
+    send(&gateway, &usual(100));
+    wait_for_save(&gateway, &repository, saved);
+    gateway.kill();
+
+    // What is not saved yet is saved at a stop.
+    let mut gateway = start(&repository, &SETTINGS.replace("save_interval = \"1s\"", "save_interval = \"1h\""));
+    assert!(gateway.log().contains("learning the version's profile goes on"), "{}", gateway.log());
+    send(&gateway, &usual(300));
+    assert_eq!(gateway.terminate(), Some(0));
+
+    let mut gateway = start(&repository, SETTINGS);
+    assert_eq!(learn_the_rest(&gateway), 900);
+    assert!(state(&repository, "1.profile.json").exists());
+    assert!(!state(&repository, "1.learning").exists(), "it is of no use any more");
+    gateway.terminate();
+    assert!(!state(&repository, "1.learning").exists());
+}
+
+#[test]
+fn learning_goes_on_when_the_version_is_loaded_again() {
+    let repository = repository_without_profile();
+    let gateway = start(&repository, &SETTINGS.replace("save_interval = \"1s\"", "save_interval = \"1h\""));
+    send(&gateway, &usual(300));
+    // While it serves.
+    let loaded_at = gateway.version_status("m", 1)["loaded_at"].clone();
+    repository.write("m/model.toml", "[monitor]\nsegments = [\"s\"]\n");
+    let onnx = repository.version("m", 1).join("model.onnx");
+    let renamed = onnx.with_extension("new");
+    fs::write(&renamed, model()).unwrap();
+    fs::rename(&renamed, &onnx).unwrap();
+    gateway.wait("another load", || {
+        let status = gateway.version_status("m", 1);
+        (status["loaded_at"] != loaded_at && status["state"] == "ready").then_some(())
+    });
+    send(&gateway, &usual(300));
+    assert_eq!(learn_the_rest(&gateway), 900);
+    send(&gateway, &usual(10));
+    let segments = drift(&gateway, "?window=1h")["segments"].to_string();
+    assert!(segments.contains("de"), "the settings are those of the later load: {segments}");
+}
+
+#[test]
+fn learning_goes_on_when_the_version_was_unloaded_and_begins_anew_with_another_model() {
+    let repository = repository_without_profile();
+    repository.add_files("m", 2, &[("model.onnx", &model())]);
+    let gateway = start(&repository, &SETTINGS.replace("save_interval = \"1s\"", "save_interval = \"1h\""));
+    // Version 2 serves; version 1 is none of the release, and may be unloaded.
+    let first = "/v2/models/m/versions/1/infer";
+    let operation = |what: &str| {
+        let (status, answer) = gateway.admin("POST", &format!("/admin/v1/models/m/versions/1/{what}"), None);
+        assert_eq!(status, 200, "{answer}");
+    };
+    super::send_to(&gateway, first, &usual(300), &serde_json::json!({}));
+    operation("unload");
+    gateway.wait_for_state("m", 1, "unloaded");
+    assert!(state(&repository, "1.learning").exists());
+    operation("load");
+    assert!(gateway.log().contains("learning the version's profile goes on"), "{}", gateway.log());
+
+    operation("unload");
+    gateway.wait_for_state("m", 1, "unloaded");
+    let other = crate::onnx::with_metadata(&model(), "made", "later");
+    fs::write(repository.version("m", 1).join("model.onnx"), other).unwrap();
+    operation("load");
+    let log = gateway.log();
+    assert!(log.contains("saved rows to learn from are of another model"), "{log}");
+}
