@@ -12,7 +12,7 @@ use crate::{
     admin::AdminRequest,
     config::fuzzing as config,
     domain::{DataType, Dim, InferReply, ModelName, RequestId, Signature, Tensor, TensorSpec, Version},
-    monitor::{ColumnNames, Profile, Table},
+    monitor::{ColumnNames, Profile, Table, fuzzing as monitor},
     protocol::fuzzing::{grpc, http as door},
     registry::fuzzing as registry,
 };
@@ -21,7 +21,7 @@ use crate::{
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("http_json", door::json),
     ("http_binary", door::binary),
     ("http_raw", door::raw),
@@ -33,6 +33,8 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("labels", config::labels),
     ("onnx", registry::onnx),
     ("profile_json", profile_json),
+    ("monitor_counts", monitor::counts),
+    ("monitor_rows", monitor::rows),
     ("table", table),
     ("admin_request", admin_request),
 ];

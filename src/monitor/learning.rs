@@ -162,6 +162,16 @@ impl Learning {
     }
 }
 
+/// Makes the profile of one chunk as a file has it, if these bytes are one.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn profile_of_saved(chunk: &[u8]) {
+    if let Ok(chunk) = file::decode(chunk) {
+        let mut builder = ProfileBuilder::new(ColumnNames::default());
+        builder.append(chunk.builder);
+        builder.finish();
+    }
+}
+
 /// Saves what a learning that `learning` gives access to has learnt since its last save.
 ///
 /// # Errors

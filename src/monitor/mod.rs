@@ -13,6 +13,8 @@ mod derived;
 mod edges;
 mod feature;
 mod fit;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod histogram;
 mod intake;
 mod joint;

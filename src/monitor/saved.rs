@@ -11,8 +11,10 @@ use super::leb128;
 
 /// The first line of the file, with the number of the format.
 const HEAD: &[u8] = b"tidegate monitor counts 1\n";
-/// More than this in a file is no counts of ours.
+/// More than this in a list is no counts of ours.
 const MAX_NUMBERS: u64 = 1 << 24;
+/// Nor are more inflated bytes than these in all; each is a number at most.
+const MAX_BYTES: u64 = 1 << 27;
 
 /// Counters and what windows noted of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -63,10 +65,10 @@ pub(super) fn encode(digest: u64, counts: &[(String, SavedCounts)]) -> std::io::
 /// The counts in a file; `None` when they are of another profile than that with this digest.
 ///
 /// # Errors
-/// When the bytes are no such file. Never panics, and takes no more memory than 128 MiB for a list.
+/// When the bytes are no such file. Never panics, and takes no more than 1 GiB of memory, whatever a file inflates to.
 pub(super) fn decode(digest: u64, bytes: &[u8]) -> Result<Option<Vec<(String, SavedCounts)>>, SavedError> {
     let deflated = bytes.strip_prefix(HEAD).ok_or(SavedError::Head)?;
-    let mut reader = DeflateDecoder::new(deflated);
+    let mut reader = DeflateDecoder::new(deflated).take(MAX_BYTES);
     let mut numbers = Numbers(&mut reader);
     if numbers.take()? != digest {
         return Ok(None);
@@ -161,6 +163,18 @@ mod tests {
             if let Ok(read) = decode(7, &bytes[..end]) {
                 prop_assert_eq!(read, Some(saved.to_vec()));
             }
+        }
+
+        #[test]
+        fn file_that_inflates_without_end_is_an_error(rings in 1_u64..1000) {
+            // A thousand zeros take a byte or so.
+            let mut writer = DeflateEncoder::new(HEAD.to_vec(), Compression::fast());
+            let mut numbers = Numbers(&mut writer);
+            for number in [7, u64::MAX, 0, 0, rings] {
+                numbers.put(number).unwrap();
+            }
+            numbers.0.write_all(&vec![0; 1 << 20]).unwrap();
+            prop_assert!(decode(7, &writer.finish().unwrap()).is_err());
         }
 
         #[test]

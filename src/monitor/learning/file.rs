@@ -207,7 +207,7 @@ fn encode(chunk: &Chunk) -> io::Result<Vec<u8>> {
     writer.finish()
 }
 
-fn decode(frame: &[u8]) -> io::Result<Chunk> {
+pub(super) fn decode(frame: &[u8]) -> io::Result<Chunk> {
     let mut reader = DeflateDecoder::new(frame).take(MAX_FRAME);
     let mut number = || take(&mut reader).and_then(|number| usize::try_from(number).map_err(io::Error::other));
     let (rows, bytes) = (number()?, number()?);
