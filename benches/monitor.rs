@@ -1,11 +1,11 @@
-//! What counting costs: rows of 20 FP32 features against their profile.
+//! What counting costs: rows of 20 FP32 features against their profile. And what a request pays for the hand-over.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use divan::{Bencher, counter::ItemsCount};
 use tidegate::{
-    domain::{DataType, Dim, Shape, Signature, Tensor, TensorSpec},
-    monitor::{Answered, MonitorSettings, ProfileBuilder, VersionMonitor},
+    domain::{DataType, Dim, Shape, Signature, Tensor, TensorSpec, Version},
+    monitor::{Answered, Monitor, MonitorSettings, Observation, ProfileBuilder, VersionMonitor, Watch},
 };
 
 const COLUMNS: usize = 20;
@@ -46,12 +46,31 @@ fn count(bencher: Bencher<'_, '_>, batch: usize) {
         .bench_local(|| monitor.count(Answered::new(&inputs, &[]), Duration::from_secs(1)));
 }
 
+/// Leaves a request of one row to the thread that counts, which has another core if there is one.
+#[divan::bench]
+fn offer(bencher: Bencher<'_, '_>) {
+    let service = Monitor::start(Arc::new(|| Duration::from_secs(1)), 0).expect("a thread");
+    let (handle, watch) = (service.handle(), Arc::new(Watch::with(Some(Arc::new(monitor())))));
+    let (inputs, outputs): (Arc<[Tensor]>, Arc<[Tensor]>) = (Arc::from([rows(1)]), Arc::from([]));
+    let version = Version::new(1).expect("not 0");
+    bencher.bench_local(|| {
+        handle.offer(Observation {
+            watch: &watch,
+            stable: None,
+            version,
+            inputs: &inputs,
+            outputs: &outputs,
+            parameters: &[],
+        });
+    });
+}
+
 /// A report of the 20 features, as every scrape makes one for each window.
 #[divan::bench]
 fn report(bencher: Bencher<'_, '_>) {
     let (monitor, now) = (monitor(), Duration::from_secs(1));
     monitor.count(Answered::new(&[rows(1000)], &[]), now);
     let model = "bench".parse().expect("a name");
-    let version = tidegate::domain::Version::new(1).expect("not 0");
+    let version = Version::new(1).expect("not 0");
     bencher.bench_local(|| monitor.report(&model, version, Duration::from_mins(5), now));
 }

@@ -168,7 +168,7 @@ pub(super) fn profile_of_saved(chunk: &[u8]) {
     if let Ok(chunk) = file::decode(chunk) {
         let mut builder = ProfileBuilder::new(ColumnNames::default());
         builder.append(chunk.builder);
-        builder.finish();
+        drop(builder.finish());
     }
 }
 

@@ -12,7 +12,7 @@ use super::{ENVOY_TIMEOUT_HEADER, TIMEOUT_HEADER, refusal::Refusal};
 /// Our own header is a duration with its unit, and wrong is wrong. Envoy's is set by a proxy
 /// and not by the caller: what cannot be read there is passed over. Zero means no limit.
 pub(super) fn header_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
-    let ours = match headers.get(TIMEOUT_HEADER) {
+    let ours = match headers.get(&TIMEOUT_HEADER) {
         None => None,
         Some(value) => {
             let duration = value.to_str().ok().and_then(|text| humantime::parse_duration(text).ok());
@@ -24,7 +24,7 @@ pub(super) fn header_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Re
             Some(duration.ok_or_else(wrong)?)
         }
     };
-    let millis = headers.get(ENVOY_TIMEOUT_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let millis = headers.get(&ENVOY_TIMEOUT_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
     let envoys = millis.map(Duration::from_millis);
     Ok(ours.into_iter().chain(envoys).filter(|timeout| !timeout.is_zero()).min())
 }

@@ -25,6 +25,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use ::http::HeaderName;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -84,7 +85,7 @@ const EXTENSIONS: [&str; 8] = [
 /// Triton's name for what runs the models, which its clients know.
 const PLATFORM: &str = "onnxruntime_onnx";
 /// The header or gRPC metadata key that makes routing sticky.
-const ROUTING_KEY_HEADER: &str = "tidegate-routing-key";
+static ROUTING_KEY_HEADER: HeaderName = HeaderName::from_static("tidegate-routing-key");
 /// The request parameter of the same meaning; the header wins.
 const ROUTING_KEY_PARAMETER: &str = "routing_key";
 
@@ -128,9 +129,9 @@ fn milliseconds(at: Option<SystemTime>) -> u64 {
 
 /// The header or gRPC metadata key that says how long the caller will wait, as a duration with
 /// its unit.
-const TIMEOUT_HEADER: &str = "tidegate-timeout";
+static TIMEOUT_HEADER: HeaderName = HeaderName::from_static("tidegate-timeout");
 /// The same as Envoy says it by itself, in milliseconds.
-const ENVOY_TIMEOUT_HEADER: &str = "x-envoy-expected-rq-timeout-ms";
+static ENVOY_TIMEOUT_HEADER: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 
 /// What both doors are configured with.
 #[derive(Debug, Clone)]

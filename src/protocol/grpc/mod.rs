@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderName, Request, Response};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
@@ -59,7 +59,7 @@ const SERVICES: [&str; 4] = [
 ];
 
 /// How a call's messages are compressed, and how the client takes them.
-const ENCODING: &str = "grpc-encoding";
+static ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
 /// See [`super::serve_grpc`].
@@ -109,7 +109,7 @@ async fn answer_call<D: DataPlane>(
 }
 
 fn is_compressed(headers: &HeaderMap) -> bool {
-    headers.get(ENCODING).is_some_and(|encoding| encoding != "identity")
+    headers.get(&ENCODING).is_some_and(|encoding| encoding != "identity")
 }
 
 fn routes<D: DataPlane>(service: &service::Inference<D>, limit: usize, shutdown: &CancellationToken) -> Routes {

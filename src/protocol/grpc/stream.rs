@@ -14,7 +14,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use prost::Message;
 use tokio_stream::Stream;
 use tokio_util::{
@@ -38,7 +38,7 @@ use crate::{
 /// Requests of one stream that are read and not answered yet.
 pub(super) const WINDOW: usize = 32;
 /// Metadata of Triton's: the first error ends the stream, as its gRPC status.
-const TRUE_ERRORS: &str = "triton_grpc_error";
+static TRUE_ERRORS: HeaderName = HeaderName::from_static("triton_grpc_error");
 /// Triton's mark of the last answer to a request. Here every answer is one.
 const FINAL_RESPONSE: &str = "triton_final_response";
 
@@ -80,7 +80,9 @@ impl<D: DataPlane> Answers<D> {
         Ok(Self {
             service: Arc::new(service),
             terms: CallTerms::read(&headers)?,
-            ends_at_error: headers.get(TRUE_ERRORS).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true")),
+            ends_at_error: headers
+                .get(&TRUE_ERRORS)
+                .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true")),
             headers: Arc::new(headers),
             limit,
             incoming: Some(incoming),

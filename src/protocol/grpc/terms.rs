@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use crate::protocol::{
     ROUTING_KEY_HEADER, deadline,
@@ -10,7 +10,7 @@ use crate::protocol::{
 };
 
 /// gRPC's own deadline of a call, which its libraries send by themselves.
-const GRPC_TIMEOUT: &str = "grpc-timeout";
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// The terms of a call. A stream reads them once, for all of its requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,10 +24,10 @@ pub(super) struct CallTerms {
 
 impl CallTerms {
     pub(super) fn read(headers: &HeaderMap) -> Result<Self, Refusal> {
-        let call_ends = text(headers, GRPC_TIMEOUT)?.map(grpc_timeout).transpose()?;
+        let call_ends = text(headers, &GRPC_TIMEOUT)?.map(grpc_timeout).transpose()?;
         let timeout = deadline::header_timeout(headers)?;
         Ok(Self {
-            routing_key: text(headers, ROUTING_KEY_HEADER)?.map(String::from),
+            routing_key: text(headers, &ROUTING_KEY_HEADER)?.map(String::from),
             call_ends: call_ends.and_then(|timeout| Instant::now().checked_add(timeout)),
             timeout,
         })
@@ -48,7 +48,7 @@ impl CallTerms {
 }
 
 /// The value of a header; an empty one is none.
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Refusal> {
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {
     let Some(value) = headers.get(name) else { return Ok(None) };
     let text = std::str::from_utf8(value.as_bytes())
         .map_err(|_| Refusal::bad_request(format!("the metadata {name} is not UTF-8 text")))?;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, VARY},
     request::Parts,
 };
@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Marks a request of the binary tensor extension.
-const BINARY_HEADER: &str = "inference-header-content-length";
+static BINARY_HEADER: HeaderName = HeaderName::from_static("inference-header-content-length");
 
 /// A refused body of no more is read to its end, so that its connection can go on. When the
 /// gateway has too much to do, that is less: throwing a body away costs most of what reading it does.
@@ -248,7 +248,7 @@ struct Accepted {
 
 /// The length of the JSON, when the request says that raw tensors stand behind it.
 fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
-    let Some(value) = headers.get(BINARY_HEADER) else { return Ok(None) };
+    let Some(value) = headers.get(&BINARY_HEADER) else { return Ok(None) };
     let length = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let length = length.and_then(|text| text.parse().ok());
     let wrong = || Refusal::bad_request("Inference-Header-Content-Length is not a length in bytes");
@@ -269,13 +269,13 @@ async fn answered(encoded: Encoded, coding: Coding) -> Response<PlaneBody> {
     }
     if let Some(length) = json_length {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        headers.insert(BINARY_HEADER, length.into());
+        headers.insert(&BINARY_HEADER, length.into());
     }
     response
 }
 
 fn routing_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
-    let Some(value) = headers.get(ROUTING_KEY_HEADER) else { return Ok(None) };
+    let Some(value) = headers.get(&ROUTING_KEY_HEADER) else { return Ok(None) };
     let key = std::str::from_utf8(value.as_bytes())
         .map_err(|_| Refusal::bad_request(format!("the header {ROUTING_KEY_HEADER} is not UTF-8 text")))?;
     Ok((!key.is_empty()).then(|| key.to_owned()))
