@@ -24,8 +24,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
 use ::http::HeaderName;
+use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 

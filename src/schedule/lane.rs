@@ -41,8 +41,10 @@ use crate::{
     engine::{EngineError, Model},
 };
 
-/// Requests that arrive within this time of the last run are worth gathering.
+/// Requests that arrive within this time of the one before, or of the last run, are worth gathering.
 const CLOSE: Duration = Duration::from_micros(60);
+/// Before a run of this length it is looked whether others are there, whenever the last ones were: the look costs a tenth.
+const LONG: Duration = Duration::from_micros(30);
 /// A gathered batch may take this many times the limit of a run in place: it is the work of many.
 const GATHERED: u32 = 4;
 
@@ -69,8 +71,8 @@ pub(super) struct Core {
     /// Told when a batch is full before its delay is over.
     is_full: Notify,
     started: Instant,
-    /// When the last run ended, in nanoseconds since `started`.
-    last_run: AtomicU64,
+    /// When a run ended or a request came last, in nanoseconds since `started`.
+    last_active: AtomicU64,
     /// The time used on the pool.
     pub(super) used: UsedTime,
 }
@@ -140,7 +142,7 @@ impl Core {
             is_claimed: AtomicBool::new(false),
             is_full: Notify::new(),
             started: Instant::now(),
-            last_run: AtomicU64::new(0),
+            last_active: AtomicU64::new(0),
             used: UsedTime::default(),
         }
     }
@@ -226,11 +228,16 @@ impl Core {
         if rows >= limits.max_rows {
             return false;
         }
-        if !self.delay().is_zero() {
+        if !self.delay().is_zero() || self.costs.expected(rows) >= LONG {
             return true;
         }
-        let since_start = u64::try_from(now.duration_since(self.started).as_nanos()).unwrap_or(u64::MAX);
-        since_start.saturating_sub(self.last_run.load(SeqCst)) < u64::try_from(CLOSE.as_nanos()).unwrap_or(u64::MAX)
+        let since_start = self.since_start(now);
+        let before = self.last_active.swap(since_start, SeqCst);
+        since_start.saturating_sub(before) < u64::try_from(CLOSE.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn since_start(&self, now: Instant) -> u64 {
+        u64::try_from(now.duration_since(self.started).as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn free_instance(&self) -> Option<Instance<'_>> {
@@ -394,8 +401,7 @@ impl Core {
     fn ended(&self, rows: usize, started: Instant) -> Instant {
         let ended = Instant::now();
         self.costs.record(rows, ended - started);
-        let since_start = u64::try_from(ended.duration_since(self.started).as_nanos()).unwrap_or(u64::MAX);
-        self.last_run.store(since_start, SeqCst);
+        self.last_active.store(self.since_start(ended), SeqCst);
         ended
     }
 

@@ -457,6 +457,25 @@ mod trials {
     }
 
     #[test]
+    fn sizes_that_were_disturbed_do_not_decide_on_larger_ones_where_a_run_is_short() {
+        /// Milliseconds for runs of 1, 2, 4 and 8 rows.
+        const DISTURBED: [u32; 4] = [10, 25, 60, 20];
+        fn time(rows: &[u8]) -> Duration {
+            Duration::from_millis(DISTURBED[rows.len().ilog2() as usize].into())
+        }
+        let short = tried_after(Duration::ZERO, |rows| {
+            takes(time(rows) / 1000);
+            rows.to_vec()
+        });
+        assert_eq!(short.useful_rows, 8, "{:?}", short.costs);
+        let long = tried_after(Duration::ZERO, |rows| {
+            takes(time(rows));
+            rows.to_vec()
+        });
+        assert_eq!(long.useful_rows, 1, "loading takes no longer for what is not to be expected: {:?}", long.costs);
+    }
+
+    #[test]
     fn fixed_first_dimension_is_never_joined() {
         let mut fixed = Signature::clone(&signature());
         fixed.inputs[0].shape[0] = Dim::Fixed(1);

@@ -28,6 +28,12 @@ const INPUT_LIMIT: usize = 64 << 20;
 const RUN_LIMIT: Duration = Duration::from_millis(400);
 /// Runs of each size, of which the fastest counts: a loaded machine makes runs slower, never faster.
 const REPEATS: usize = 3;
+/// Short runs are timed more often, up to [`MORE_REPEATS`] times, until they took so long together.
+const ENOUGH: Duration = Duration::from_micros(400);
+const MORE_REPEATS: usize = 16;
+/// Where runs are shorter than this, all sizes are tried, whatever the smaller ones said: one that was disturbed must not
+/// decide on all larger ones.
+const SHORT: Duration = Duration::from_millis(2);
 /// What a size must save per row against the best smaller one to be worth its latency.
 const WORTHWHILE: f64 = 0.95;
 /// Outputs of the same row may differ by this much, relative to the larger: other kernels compute
@@ -144,7 +150,7 @@ impl Trial {
             } else {
                 misses += 1;
             }
-            if misses == 2 || rows == max_rows {
+            if misses >= 2 && time > SHORT || rows == max_rows {
                 break;
             }
         }
@@ -155,12 +161,13 @@ impl Trial {
     fn time(&self, probes: &Probes<'_>, free_size: i64, rows: usize) -> Option<Duration> {
         let inputs = probes.inputs(free_size, rows, 0)?;
         probes.run(&inputs).ok()?;
-        let mut best = Duration::MAX;
-        for _ in 0..REPEATS {
+        let (mut best, mut taken) = (Duration::MAX, Duration::ZERO);
+        for run in 1..=MORE_REPEATS {
             let started = (probes.stopwatch)();
             probes.run(&inputs).ok()?;
-            best = best.min((probes.stopwatch)().saturating_sub(started));
-            if best > RUN_LIMIT / 20 {
+            let time = (probes.stopwatch)().saturating_sub(started);
+            (best, taken) = (best.min(time), taken + time);
+            if best > RUN_LIMIT / 20 || (run >= REPEATS && taken >= ENOUGH) {
                 break;
             }
         }
