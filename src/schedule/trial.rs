@@ -26,7 +26,8 @@ use crate::{
 const INPUT_LIMIT: usize = 64 << 20;
 /// A batch that takes longer is not tried: loading must not last for ever.
 const RUN_LIMIT: Duration = Duration::from_millis(400);
-/// Runs of each size, of which the fastest counts: a loaded machine makes runs slower, never faster.
+/// Runs of each size, of which the fastest counts, or of many the fastest but for a quarter: a loaded machine makes runs
+/// slower, never faster.
 const REPEATS: usize = 3;
 /// Short runs are timed more often, up to [`MORE_REPEATS`] times, until they took so long together.
 const ENOUGH: Duration = Duration::from_micros(400);
@@ -36,6 +37,8 @@ const MORE_REPEATS: usize = 16;
 const SHORT: Duration = Duration::from_millis(2);
 /// What a size must save per row against the best smaller one to be worth its latency.
 const WORTHWHILE: f64 = 0.95;
+/// What a run costs besides, about, whatever its size: to gather its requests, join their rows and tell them the end.
+const RUN_OVERHEAD: Duration = Duration::from_micros(3);
 /// Outputs of the same row may differ by this much, relative to the larger: other kernels compute
 /// other batch sizes.
 const TOLERANCE: f64 = 1e-3;
@@ -136,7 +139,8 @@ impl Trial {
     }
 
     fn largest_worthwhile(&self, probes: &Probes<'_>, free_size: i64, max_rows: usize) -> usize {
-        let mut best = (1, self.costs.expected(1).as_secs_f64());
+        let per_row = |time: Duration, rows: usize| (time + RUN_OVERHEAD).as_secs_f64() / rows as f64;
+        let mut best = (1, per_row(self.costs.expected(1), 1));
         let mut misses = 0;
         let sizes = std::iter::successors(Some(2_usize), |rows| rows.checked_mul(2));
         for rows in sizes.map(|rows| rows.min(max_rows)) {
@@ -144,7 +148,7 @@ impl Trial {
                 break;
             }
             let Some(time) = self.time(probes, free_size, rows) else { break };
-            let per_row = time.as_secs_f64() / rows as f64;
+            let per_row = per_row(time, rows);
             if per_row < best.1 * WORTHWHILE {
                 (best, misses) = ((rows, per_row), 0);
             } else {
@@ -159,20 +163,26 @@ impl Trial {
 
     /// Times a run of `rows` rows, after one to warm it; `None` when it fails.
     fn time(&self, probes: &Probes<'_>, free_size: i64, rows: usize) -> Option<Duration> {
-        let inputs = probes.inputs(free_size, rows, 0)?;
+        let mut inputs = probes.inputs(free_size, rows, 0)?;
         probes.run(&inputs).ok()?;
-        let (mut best, mut taken) = (Duration::MAX, Duration::ZERO);
+        let mut times = Vec::with_capacity(MORE_REPEATS);
         for run in 1..=MORE_REPEATS {
             let started = (probes.stopwatch)();
             probes.run(&inputs).ok()?;
             let time = (probes.stopwatch)().saturating_sub(started);
-            (best, taken) = (best.min(time), taken + time);
-            if best > RUN_LIMIT / 20 || (run >= REPEATS && taken >= ENOUGH) {
+            times.push(time);
+            if time > RUN_LIMIT / 20 || (run >= REPEATS && times.iter().sum::<Duration>() >= ENOUGH) {
                 break;
             }
+            if time <= SHORT {
+                // Other rows: a processor learns the branches of a few that come again and again.
+                inputs = probes.inputs(free_size, rows, run * rows)?;
+            }
         }
-        self.costs.record(rows, best);
-        Some(best)
+        times.sort_unstable();
+        let time = times[times.len() / 4];
+        self.costs.record(rows, time);
+        Some(time)
     }
 }
 
