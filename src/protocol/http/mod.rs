@@ -1,6 +1,6 @@
 //! The HTTP door: OIP v2 REST. From the wire inward:
 //!
-//! `server` (connections; shared by all planes) → `routes` (the path) → `handlers` (one
+//! `server` and `connections` (shared by all planes) → `routes` (the path) → `handlers` (one
 //! request) → `body` (its bytes) → `encoding` (inflated) → `json` or `raw` (its meaning), and back
 //! out through `answer`. `extensions` answers what Triton's clients ask beside inference.
 
@@ -16,6 +16,7 @@ pub(crate) mod answer;
 #[doc(hidden)]
 pub mod bench_support;
 pub(crate) mod body;
+mod connections;
 mod encoding;
 mod extensions;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -6,17 +6,19 @@
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
     io,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Poll,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, Version, header::CONTENT_TYPE};
+use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -26,11 +28,14 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::answer;
+use super::{
+    answer,
+    connections::{Activity, Busy, Connections, Stage, Watched},
+};
 use crate::fault::ErrorCode;
 
 /// The body of an answer: bytes in memory, or a stream (`tonic::body::Body::new` takes any
@@ -40,8 +45,8 @@ pub(crate) type PlaneBody = Either<Full<Bytes>, tonic::body::Body>;
 /// Who asks, where the system says it: the audit log of the admin plane wants to know.
 pub(crate) type Peer = Option<SocketAddr>;
 
-/// How long an HTTP/1 connection may be without a request, or take to send its head, unless the
-/// plane says otherwise. HTTP/2 connections may idle as long as they answer pings.
+/// How long an HTTP/1 connection may be without a request, take to send its head, or read nothing of an answer, unless
+/// the plane says otherwise. HTTP/2 connections may idle as long as they answer pings.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait after a failed accept: most often no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
@@ -73,21 +78,30 @@ pub(crate) async fn serve_patiently<H, F>(
     H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<PlaneBody>> + Send + 'static,
 {
-    let builder = connection_builder(idle_timeout);
-    let mut connections = JoinSet::new();
+    let builder = connection_builder();
+    let mut connections = Connections::new();
+    let mut looks = interval(Connections::interval(idle_timeout));
+    looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
-            Some(_) = connections.join_next() => {}
+            Some(_) = tasks.join_next() => {}
+            _ = looks.tick() => connections.look(),
             stream = accept(plane, &listener) => {
-                let (builder, handler, shutdown) = (builder.clone(), handler.clone(), shutdown.clone());
-                connections.spawn(serve_connection(plane, stream, builder, handler, idle_timeout, shutdown));
+                tasks.spawn(serve_connection(plane, stream, builder.clone(), handler.clone(), connections.add()));
             }
         }
     }
     // New clients are turned away by the system from here on, rather than left waiting.
     drop(listener);
-    while connections.join_next().await.is_some() {}
+    connections.end();
+    loop {
+        tokio::select! {
+            joined = tasks.join_next() => if joined.is_none() { break },
+            _ = looks.tick() => connections.look(),
+        }
+    }
 }
 
 /// True when the request is gRPC, whatever its message encoding.
@@ -95,9 +109,9 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-fn connection_builder(idle_timeout: Duration) -> auto::Builder<TokioExecutor> {
+/// HTTP/1 gets no timer: how long a head may take is minded by [`Connections`].
+fn connection_builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(idle_timeout);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -136,96 +150,72 @@ async fn serve_connection<H, F>(
     stream: TcpStream,
     builder: auto::Builder<TokioExecutor>,
     handler: H,
-    idle_timeout: Duration,
-    shutdown: CancellationToken,
+    activity: Arc<Activity>,
 ) where
     H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<PlaneBody>> + Send + 'static,
 {
-    // hyper's own timeout starts only once it knows the protocol, from the first bytes.
-    tokio::select! {
-        () = shutdown.cancelled() => return,
-        first = timeout(idle_timeout, stream.readable()) => if first.is_err() { return },
-    }
     let peer = stream.peer_addr().ok();
-    let activity = Arc::new(Activity::new());
     let watched = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
         let handler = handler.clone();
         let busy = Busy::new(&watched, request.version());
         async move {
             let response = guard(plane, handler, request, peer).await;
-            drop(busy);
-            Ok::<_, Infallible>(response)
+            Ok::<_, Infallible>(response.map(|body| until_sent(body, busy)))
         }
     });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let ends = async {
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = activity.idles_for(idle_timeout) => {}
+    let stream = TokioIo::new(Watched { stream, activity: Arc::clone(&activity) });
+    let mut connection = pin!(builder.serve_connection(stream, service));
+    let (mut is_ending, mut waker) = (false, None);
+    let ended = poll_fn(|context| {
+        match activity.stage(context.waker(), &mut waker) {
+            Stage::Ending if !is_ending => {
+                is_ending = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            Stage::Cut => return Poll::Ready(Ok(())),
+            Stage::Open | Stage::Ending => {}
         }
-    };
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        // What is being answered is answered to its end.
-        () = ends => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
+        connection.as_mut().poll(context)
+    });
+    if let Err(error) = ended.await {
         tracing::debug!(plane, %error, "a connection ended early");
     }
 }
 
-/// Whether a connection has requests, and since when it has none.
-struct Activity(Mutex<(usize, Instant)>);
-
-impl Activity {
-    fn new() -> Self {
-        Self(Mutex::new((0, Instant::now())))
-    }
-
-    fn state(&self) -> MutexGuard<'_, (usize, Instant)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Ends when there has been no request for so long. hyper minds only the time that a head
-    /// takes from its first byte on.
-    async fn idles_for(&self, timeout: Duration) {
-        loop {
-            let left = match *self.state() {
-                (0, since) => timeout.saturating_sub(since.elapsed()),
-                _ => timeout,
-            };
-            if left.is_zero() {
-                return;
-            }
-            sleep(left).await;
-        }
+/// A body that comes bit by bit keeps its connection busy until its end; one in memory only while it is read. HTTP/2
+/// connections last anyway.
+fn until_sent(body: PlaneBody, busy: Busy) -> PlaneBody {
+    match body {
+        Either::Right(stream) if !busy.lasts() => Either::Right(tonic::body::Body::new(Held { stream, _busy: busy })),
+        other => other,
     }
 }
 
-/// A request of a connection, until it is dropped.
-struct Busy {
-    activity: Arc<Activity>,
-    /// Once it speaks HTTP/2, a connection may idle: its pings tell whether the client is there.
-    lasts: bool,
+/// A body, and the mark that its request is not over.
+struct Held {
+    stream: tonic::body::Body,
+    _busy: Busy,
 }
 
-impl Busy {
-    fn new(activity: &Arc<Activity>, version: Version) -> Self {
-        activity.state().0 += 1;
-        Self { activity: Arc::clone(activity), lasts: version >= Version::HTTP_2 }
+impl Body for Held {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        Pin::new(&mut self.stream).poll_frame(context)
     }
-}
 
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let mut state = self.activity.state();
-        state.0 -= usize::from(!self.lasts);
-        state.1 = Instant::now();
+    fn is_end_stream(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.stream.size_hint()
     }
 }
 
@@ -237,11 +227,10 @@ where
 {
     let grpc = is_grpc(request.headers());
     let mut answered = pin!(async move { handler(request, peer).await });
-    let outcome =
-        std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| answered.as_mut().poll(context))) {
-            Ok(poll) => poll.map(Some),
-            Err(_) => Poll::Ready(None),
-        });
+    let outcome = poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| answered.as_mut().poll(context))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => Poll::Ready(None),
+    });
     if let Some(response) = outcome.await {
         return response;
     }

@@ -220,3 +220,36 @@ async fn idle_connection_is_closed_and_a_used_one_goes_on() {
     assert_eq!(read_all(&mut silent).await, "");
     plane.stop().await;
 }
+
+#[tokio::test]
+async fn head_that_never_ends_is_cut_and_a_slow_reader_is_not() {
+    let mut options = stand_in::options(64 << 20);
+    options.idle_timeout = Duration::from_millis(400);
+    let plane = Plane::start_with(options).await;
+    let mut dribbling = plane.connect().await;
+    dribbling.write_all(b"GET /v2/health/live HTTP/1.1\r\nx-a: ").await.unwrap();
+    let dribble = async {
+        while dribbling.write_all(b"a").await.is_ok() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), dribble).await.expect("it is cut, however busy it looks");
+
+    let json = r#"{"parameters":{"binary_data_output":true},"inputs":[{"name":"x","datatype":"UINT8","shape":[16000000],"parameters":{"binary_data_size":16000000}}]}"#;
+    let length = json.len();
+    let head = format!(
+        "POST {INFER} HTTP/1.1\r\nhost: t\r\ninference-header-content-length: {length}\r\ncontent-length: {}\r\n\r\n{json}",
+        length + 16_000_000
+    );
+    let mut slow = plane.connect().await;
+    slow.write_all(&[head.as_bytes(), &vec![7; 16_000_000]].concat()).await.unwrap();
+    let (mut read, mut piece) = (0, vec![0; 1 << 20]);
+    while read < 16_000_000 {
+        // Longer on the whole than a connection may be idle.
+        sleep(Duration::from_millis(60)).await;
+        let bytes = timeout(Duration::from_secs(20), slow.read(&mut piece)).await.unwrap().unwrap();
+        assert!(bytes > 0, "cut after {read} bytes");
+        read += bytes;
+    }
+    plane.stop().await;
+}

@@ -1,0 +1,281 @@
+//! Which connections of a plane may stay: those that nothing happens on are ended, and all are when the plane stops.
+//!
+//! A timer for each request would cost more than the reading of its head. Here a request leaves a mark that it
+//! was there, and the plane looks at all of its connections eight times in an idle timeout.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst},
+    },
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use http::Version;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+/// Looks in an idle timeout.
+const LOOKS: u32 = 8;
+/// Looks that a connection which was asked to end has for it, if nothing happens on it meanwhile.
+const GRACE: u32 = 2;
+
+/// The connections of a plane.
+pub(super) struct Connections {
+    /// Looks so far: the clock of all connections.
+    looks: Arc<AtomicU32>,
+    all: Vec<Weak<Activity>>,
+}
+
+impl Connections {
+    pub(super) fn new() -> Self {
+        Self { looks: Arc::default(), all: Vec::new() }
+    }
+
+    /// The time between two looks.
+    pub(super) fn interval(idle_timeout: Duration) -> Duration {
+        (idle_timeout / LOOKS).max(Duration::from_millis(1))
+    }
+
+    pub(super) fn add(&mut self) -> Arc<Activity> {
+        let activity = Arc::new(Activity {
+            last: AtomicU32::new(self.looks.load(Relaxed)),
+            looks: Arc::clone(&self.looks),
+            requests: AtomicUsize::new(0),
+            lasts: AtomicBool::new(false),
+            stage: AtomicU8::new(Stage::Open as u8),
+            waker: Mutex::default(),
+        });
+        self.all.push(Arc::downgrade(&activity));
+        activity
+    }
+
+    /// Ends the connections that have been idle, and forgets those that are gone.
+    pub(super) fn look(&mut self) {
+        let now = self.looks.fetch_add(1, Relaxed).wrapping_add(1);
+        self.all.retain(|connection| match connection.upgrade() {
+            Some(activity) => {
+                activity.look(now);
+                true
+            }
+            None => false,
+        });
+    }
+
+    /// Asks all connections to end when what they have begun is answered.
+    pub(super) fn end(&self) {
+        self.all.iter().filter_map(Weak::upgrade).for_each(|activity| activity.raise(Stage::Ending));
+    }
+}
+
+/// What is to become of a connection. It only ever rises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    Open,
+    /// What has begun is answered, nothing new is taken.
+    Ending,
+    /// It was asked to end, and still nothing happens: half a head, or an answer that nobody reads.
+    Cut,
+}
+
+/// What happens on a connection.
+pub(super) struct Activity {
+    looks: Arc<AtomicU32>,
+    /// The look after which something happened last.
+    last: AtomicU32,
+    /// Requests that are being answered.
+    requests: AtomicUsize,
+    /// Once it speaks HTTP/2, a connection may idle: its pings tell whether the client is there.
+    lasts: AtomicBool,
+    stage: AtomicU8,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Activity {
+    fn touch(&self) {
+        self.last.store(self.looks.load(Relaxed), Relaxed);
+    }
+
+    fn look(&self, now: u32) {
+        let quiet = now.wrapping_sub(self.last.load(Relaxed));
+        // The look at which something happened was some time before it.
+        if quiet <= LOOKS || self.requests.load(SeqCst) > 0 || self.lasts.load(Relaxed) {
+            return;
+        }
+        self.raise(if quiet > LOOKS + GRACE { Stage::Cut } else { Stage::Ending });
+    }
+
+    fn raise(&self, stage: Stage) {
+        if self.stage.fetch_max(stage as u8, SeqCst) < stage as u8
+            && let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// The stage; `waker` is told when it changes.
+    pub(super) fn stage(&self, waker: &Waker, known: &mut Option<Waker>) -> Stage {
+        // The task of a connection always has the same waker: it is noted once.
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+            *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+        }
+        match self.stage.load(SeqCst) {
+            0 => Stage::Open,
+            1 => Stage::Ending,
+            _ => Stage::Cut,
+        }
+    }
+}
+
+/// A request of a connection, until it is dropped.
+pub(super) struct Busy(Arc<Activity>);
+
+impl Busy {
+    pub(super) fn new(activity: &Arc<Activity>, version: Version) -> Self {
+        if version >= Version::HTTP_2 {
+            activity.lasts.store(true, Relaxed);
+        }
+        activity.requests.fetch_add(1, SeqCst);
+        Self(Arc::clone(activity))
+    }
+
+    /// True where the connection stays, whether it has requests or not.
+    pub(super) fn lasts(&self) -> bool {
+        self.0.lasts.load(Relaxed)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.requests.fetch_sub(1, SeqCst);
+    }
+}
+
+/// The stream of a connection: what is written shows that somebody reads.
+pub(super) struct Watched {
+    pub(super) stream: TcpStream,
+    pub(super) activity: Arc<Activity>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, to)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(context, from));
+        self.activity.touch();
+        Poll::Ready(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        from: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, from));
+        self.activity.touch();
+        Poll::Ready(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stage(activity: &Activity) -> Stage {
+        activity.stage(Waker::noop(), &mut None)
+    }
+
+    fn look(connections: &mut Connections, times: u32) {
+        (0..times).for_each(|_| connections.look());
+    }
+
+    #[test]
+    fn connection_ends_after_its_time_without_a_request_and_is_cut_if_that_does_not_help() {
+        let mut connections = Connections::new();
+        let activity = connections.add();
+        look(&mut connections, LOOKS);
+        assert_eq!(stage(&activity), Stage::Open, "the time is not over before one more look");
+        look(&mut connections, 1);
+        assert_eq!(stage(&activity), Stage::Ending);
+        look(&mut connections, GRACE);
+        assert_eq!(stage(&activity), Stage::Cut);
+    }
+
+    #[test]
+    fn connection_with_a_request_or_a_reader_stays() {
+        let mut connections = Connections::new();
+        let activity = connections.add();
+        let busy = Busy::new(&activity, Version::HTTP_11);
+        look(&mut connections, 10 * LOOKS);
+        assert_eq!(stage(&activity), Stage::Open);
+        drop(busy);
+        for _ in 0..5 {
+            look(&mut connections, LOOKS);
+            assert_eq!(stage(&activity), Stage::Open);
+            activity.touch();
+        }
+        look(&mut connections, LOOKS + 1);
+        assert_eq!(stage(&activity), Stage::Ending);
+    }
+
+    #[test]
+    fn http_2_idles_as_long_as_it_likes_but_ends_with_the_plane() {
+        let mut connections = Connections::new();
+        let activity = connections.add();
+        drop(Busy::new(&activity, Version::HTTP_2));
+        look(&mut connections, 10 * LOOKS);
+        assert_eq!(stage(&activity), Stage::Open);
+        connections.end();
+        assert_eq!(stage(&activity), Stage::Ending);
+    }
+
+    #[test]
+    fn task_is_told_of_each_new_stage_once() {
+        struct Count(AtomicUsize);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, SeqCst);
+            }
+        }
+        let mut connections = Connections::new();
+        let activity = connections.add();
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        activity.stage(&Waker::from(Arc::clone(&count)), &mut None);
+        connections.end();
+        connections.end();
+        assert_eq!(count.0.load(SeqCst), 1);
+        look(&mut connections, LOOKS + GRACE + 1);
+        assert_eq!(count.0.load(SeqCst), 2);
+    }
+
+    #[test]
+    fn connections_that_are_gone_are_forgotten() {
+        let mut connections = Connections::new();
+        drop(connections.add());
+        look(&mut connections, 1);
+        assert!(connections.all.is_empty());
+    }
+}
