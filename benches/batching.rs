@@ -94,7 +94,7 @@ async fn all_at_once(lane: &Arc<Lane>, inputs: &Arc<[Tensor]>) -> usize {
 }
 
 fn work(inputs: Arc<[Tensor]>) -> Work {
-    Work { inputs, outputs: vec![0], priority: None, deadline: None, is_background: false }
+    Work { inputs, outputs: vec![0].into(), priority: None, deadline: None, is_background: false }
 }
 
 fn lane(runtime: &Runtime, batching: Batching, width: usize) -> Lane {

@@ -7,8 +7,11 @@ use std::{
     num::NonZeroU64,
     str::FromStr,
     sync::Arc,
-    time::SystemTime,
 };
+
+use uuid::fmt::Hyphenated;
+
+use super::coarse_time_of_day;
 
 /// Why a text is not a valid identifier. The message is fit for a client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -155,9 +158,13 @@ impl fmt::Display for Percent {
 
 /// The id of a request: the client's own, or a UUIDv7 made at the door.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct RequestId {
-    text: Arc<str>,
-    is_made: bool,
+pub struct RequestId(Id);
+
+/// One that is made costs no memory of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Id {
+    Given(Arc<str>),
+    Made([u8; Hyphenated::LENGTH]),
 }
 
 impl RequestId {
@@ -171,29 +178,33 @@ impl RequestId {
     pub fn given_or_new(given: &str) -> Result<Self, IdError> {
         match given.len() {
             0 => {
-                let text = (&*new_uuid().hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer())).into();
-                Ok(Self { text, is_made: true })
+                let mut text = [0; Hyphenated::LENGTH];
+                new_uuid().hyphenated().encode_lower(&mut text);
+                Ok(Self(Id::Made(text)))
             }
-            1..=Self::MAX_BYTES => Ok(Self { text: given.into(), is_made: false }),
+            1..=Self::MAX_BYTES => Ok(Self(Id::Given(given.into()))),
             _ => Err(IdError::RequestId),
         }
     }
 
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.text
+        match &self.0 {
+            Id::Given(text) => text,
+            Id::Made(text) => std::str::from_utf8(text).expect("a UUID is hexadecimal digits and hyphens"),
+        }
     }
 
     /// Made here, so that no other request has it. A client may give many requests one id.
     #[must_use]
     pub fn is_made(&self) -> bool {
-        self.is_made
+        matches!(self.0, Id::Made(_))
     }
 }
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(self.as_str())
     }
 }
 
@@ -206,7 +217,7 @@ thread_local! {
 /// each thread makes its own, without a lock and without asking the system for randomness
 /// (`Uuid::now_v7` does both). Those of one thread are ordered by their milliseconds.
 fn new_uuid() -> uuid::Uuid {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = coarse_time_of_day();
     let (last, state) = LAST.get();
     // A clock that is set back must not break the order.
     let millis = last.max(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));

@@ -6,6 +6,8 @@ use std::{
     time::Instant,
 };
 
+use smallvec::SmallVec;
+
 use super::{Label, ModelName, RequestId, Tensor, Version};
 
 /// The protocol that a request came in by; a metric label.
@@ -133,6 +135,9 @@ impl OutputRequest {
         Self { name: name.into(), classes: None }
     }
 }
+
+/// Places of outputs in a signature.
+pub type Places = SmallVec<[usize; 4]>;
 
 /// A request to run a model.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{DataType, OutputRequest, Shape, Tensor};
+use super::{DataType, OutputRequest, Places, Shape, Tensor};
 
 /// One dimension of a declared shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl Signature {
     ///
     /// # Errors
     /// The first fault found, in the order of the request.
-    pub fn check(&self, inputs: &[Tensor], outputs: &[OutputRequest]) -> Result<Vec<usize>, RequestFault> {
+    pub fn check(&self, inputs: &[Tensor], outputs: &[OutputRequest]) -> Result<Places, RequestFault> {
         for (index, input) in inputs.iter().enumerate() {
             self.check_input(index, input)?;
             if inputs[..index].iter().any(|earlier| earlier.name() == input.name()) {
@@ -117,7 +117,7 @@ impl Signature {
         if outputs.is_empty() {
             return Ok((0..self.outputs.len()).collect());
         }
-        let mut places = Vec::with_capacity(outputs.len());
+        let mut places = Places::with_capacity(outputs.len());
         for OutputRequest { name, .. } in outputs {
             let place = self
                 .outputs

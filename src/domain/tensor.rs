@@ -3,6 +3,7 @@
 use std::{fmt, ops::Range, str::FromStr, sync::Arc};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 /// The element types of the Open Inference Protocol, and BF16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -119,17 +120,21 @@ pub enum TensorError {
     TruncatedBytes { element: usize },
 }
 
+/// Sizes of dimensions; those of nearly all tensors need no memory of their own.
+pub type Dimensions = SmallVec<[i64; 4]>;
+
 /// The dimensions of an actual tensor: none negative, and their product fits in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
-    dimensions: Vec<i64>,
+    dimensions: Dimensions,
     elements: usize,
 }
 
 impl Shape {
     /// # Errors
     /// When a dimension is negative, or the product of all overflows.
-    pub fn new(dimensions: Vec<i64>) -> Result<Self, TensorError> {
+    pub fn new(dimensions: impl Into<Dimensions>) -> Result<Self, TensorError> {
+        let dimensions = dimensions.into();
         let mut elements: usize = 1;
         let mut empty = false;
         for &dimension in &dimensions {
@@ -195,7 +200,7 @@ impl Tensor {
         shape: Shape,
         bytes: Bytes,
     ) -> Result<Self, TensorError> {
-        let size = datatype.size().ok_or(TensorError::DataType(datatype.to_string()))?;
+        let size = datatype.size().ok_or_else(|| TensorError::DataType(datatype.to_string()))?;
         let expected = shape.elements() * size;
         if bytes.len() != expected {
             return Err(TensorError::ByteCount { shape, datatype, expected, got: bytes.len() });
@@ -253,15 +258,37 @@ impl Tensor {
     pub fn to_raw(&self) -> Bytes {
         match &self.elements {
             Elements::Plain { bytes, .. } => bytes.clone(),
+            Elements::Text(_) => {
+                let mut raw = Vec::with_capacity(self.raw_size());
+                self.write_raw(&mut raw);
+                raw.into()
+            }
+        }
+    }
+
+    /// The bytes of [`Tensor::to_raw`].
+    #[must_use]
+    pub fn raw_size(&self) -> usize {
+        match &self.elements {
+            Elements::Plain { bytes, .. } => bytes.len(),
+            Elements::Text(elements) => elements.iter().map(|element| element.len() + 4).sum(),
+        }
+    }
+
+    /// Appends what [`Tensor::to_raw`] gives.
+    ///
+    /// # Panics
+    /// Never: as there.
+    pub fn write_raw(&self, to: &mut Vec<u8>) {
+        match &self.elements {
+            Elements::Plain { bytes, .. } => to.extend_from_slice(bytes),
             Elements::Text(elements) => {
-                let mut raw = Vec::with_capacity(elements.iter().map(|element| element.len() + 4).sum());
                 for element in elements {
                     let length = u32::try_from(element.len())
                         .expect("an element is smaller than a message, which is under 4 GiB");
-                    raw.extend_from_slice(&length.to_le_bytes());
-                    raw.extend_from_slice(element);
+                    to.extend_from_slice(&length.to_le_bytes());
+                    to.extend_from_slice(element);
                 }
-                raw.into()
             }
         }
     }

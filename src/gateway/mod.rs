@@ -7,7 +7,7 @@ mod classify;
 
 use std::sync::Arc;
 
-use tracing::{Instrument, info_span};
+use tracing::info_span;
 
 pub use self::classify::{ClassifyError, classify};
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     route::{Choice, RouteError, Routes, Servable},
     schedule::{LaneError, Work},
     shadow::{Copied, Shadow},
-    telemetry::Metrics,
+    telemetry::{Metrics, in_span},
 };
 
 /// What a client may know of a model.
@@ -158,15 +158,15 @@ impl Gateway {
             is_background: false,
         };
         let run = info_span!("run", model = %model, version = version.get(), role = role.as_str());
-        let executed = servable.lane.execute(work).instrument(run).await;
+        let executed = in_span!(run, servable.lane.execute(work));
         if let (Err(_), Some(shadow)) = (&executed, &shadow) {
             shadow.metrics.shadow_dropped(ShadowDrop::NotAnswered);
         }
-        let mut executed = executed?;
+        let executed = executed?;
 
         record.executed(&inputs, &executed);
         servable.recent.offer(&inputs);
-        let produced: Arc<[Tensor]> = std::mem::take(&mut executed.outputs).into();
+        let produced = Arc::clone(&executed.outputs);
         if let Some(shadow) = shadow {
             let (model, inputs, outputs) = (model.clone(), Arc::clone(&inputs), Arc::clone(&produced));
             let inference = executed.inference;

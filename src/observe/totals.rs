@@ -2,11 +2,11 @@
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use crate::{
-    domain::{BatchStatistics, ModelName, ModelStatistics, Tally, Version},
+    domain::{BatchStatistics, ModelName, ModelStatistics, Tally, Version, coarse_time_of_day},
     schedule::Executed,
 };
 
@@ -81,7 +81,7 @@ impl Totals {
     pub(super) fn ended(&self, is_success: bool, total: Duration) {
         let sum = if is_success { &self.success } else { &self.fail };
         sum.add(total);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = coarse_time_of_day();
         self.last.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
 

@@ -65,7 +65,7 @@ mod trace;
 /// What is wrong with it, in the words that a client gets.
 pub fn decode_json_request(body: &Bytes) -> Result<(Vec<Tensor>, Vec<OutputRequest>), String> {
     let decoded = http::decode_json(body).map_err(|refusal| refusal.to_string())?;
-    Ok((decoded.inputs, decoded.outputs))
+    Ok((decoded.inputs.to_vec(), decoded.outputs))
 }
 
 /// What this server calls itself in its metadata, on both protocols.

@@ -1,9 +1,11 @@
 //! Requests joined along axis 0 for one run, and its outputs split again.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 
 use super::queue::Job;
-use crate::domain::{Elements, Shape, Tensor, TensorError};
+use crate::domain::{Dimensions, Elements, Shape, Tensor, TensorError};
 
 /// True when `job` can run with `first`: the same inputs in the same order, of the same types
 /// and shapes but for the rows, and the same outputs wanted.
@@ -35,7 +37,7 @@ pub(super) fn join(parts: &[&[Tensor]]) -> Result<Vec<Tensor>, TensorError> {
 
 fn join_one<'a>(like: &Tensor, parts: impl Iterator<Item = &'a Tensor> + Clone) -> Result<Tensor, TensorError> {
     let rows: usize = parts.clone().map(|part| part.shape().rows()).sum();
-    let mut dimensions = like.shape().dimensions().to_vec();
+    let mut dimensions = Dimensions::from_slice(like.shape().dimensions());
     dimensions[0] = i64::try_from(rows).map_err(|_| TensorError::TooManyElements)?;
     let shape = Shape::new(dimensions)?;
     match like.elements() {
@@ -65,18 +67,23 @@ fn join_one<'a>(like: &Tensor, parts: impl Iterator<Item = &'a Tensor> + Clone) 
 /// # Errors
 /// When an output has not one row for each row of the inputs: then the model does not treat axis 0
 /// as a batch.
-pub(super) fn split(outputs: &[Tensor], rows: impl Iterator<Item = usize>) -> Result<Vec<Vec<Tensor>>, TensorError> {
+pub(super) fn split(
+    outputs: &[Tensor],
+    rows: impl Iterator<Item = usize> + Clone,
+) -> Result<Vec<Arc<[Tensor]>>, TensorError> {
+    let all = rows.clone().sum();
+    let has_all = |output: &Tensor| !output.shape().dimensions().is_empty() && output.shape().rows() == all;
+    if let Some(output) = outputs.iter().find(|output| !has_all(output)) {
+        return Err(TensorError::NoSuchRows { shape: output.shape().clone(), start: 0, end: all });
+    }
     let mut start = 0;
     let parts = rows.map(|rows| {
         let range = start..start + rows;
         start = range.end;
-        outputs.iter().map(|output| output.rows(range.clone())).collect()
+        let part = |output: &Tensor| output.rows(range.clone()).expect("the output has the rows of all parts");
+        outputs.iter().map(part).collect()
     });
-    let parts = parts.collect::<Result<Vec<Vec<Tensor>>, TensorError>>()?;
-    match outputs.iter().find(|output| output.shape().rows() != start) {
-        Some(output) => Err(TensorError::NoSuchRows { shape: output.shape().clone(), start, end: start }),
-        None => Ok(parts),
-    }
+    Ok(parts.collect())
 }
 
 #[cfg(test)]

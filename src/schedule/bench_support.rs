@@ -1,6 +1,8 @@
 //! The joining of requests without a lane around it, for `benches/batching.rs` only: it is no
 //! public interface.
 
+use std::sync::Arc;
+
 use super::batch;
 use crate::domain::Tensor;
 
@@ -18,6 +20,6 @@ pub fn join(requests: &[&[Tensor]]) -> Vec<Tensor> {
 /// # Panics
 /// When an output has not one row for each row of the requests.
 #[must_use]
-pub fn split(outputs: &[Tensor], rows: impl Iterator<Item = usize>) -> Vec<Vec<Tensor>> {
+pub fn split(outputs: &[Tensor], rows: impl Iterator<Item = usize> + Clone) -> Vec<Arc<[Tensor]>> {
     batch::split(outputs, rows).expect("the outputs of a bench have a row for each")
 }

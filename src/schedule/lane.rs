@@ -165,11 +165,12 @@ impl Core {
             self.dispatch_next();
             return executed;
         }
-        let (deadline, is_taken) = (work.deadline, Arc::new(AtomicBool::new(false)));
-        let mut answer = self.queue(work, rows, now, &is_taken)?;
+        let deadline = work.deadline.map(|deadline| (deadline, Arc::new(AtomicBool::new(false))));
+        let is_taken = deadline.as_ref().map(|(_, is_taken)| Arc::clone(is_taken));
+        let mut answer = self.queue(work, rows, now, is_taken)?;
         let answered = match deadline {
             None => (&mut *answer).await,
-            Some(deadline) => match tokio::time::timeout_at(deadline.into(), &mut *answer).await {
+            Some((deadline, is_taken)) => match tokio::time::timeout_at(deadline.into(), &mut *answer).await {
                 Ok(answered) => answered,
                 // What has begun is finished: most often it is about to be answered.
                 Err(_) if is_taken.load(SeqCst) => (&mut *answer).await,
@@ -389,7 +390,7 @@ impl Core {
         let outputs = self.call(inputs, outputs)?;
         let ran = self.ended(rows, started);
         Ok(Executed {
-            outputs,
+            outputs: outputs.into(),
             queue: started.saturating_duration_since(queued_at),
             inference: ran - started,
             run_rows: rows,

@@ -38,7 +38,7 @@ pub use self::{
     trial::{Stopwatch, Trial, run_once, thread_time, wall_time},
 };
 use crate::{
-    domain::{Priority, ServingSettings, Tensor},
+    domain::{Places, Priority, ServingSettings, Tensor},
     engine::{EngineError, Model},
     fault::{ErrorCode, Fault},
 };
@@ -48,7 +48,7 @@ use crate::{
 pub struct Work {
     pub inputs: Arc<[Tensor]>,
     /// Places of the wanted outputs in the model's signature.
-    pub outputs: Vec<usize>,
+    pub outputs: Places,
     /// `None`: the model's default.
     pub priority: Option<Priority>,
     /// Work that has not begun by then is dropped.
@@ -68,7 +68,7 @@ impl Work {
 /// What a lane answers with.
 #[derive(Debug, Default)]
 pub struct Executed {
-    pub outputs: Vec<Tensor>,
+    pub outputs: Arc<[Tensor]>,
     /// From the request's arrival at the lane until its run began.
     pub queue: Duration,
     /// The gathering of the run's inputs.

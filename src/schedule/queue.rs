@@ -12,21 +12,21 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{Executed, LaneError, batch};
-use crate::domain::{Priority, Tensor};
+use crate::domain::{Places, Priority, Tensor};
 
 /// A request that waits.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) inputs: Arc<[Tensor]>,
     /// Places of the outputs in the model's signature.
-    pub(super) outputs: Vec<usize>,
+    pub(super) outputs: Places,
     pub(super) rows: usize,
     pub(super) bytes: usize,
     pub(super) priority: Priority,
     pub(super) queued_at: Instant,
     pub(super) deadline: Option<Instant>,
-    /// Set once the job is taken to be run: from then on its deadline is not looked at.
-    pub(super) is_taken: Arc<AtomicBool>,
+    /// Set once the job is taken to be run: from then on its deadline is not looked at. `None` without a deadline.
+    pub(super) is_taken: Option<Arc<AtomicBool>>,
     pub(super) reply: oneshot::Sender<Result<Executed, LaneError>>,
 }
 
@@ -76,7 +76,9 @@ impl Backlog {
                 } else if taken.batch.is_empty() || (rows + job.rows <= max_rows && batch::fits(&taken.batch[0], &job))
                 {
                     rows += job.rows;
-                    job.is_taken.store(true, Ordering::Relaxed);
+                    if let Some(is_taken) = &job.is_taken {
+                        is_taken.store(true, Ordering::Relaxed);
+                    }
                     taken.batch.push(job);
                 } else {
                     kept.push_back(job);
@@ -126,13 +128,13 @@ mod tests {
         let (reply, answer) = oneshot::channel();
         let job = Job {
             inputs: Arc::from([tensor]),
-            outputs: vec![0],
+            outputs: Places::from_slice(&[0]),
             rows,
             bytes: 0,
             priority: Priority::from_wire(priority).unwrap(),
             queued_at: at,
             deadline: None,
-            is_taken: Arc::default(),
+            is_taken: Some(Arc::default()),
             reply,
         };
         (job, answer)
@@ -207,7 +209,7 @@ mod tests {
         let (first, _first) = job("x", 1, 3, 10, now);
         let (renamed, _renamed) = job("y", 1, 3, 10, now);
         let (mut other, _other) = job("x", 1, 3, 10, now);
-        other.outputs = vec![1];
+        other.outputs = Places::from_slice(&[1]);
         for job in [first, renamed, other] {
             backlog.push(job);
         }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 
 use super::*;
-use crate::domain::{BatchLimits, Batching, DataType, Dim, Shape, Signature, TensorSpec};
+use crate::domain::{BatchLimits, Batching, DataType, Dim, Places, Shape, Signature, TensorSpec};
 
 /// Gives back its input, after `cost`; notes the rows of each run. A row of 255 is refused, one of
 /// 254 panics.
@@ -123,7 +123,13 @@ fn rig_on(pool: &Pool, cost: Duration, settings: ServingSettings, is_gated: bool
 fn work(rows: &[u8]) -> Work {
     let shape = Shape::new(vec![i64::try_from(rows.len()).unwrap(), 1]).unwrap();
     let tensor = Tensor::plain("x", DataType::Uint8, shape, Bytes::copy_from_slice(rows)).unwrap();
-    Work { inputs: Arc::from([tensor]), outputs: vec![0], priority: None, deadline: None, is_background: false }
+    Work {
+        inputs: Arc::from([tensor]),
+        outputs: Places::from_slice(&[0]),
+        priority: None,
+        deadline: None,
+        is_background: false,
+    }
 }
 
 fn submit(lane: &Arc<Lane>, work: Work) -> tokio::task::JoinHandle<Result<Executed, LaneError>> {

@@ -18,7 +18,7 @@ use half::{bf16, f16};
 
 use super::{batch, cost::Costs};
 use crate::{
-    domain::{Batching, DataType, Dim, Elements, ServingSettings, Shape, Signature, Tensor, TensorSpec},
+    domain::{Batching, DataType, Dim, Dimensions, Elements, ServingSettings, Shape, Signature, Tensor, TensorSpec},
     engine::{EngineError, Model},
 };
 
@@ -270,7 +270,7 @@ impl Probes<'_> {
         let joined = batch::split(&joined, std::iter::repeat_n(1, ROWS))
             .map_err(|_| "its outputs have not one row for each row of the inputs".to_owned())?;
         for (row, together) in joined.iter().enumerate() {
-            for (alone, together) in run(1, row)?.iter().zip(together) {
+            for (alone, together) in run(1, row)?.iter().zip(together.iter()) {
                 if !are_close(alone, together) {
                     return Err(format!("output '{}' of a row depends on other rows", alone.name()));
                 }
@@ -286,7 +286,7 @@ fn made_up(spec: &TensorSpec, free_size: i64, rows: usize, first: usize) -> Opti
         Dim::Any if axis == 0 => i64::try_from(rows).ok(),
         Dim::Any | Dim::Unranked => Some(free_size),
     });
-    let shape = Shape::new(dimensions.collect::<Option<_>>()?).ok()?;
+    let shape = Shape::new(dimensions.collect::<Option<Dimensions>>()?).ok()?;
     let size = spec.datatype.size().unwrap_or(size_of::<Bytes>());
     if shape.elements().checked_mul(size)? > INPUT_LIMIT {
         return None;

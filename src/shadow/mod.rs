@@ -29,7 +29,7 @@ use std::{
 use self::report::Comparisons;
 pub use self::report::{OutputReport, ShadowReport};
 use crate::{
-    domain::{ModelName, OutputRequest, Protocol, ShadowDrop, Tensor, Version},
+    domain::{ModelName, OutputRequest, Places, Protocol, ShadowDrop, Tensor, Version},
     fault::{ErrorCode, Fault},
     monitor::{MonitorHandle, Observation},
     observe,
@@ -196,7 +196,7 @@ impl Shared {
         let comparison = self.comparisons.of(model, *live, shadow.version);
         comparison.add(outputs, &produced, [*inference, own], metrics);
         if shadow.watch.wants_rows() {
-            let (watch, version, outputs) = (&shadow.watch, shadow.version, &produced.into());
+            let (watch, version, outputs) = (&shadow.watch, shadow.version, &produced);
             monitor.offer(Observation { watch, stable: None, version, inputs, outputs, parameters: &[] });
         }
     }
@@ -204,7 +204,7 @@ impl Shared {
 
 /// The places of the answered outputs in the shadow's signature; `None` when it has none of them, or
 /// takes other inputs.
-fn common_outputs(shadow: &Servable, inputs: &[Tensor], outputs: &[Tensor]) -> Option<Vec<usize>> {
+fn common_outputs(shadow: &Servable, inputs: &[Tensor], outputs: &[Tensor]) -> Option<Places> {
     let signature = &shadow.signature;
     let names = outputs.iter().map(Tensor::name).filter(|name| signature.output(name).is_some());
     let common: Vec<_> = names.map(OutputRequest::plain).collect();

@@ -12,7 +12,7 @@ use cell::Elements;
 use source::{Format, Source};
 
 use super::columns::{ColumnNames, declared_columns, feature_names};
-use crate::domain::{Dim, Shape, Signature, Tensor, TensorError, TensorSpec};
+use crate::domain::{Dim, Dimensions, Shape, Signature, Tensor, TensorError, TensorSpec};
 
 /// Why a file cannot be read as a model's inputs.
 #[derive(Debug, thiserror::Error)]
@@ -214,7 +214,7 @@ fn shape(spec: &TensorSpec, rows: usize, columns: usize) -> Result<Shape, Tensor
         Dim::Any | Dim::Unranked => i64::try_from(columns).unwrap_or(i64::MAX),
         Dim::Fixed(_) => dim.to_wire(),
     });
-    Shape::new(sizes.collect())
+    Shape::new(sizes.collect::<Dimensions>())
 }
 
 #[cfg(test)]

@@ -13,7 +13,6 @@ use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Either};
 use prost::{Message, encoding::decode_varint};
-use tracing::Instrument;
 
 use super::{encode, service::Inference, terms::CallTerms, wire};
 use crate::{
@@ -24,6 +23,7 @@ use crate::{
         DoorOptions, budget::BodyPermit, data_plane::DataPlane, deadline::within, http::server::PlaneBody, naming,
         refusal::Refusal, trace,
     },
+    telemetry::in_span,
 };
 
 /// gRPC's prefix of a message: a flag for compression, and the length.
@@ -59,7 +59,7 @@ where
     };
     let span = trace::request_span(Protocol::Grpc, &parts.headers, &message.model_name);
     let terms = CallTerms::read(&parts.headers);
-    match service.infer(terms, message, &span).instrument(span.clone()).await {
+    match in_span!(span, service.infer(terms, message, &span)) {
         Ok(reply) => answered(encode::message(&reply)),
         Err(status) => status.into_http().map(Either::Right),
     }

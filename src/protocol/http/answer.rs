@@ -19,7 +19,7 @@ use serde::Serialize;
 use super::server::PlaneBody;
 use crate::fault::{ErrorCode, Fault};
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// An answer whose body is JSON already.
 pub(crate) fn json_bytes(status: StatusCode, body: impl Into<Bytes>) -> Response<PlaneBody> {
@@ -29,14 +29,14 @@ pub(crate) fn json_bytes(status: StatusCode, body: impl Into<Bytes>) -> Response
     response
 }
 
-/// An answer whose body is these frames, each written as it is.
-pub(super) fn frames(mut frames: Vec<Bytes>) -> Response<PlaneBody> {
-    if frames.len() <= 1 {
-        return json_bytes(StatusCode::OK, frames.pop().unwrap_or_default());
+/// The body of an answer: these frames, each written as it is.
+pub(super) fn frames(first: Bytes, rest: Vec<Bytes>) -> PlaneBody {
+    if rest.is_empty() {
+        return Either::Left(Full::new(first));
     }
-    let mut response = json_bytes(StatusCode::OK, Bytes::new());
-    *response.body_mut() = Either::Right(tonic::body::Body::new(Frames(frames.into())));
-    response
+    let mut frames = VecDeque::from(rest);
+    frames.push_front(first);
+    Either::Right(tonic::body::Body::new(Frames(frames)))
 }
 
 /// A body in several pieces of known length: nothing is copied into one.
@@ -118,15 +118,14 @@ mod tests {
     #[tokio::test]
     async fn frames_have_the_length_of_all_and_are_not_copied() {
         let pieces = vec![Bytes::from("ab"), Bytes::from(vec![1; 20_000])];
-        let mut body = frames(pieces.clone()).into_body();
+        let mut body = frames(pieces[0].clone(), pieces[1..].to_vec());
         assert_eq!(body.size_hint().exact(), Some(20_002));
         for piece in pieces {
             let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
             assert_eq!(frame.as_ptr(), piece.as_ptr());
         }
         assert!(body.frame().await.is_none());
-        let empty = frames(vec![]).into_body();
-        assert_eq!(empty.size_hint().exact(), Some(0));
+        assert_eq!(frames(Bytes::new(), vec![]).size_hint().exact(), Some(0));
     }
 
     #[tokio::test]

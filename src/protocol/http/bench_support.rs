@@ -1,6 +1,8 @@
 //! The codec of HTTP bodies without a connection around it, for `benches/codec.rs` only: the
 //! codec itself is no public interface.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::json::{self, BinaryOutputs};
@@ -11,7 +13,7 @@ use crate::domain::{InferReply, Tensor};
 /// # Panics
 /// When the body is no request: a bench has no use for refusals.
 #[must_use]
-pub fn decode(body: &Bytes, json_length: Option<usize>) -> Vec<Tensor> {
+pub fn decode(body: &Bytes, json_length: Option<usize>) -> Arc<[Tensor]> {
     json::decode(body, json_length).expect("the body is a request").inputs
 }
 

@@ -167,15 +167,16 @@ impl Inflation {
 }
 
 /// The frames of an answer, deflated into one; `None` when they better stay as they are.
-pub(super) async fn deflate(frames: &[Bytes], coding: Coding) -> Option<Bytes> {
-    let size: usize = frames.iter().map(Bytes::len).sum();
+pub(super) async fn deflate(first: &Bytes, rest: &[Bytes], coding: Coding) -> Option<Bytes> {
+    let size = first.len() + rest.iter().map(Bytes::len).sum::<usize>();
     if coding == Coding::Identity || size < WORTH_DEFLATING {
         return None;
     }
+    let mut frames = vec![first.clone()];
+    frames.extend_from_slice(rest);
     if size <= SHORT_WORK {
-        return deflated(frames, coding).ok();
+        return deflated(&frames, coding).ok();
     }
-    let frames = frames.to_vec();
     spawn_blocking(move || deflated(&frames, coding).ok()).await.ok().flatten()
 }
 
@@ -267,8 +268,8 @@ mod tests {
 
     #[test]
     fn small_answers_stay_as_they_are() {
-        assert_eq!(block_on(deflate(&[Bytes::from_static(b"{}")], Coding::Gzip)), None);
-        assert_eq!(block_on(deflate(&[Bytes::from(vec![0; 5000])], Coding::Identity)), None);
+        assert_eq!(block_on(deflate(&Bytes::from_static(b"{}"), &[], Coding::Gzip)), None);
+        assert_eq!(block_on(deflate(&Bytes::from(vec![0; 5000]), &[], Coding::Identity)), None);
     }
 
     proptest! {

@@ -31,7 +31,7 @@ pub(crate) fn binary(bytes: &[u8]) {
 /// What a request holds can be answered with, as JSON where the bytes are text, and raw.
 fn answer(decoded: Decoded) {
     let wanted = decoded.binary;
-    let Some(reply) = reply(decoded.inputs) else { return };
+    let Some(reply) = reply(decoded.inputs.to_vec()) else { return };
     let _ = json::encode(&reply, &wanted);
     let raw = json::encode(&reply, &BinaryOutputs { all: true, single: Vec::new() }).expect("raw bytes need no text");
     let length = raw.json_length.unwrap_or(raw.body.len());

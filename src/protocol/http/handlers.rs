@@ -1,6 +1,6 @@
 //! One HTTP request: which route it takes, what it is told.
 
-use std::{sync::Arc, time::Instant};
+use std::{cell::RefCell, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{
@@ -10,7 +10,7 @@ use http::{
 };
 use http_body::Body;
 use serde::Serialize;
-use tracing::{Instrument, Span};
+use tracing::Span;
 
 use super::{
     answer,
@@ -30,6 +30,7 @@ use crate::{
         DoorOptions, EXTENSIONS, PLATFORM, ROUTING_KEY_HEADER, SERVER_NAME, budget::BodyPermit, data_plane::DataPlane,
         deadline, model_config, naming, refusal::Refusal, settings, trace,
     },
+    telemetry::in_span,
 };
 
 /// Marks a request of the binary tensor extension.
@@ -52,7 +53,7 @@ impl<D: DataPlane> Door<D> {
     }
 
     /// Answers a request, whatever it is.
-    pub(super) async fn answer<B>(&self, request: Request<B>) -> Response<PlaneBody>
+    pub(super) async fn answer<B>(self: Arc<Self>, request: Request<B>) -> Response<PlaneBody>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -74,7 +75,17 @@ impl<D: DataPlane> Door<D> {
             Route::Ready => answer::error(ErrorCode::Unavailable, "the gateway is not ready"),
             Route::Model { name, selector, verb: Verb::Infer } => {
                 let span = trace::request_span(Protocol::Http, &parts.headers, &name);
-                self.infer(&name, &selector, &parts, &mut body, &span).instrument(span.clone()).await
+                let accepted = in_span!(span, self.accept(&name, &selector, &parts, &mut body));
+                let accepted = match accepted {
+                    Ok(accepted) => accepted,
+                    Err(refusal) => {
+                        trace::record_failure(&span, refusal.code());
+                        return self.refused(Some(&name), &refusal, &parts, &mut body).await;
+                    }
+                };
+                // The memory of the head goes back to the connection before the model runs, for the next request.
+                drop((name, selector));
+                return in_span!(span, self.infer(accepted, spare(parts), &span));
             }
             Route::Extension(extension) => {
                 match extension.answer(self.gateway.as_ref(), &self.options, &parts.method, &mut body).await {
@@ -90,24 +101,8 @@ impl<D: DataPlane> Door<D> {
         if parts.method == Method::HEAD { answer::head_only(response) } else { response }
     }
 
-    async fn infer<B>(
-        &self,
-        model: &str,
-        selector: &Selector<'_>,
-        parts: &Parts,
-        body: &mut B,
-        span: &Span,
-    ) -> Response<PlaneBody>
-    where
-        B: Body<Data = Bytes> + Unpin,
-    {
-        let Accepted { request, binary, permit } = match self.accept(model, selector, parts, body).await {
-            Ok(accepted) => accepted,
-            Err(refusal) => {
-                trace::record_failure(span, refusal.code());
-                return self.refused(Some(model), &refusal, parts, body).await;
-            }
-        };
+    async fn infer(&self, accepted: Accepted, spare: HeaderMap, span: &Span) -> Response<PlaneBody> {
+        let Accepted { request, binary, coding, permit } = accepted;
         let reply = match self.gateway.infer(request).await {
             Ok(reply) => reply,
             Err(fault) => {
@@ -117,7 +112,7 @@ impl<D: DataPlane> Door<D> {
         };
         trace::record_reply(span, &reply);
         let response = match json::encode(&reply, &binary) {
-            Ok(encoded) => answered(encoded, encoding::for_answer(&parts.headers)).await,
+            Ok(encoded) => answered(encoded, coding, spare).await,
             // The gateway has counted this request by its run: here it is only told.
             Err(refusal) => answer::fault(&refusal),
         };
@@ -161,7 +156,7 @@ impl<D: DataPlane> Door<D> {
             id: decoded.id,
             routing_key: header_key.or(decoded.routing_key),
             parameters: decoded.parameters,
-            inputs: decoded.inputs.into(),
+            inputs: decoded.inputs,
             outputs: decoded.outputs,
             urgency: Urgency {
                 priority: decoded.priority,
@@ -169,7 +164,7 @@ impl<D: DataPlane> Door<D> {
             },
             protocol: Protocol::Http,
         };
-        Ok(Accepted { request, binary: decoded.binary, permit })
+        Ok(Accepted { request, binary: decoded.binary, coding: encoding::for_answer(headers), permit })
     }
 
     /// A raw binary request: nothing but the bytes of the one input, and so are the outputs.
@@ -179,7 +174,7 @@ impl<D: DataPlane> Door<D> {
             id: RequestId::given_or_new("")?,
             routing_key: None,
             parameters: Vec::new(),
-            inputs: vec![raw::input(&view.signature, body)?],
+            inputs: Arc::from([raw::input(&view.signature, body)?]),
             outputs: Vec::new(),
             priority: None,
             timeout: None,
@@ -242,6 +237,7 @@ impl<D: DataPlane> Door<D> {
 struct Accepted {
     request: InferRequest,
     binary: BinaryOutputs,
+    coding: Coding,
     /// For the memory of its body, until the answer is made.
     permit: BodyPermit,
 }
@@ -255,22 +251,49 @@ fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
     length.ok_or_else(wrong).map(Some)
 }
 
-/// The encoded reply as an answer.
-async fn answered(encoded: Encoded, coding: Coding) -> Response<PlaneBody> {
-    let Encoded { body, mut blobs, json_length } = encoded;
-    blobs.insert(0, body.into());
-    let deflated = encoding::deflate(&blobs, coding).await;
-    let is_deflated = deflated.is_some();
-    let mut response = answer::frames(deflated.map_or(blobs, |whole| vec![whole]));
-    let headers = response.headers_mut();
-    if is_deflated {
-        headers.insert(CONTENT_ENCODING, coding.header());
-        headers.insert(VARY, ACCEPT_ENCODING.into());
+/// An empty map of headers for the answer: that of the request has all the room.
+fn spare(parts: Parts) -> HeaderMap {
+    let mut headers = parts.headers;
+    headers.clear();
+    headers
+}
+
+/// A length as the value of a header. Answers of one model have the same length one after the other.
+fn length_header(length: usize) -> HeaderValue {
+    thread_local! {
+        static LAST: RefCell<(usize, HeaderValue)> = const { RefCell::new((0, HeaderValue::from_static("0"))) };
     }
-    if let Some(length) = json_length {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        headers.insert(&BINARY_HEADER, length.into());
+    LAST.with_borrow_mut(|last| {
+        if last.0 != length {
+            *last = (length, length.into());
+        }
+        last.1.clone()
+    })
+}
+
+/// The encoded reply as an answer, its headers in `headers`.
+async fn answered(encoded: Encoded, coding: Coding, mut headers: HeaderMap) -> Response<PlaneBody> {
+    let Encoded { body, blobs, json_length } = encoded;
+    let body = Bytes::from(body);
+    let (first, rest) = match encoding::deflate(&body, &blobs, coding).await {
+        Some(deflated) => {
+            headers.insert(CONTENT_ENCODING, coding.header());
+            headers.insert(VARY, ACCEPT_ENCODING.into());
+            (deflated, Vec::new())
+        }
+        None => (body, blobs),
+    };
+    match json_length {
+        Some(length) => {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+            headers.insert(&BINARY_HEADER, length_header(length));
+        }
+        None => {
+            headers.insert(CONTENT_TYPE, answer::JSON);
+        }
     }
+    let mut response = Response::new(answer::frames(first, rest));
+    *response.headers_mut() = headers;
     response
 }
 

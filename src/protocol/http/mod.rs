@@ -45,9 +45,6 @@ pub(super) async fn serve<D: DataPlane>(
 ) {
     let idle_timeout = options.idle_timeout;
     let door = Arc::new(handlers::Door::new(gateway, options));
-    let handler = move |request, _| {
-        let door = Arc::clone(&door);
-        async move { door.answer(request).await }
-    };
+    let handler = move |request, _| Arc::clone(&door).answer(request);
     server::serve_patiently("http", listener, handler, idle_timeout, shutdown).await;
 }

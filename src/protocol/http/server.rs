@@ -161,7 +161,9 @@ async fn serve_connection<H, F>(
         let handler = handler.clone();
         let busy = Busy::new(&watched, request.version());
         async move {
-            let response = guard(plane, handler, request, peer).await;
+            let is_grpc = is_grpc(request.headers());
+            let answered = pin!(handler(request, peer));
+            let response = guarded(plane, is_grpc, answered).await;
             Ok::<_, Infallible>(response.map(|body| until_sent(body, busy)))
         }
     });
@@ -219,14 +221,12 @@ impl Body for Held {
     }
 }
 
-/// Runs the handler; if it panics, the request is answered with 500 and nothing else suffers.
-async fn guard<H, F>(plane: &'static str, handler: H, request: Request<Incoming>, peer: Peer) -> Response<PlaneBody>
+/// What the handler answers; if it panics, the request is answered with 500 and nothing else suffers. The handler stays
+/// where it was made: to move it costs more than some of its work.
+async fn guarded<F>(plane: &'static str, is_grpc: bool, mut answered: Pin<&mut F>) -> Response<PlaneBody>
 where
-    H: Fn(Request<Incoming>, Peer) -> F,
     F: Future<Output = Response<PlaneBody>>,
 {
-    let grpc = is_grpc(request.headers());
-    let mut answered = pin!(async move { handler(request, peer).await });
     let outcome = poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| answered.as_mut().poll(context))) {
         Ok(poll) => poll.map(Some),
         Err(_) => Poll::Ready(None),
@@ -236,7 +236,7 @@ where
     }
     tracing::error!(plane, "a request handler panicked; the panic is in the log above");
     let message = "the gateway failed on this request";
-    if grpc {
+    if is_grpc {
         tonic::Status::new(ErrorCode::Internal.grpc(), message).into_http().map(Either::Right)
     } else {
         answer::error(ErrorCode::Internal, message)

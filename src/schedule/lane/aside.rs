@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::{Core, Executed, LaneError, Work};
+use crate::domain::Tensor;
 
 impl Core {
     /// Runs `work` here and now. `None` when that would take an instance from a request: the model
@@ -15,8 +16,8 @@ impl Core {
         let started = Instant::now();
         let outputs = self.call(&work.inputs, &work.outputs);
         drop(instance);
-        let executed = |outputs| Executed {
-            outputs,
+        let executed = |outputs: Vec<Tensor>| Executed {
+            outputs: outputs.into(),
             inference: started.elapsed(),
             run_rows: work.rows(),
             is_first_of_run: true,

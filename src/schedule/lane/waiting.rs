@@ -134,7 +134,7 @@ impl Core {
         work: Work,
         rows: usize,
         now: Instant,
-        is_taken: &Arc<AtomicBool>,
+        is_taken: Option<Arc<AtomicBool>>,
     ) -> Result<Answer<'_>, LaneError> {
         let bytes = work.inputs.iter().map(Tensor::byte_size).sum();
         let is_background = work.is_background;
@@ -148,7 +148,7 @@ impl Core {
             priority: work.priority.unwrap_or(self.settings.default_priority),
             queued_at: now,
             deadline: work.deadline,
-            is_taken: Arc::clone(is_taken),
+            is_taken,
             reply,
         };
         self.waiting.bytes.fetch_add(bytes, SeqCst);

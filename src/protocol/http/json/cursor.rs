@@ -1,7 +1,9 @@
 //! A place in JSON text that moves forward over it once: no value tree, no recursion, and no
-//! memory but for strings with escapes and the nesting of what is skipped.
+//! memory but for strings with escapes and the nesting of what is skipped where it is deep.
 
 use std::{borrow::Cow, fmt};
+
+use smallvec::SmallVec;
 
 use super::number::{self, Number, Short};
 use crate::protocol::refusal::{Refusal, shown};
@@ -325,7 +327,7 @@ impl<'a> Cursor<'a> {
 
     /// Moves over a value, whatever it is and however deep.
     pub(super) fn skip(&mut self) -> Result<(), JsonFault> {
-        let mut open: Vec<u8> = Vec::new();
+        let mut open: SmallVec<[u8; 16]> = SmallVec::new();
         loop {
             match self.peek() {
                 Some(bracket @ (b'[' | b'{')) => {

@@ -36,9 +36,10 @@ pub(crate) struct Encoded {
 /// A reply as JSON, with the outputs that are `wanted` in binary behind it.
 pub(crate) fn encode(reply: &InferReply, wanted: &BinaryOutputs) -> Result<Encoded, Refusal> {
     let is_binary = |tensor: &Tensor| wanted.wants(tensor.name());
+    let binary = || reply.outputs.iter().filter(|tensor| is_binary(tensor));
+    let is_contiguous = binary().map(Tensor::raw_size).sum::<usize>() < CONTIGUOUS;
     let expected: usize = reply.outputs.iter().map(|tensor| expected_length(tensor, is_binary(tensor))).sum();
     let mut text = Vec::with_capacity(256 + expected);
-    let mut blobs = Vec::new();
     text.extend_from_slice(b"{\"model_name\":");
     string(&mut text, reply.model.as_str());
     text.extend_from_slice(b",\"model_version\":\"");
@@ -64,11 +65,9 @@ pub(crate) fn encode(reply: &InferReply, wanted: &BinaryOutputs) -> Result<Encod
             Ok(())
         })?;
         if is_binary(tensor) {
-            let raw = tensor.to_raw();
             text.extend_from_slice(b",\"parameters\":{\"binary_data_size\":");
-            integer(text, raw.len());
+            integer(text, tensor.raw_size());
             text.push(b'}');
-            blobs.push(raw);
         } else {
             text.extend_from_slice(b",\"data\":");
             data(text, tensor)?;
@@ -77,10 +76,13 @@ pub(crate) fn encode(reply: &InferReply, wanted: &BinaryOutputs) -> Result<Encod
         Ok(())
     })?;
     text.push(b'}');
-    let json_length = (!blobs.is_empty()).then_some(text.len());
-    if blobs.iter().map(Bytes::len).sum::<usize>() < CONTIGUOUS {
-        blobs.drain(..).for_each(|raw| text.extend_from_slice(&raw));
-    }
+    let json_length = binary().next().map(|_| text.len());
+    let blobs = if is_contiguous {
+        binary().for_each(|tensor| tensor.write_raw(&mut text));
+        Vec::new()
+    } else {
+        binary().map(Tensor::to_raw).collect()
+    };
     Ok(Encoded { body: text, blobs, json_length })
 }
 

@@ -15,9 +15,10 @@ use bytes::Bytes;
 use super::{
     cursor::{Cursor, JsonFault},
     elements::{self, ElementFault},
+    repeated,
 };
 use crate::{
-    domain::{DataType, OutputRequest, Priority, RequestId, Shape, Tensor},
+    domain::{DataType, Dimensions, OutputRequest, Priority, RequestId, Shape, Tensor},
     protocol::{
         ROUTING_KEY_PARAMETER, is_kept, literal_text,
         refusal::{Refusal, shown},
@@ -31,7 +32,7 @@ pub(crate) struct Decoded {
     pub(crate) routing_key: Option<String>,
     /// Parameters that are none of the protocol's.
     pub(crate) parameters: Vec<(Arc<str>, String)>,
-    pub(crate) inputs: Vec<Tensor>,
+    pub(crate) inputs: Arc<[Tensor]>,
     pub(crate) outputs: Vec<OutputRequest>,
     /// Triton's `priority`; 0 and absent mean the model's default.
     pub(crate) priority: Option<Priority>,
@@ -58,6 +59,20 @@ impl BinaryOutputs {
 /// Reads the body of an inference request. `json_length` is the length of its JSON when raw
 /// tensors may stand behind it.
 pub(crate) fn decode(body: &Bytes, json_length: Option<usize>) -> Result<Decoded, Refusal> {
+    if json_length.is_none() {
+        return read(body, None);
+    }
+    let (json, blobs) = split(body, json_length)?;
+    if let Some(decoded) = repeated::known(&json, &blobs) {
+        return Ok(decoded);
+    }
+    let decoded = read(body, json_length)?;
+    repeated::note(&json, blobs.len(), &decoded);
+    Ok(decoded)
+}
+
+/// As [`decode`], from the text in any case.
+pub(super) fn read(body: &Bytes, json_length: Option<usize>) -> Result<Decoded, Refusal> {
     let (json, blobs) = split(body, json_length)?;
     let text = std::str::from_utf8(&json).map_err(|_| Refusal::bad_request("the request is not UTF-8 text"))?;
     if text.trim_ascii().is_empty() {
@@ -119,7 +134,7 @@ impl Reader<'_> {
                 "inputs" if inputs.is_some() => Err(duplicate("inputs", cursor)),
                 // Unlike the others it must not be null.
                 "inputs" => {
-                    let mut tensors = Vec::new();
+                    let mut tensors = Vec::with_capacity(1);
                     cursor.list(|cursor| self.input(cursor).map(|tensor| tensors.push(tensor)))?;
                     inputs = Some(tensors);
                     Ok(())
@@ -132,7 +147,7 @@ impl Reader<'_> {
         let parameters: Parameters = parameters.unwrap_or_default();
         let outputs = outputs.unwrap_or_default();
         Ok(Decoded {
-            inputs: inputs.ok_or_else(|| missing("inputs", end))?,
+            inputs: inputs.ok_or_else(|| missing("inputs", end))?.into(),
             id: RequestId::given_or_new(id.as_deref().unwrap_or_default()).map_err(Refusal::from)?,
             routing_key: parameters.routing_key,
             parameters: parameters.others,
@@ -236,8 +251,8 @@ impl Head<'_> {
     }
 }
 
-fn dimensions(cursor: &mut Cursor<'_>) -> Option<Vec<i64>> {
-    let mut dimensions = Vec::with_capacity(4);
+fn dimensions(cursor: &mut Cursor<'_>) -> Option<Dimensions> {
+    let mut dimensions = Dimensions::new();
     let item = |cursor: &mut Cursor<'_>| -> Result<(), Option<JsonFault>> {
         dimensions.push(cursor.whole().ok_or(None)?);
         Ok(())

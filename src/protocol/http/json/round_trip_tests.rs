@@ -15,8 +15,8 @@ use crate::{
 /// The tensor `x` of a request with these fields.
 fn read(datatype: &str, shape: &str, data: &str) -> Result<Tensor, String> {
     let body = format!(r#"{{"inputs":[{{"name":"x","datatype":"{datatype}","shape":{shape},"data":{data}}}]}}"#);
-    let mut decoded = decode(&Bytes::from(body), None).map_err(|refusal| refusal.message())?;
-    Ok(decoded.inputs.remove(0))
+    let decoded = decode(&Bytes::from(body), None).map_err(|refusal| refusal.message())?;
+    Ok(decoded.inputs[0].clone())
 }
 
 /// The `data` of the tensor in a reply.
