@@ -8,6 +8,7 @@
 mod builder;
 mod change;
 mod columns;
+mod comparison;
 mod counts;
 mod derived;
 mod edges;

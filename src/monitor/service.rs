@@ -227,7 +227,7 @@ impl Worker {
             let answered = Answered { chosen: chosen.as_deref(), ..answered };
             origin.watch.count(answered, now);
             if let Some(stable) = origin.stable.as_ref().and_then(|stable| stable.monitor()) {
-                stable.count_other(origin.version, answered, now);
+                stable.count_canary(origin.version, answered, now);
             }
         }));
         if counted.is_err() {

@@ -79,7 +79,7 @@ pub enum RegistryError {
     Learning { model: ModelName, version: Version },
     #[error("model '{0}' has no canary to compare with stable")]
     NoCanary(ModelName),
-    #[error("version {version} of model '{model}' has answered nothing as canary since the stable version was loaded")]
+    #[error("version {version} of model '{model}' has answered nothing as canary of the present stable version")]
     NotCompared { model: ModelName, version: Version },
     #[error("no row of segment '{segment}' of model '{model}' was counted: see monitor.segments")]
     NoSegment { model: ModelName, segment: SegmentName },
@@ -343,7 +343,7 @@ impl Registry {
         let report = |window| match (query.against, &query.segment) {
             (Against::Profile, None) => Some(monitor.report(name, version, window, now)),
             (Against::Profile, Some(segment)) => monitor.report_of_segment((name, version), segment, window, now),
-            (Against::Stable, _) => monitor.report_of_other((name, version), window, now),
+            (Against::Stable, _) => monitor.report_of_canary((name, version), window, now),
         };
         let found = query.window.map_or_else(|| monitor.telling(report), report);
         found.ok_or_else(|| match &query.segment {
