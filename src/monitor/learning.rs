@@ -7,6 +7,7 @@ mod file;
 
 use std::{
     fmt, io,
+    ops::Range,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -103,15 +104,23 @@ impl Learning {
         self.file = Some(Arc::new(Mutex::new(file)));
     }
 
+    /// Learns from the chosen rows.
     pub(super) fn add(&mut self, answered: Answered<'_>, now: Duration) {
         self.began.get_or_insert(now);
-        let rows = answered.inputs.first().map_or(1, |input| input.shape().rows());
-        let bytes: usize = answered.inputs.iter().chain(answered.outputs).map(kept_bytes).sum();
+        let Some(chosen) = answered.chosen else { return self.add_all(answered.inputs, answered.outputs) };
+        for run in runs(chosen) {
+            self.add_all(&rows_of(answered.inputs, &run), &rows_of(answered.outputs, &run));
+        }
+    }
+
+    fn add_all(&mut self, inputs: &[Tensor], outputs: &[Tensor]) {
+        let rows = inputs.first().map_or(1, |input| input.shape().rows());
+        let bytes: usize = inputs.iter().chain(outputs).map(kept_bytes).sum();
         if self.is_full || self.rows + rows > MOST_ROWS || self.bytes + bytes > MOST_BYTES {
             self.is_full = true;
             return;
         }
-        self.fresh.builder.add(answered.inputs, answered.outputs);
+        self.fresh.builder.add(inputs, outputs);
         (self.rows, self.bytes) = (self.rows + rows, self.bytes + bytes);
         (self.fresh.rows, self.fresh.bytes) = (self.fresh.rows + rows, self.fresh.bytes + bytes);
     }
@@ -183,6 +192,28 @@ pub(super) fn save(learning: &Mutex<Option<Learning>>) -> io::Result<()> {
     let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
     let sealed = learning().as_mut().and_then(Learning::seal);
     sealed.map_or(Ok(()), |(began, chunks)| file.append(began, &chunks))
+}
+
+/// The runs of rows that are chosen, one behind the other.
+fn runs(chosen: &[bool]) -> impl Iterator<Item = Range<usize>> {
+    let mut end = 0;
+    chosen.chunk_by(|row, next| row == next).filter_map(move |run| {
+        let start = end;
+        end += run.len();
+        run[0].then_some(start..end)
+    })
+}
+
+/// These rows of the tensors that have them. A scalar is the first row.
+fn rows_of(tensors: &[Tensor], rows: &Range<usize>) -> Vec<Tensor> {
+    let of = |tensor: &Tensor| {
+        if tensor.shape().dimensions().is_empty() {
+            return rows.contains(&0).then(|| tensor.clone());
+        }
+        let end = rows.end.min(tensor.shape().rows());
+        if rows.start < end { tensor.rows(rows.start..end).ok() } else { None }
+    };
+    tensors.iter().filter_map(of).collect()
 }
 
 /// What the rows of a tensor keep in memory, about: of a text itself, of a column a number a row, of a wide row a few.

@@ -104,6 +104,40 @@ fn learning_ends_with_its_time_however_large_the_rows_are() {
 }
 
 #[test]
+fn rows_that_are_not_drawn_are_not_learnt_from() {
+    let chosen: Vec<bool> = (0..600).map(|row| row % 7 < 3 || row > 590).collect();
+    let scalar = || Tensor::plain("scale", DataType::Fp32, Shape::new(vec![]).unwrap(), vec![1; 4].into()).unwrap();
+    let (mut inputs, outputs) = (batch(0, 600), [numbers("y", DataType::Fp32, 1, vec![1; 2400]), scalar()]);
+    // Fewer rows than the others: that is the model's business.
+    inputs.push(numbers("short", DataType::Fp32, 1, vec![1; 400]));
+    let mut drawn = learning();
+    drawn.add(Answered { chosen: Some(&chosen), ..Answered::new(&inputs, &outputs) }, seconds(0));
+
+    let (mut one_by_one, mut rows) = (learning(), 0);
+    for row in (0..600).filter(|row| chosen[usize::from(*row)]) {
+        let mut inputs = batch(row, 1);
+        inputs.extend((row < 100).then(|| numbers("short", DataType::Fp32, 1, vec![1; 4])));
+        let outputs = [numbers("y", DataType::Fp32, 1, vec![1; 4]), scalar()];
+        let outputs = if row == 0 { &outputs[..] } else { &outputs[..1] };
+        one_by_one.add(Answered::new(&inputs, outputs), seconds(0));
+        rows += 1;
+    }
+    assert_eq!((drawn.rows, drawn.bytes), (rows, one_by_one.bytes));
+    let (profile, expected) = (learnt(drawn), learnt(one_by_one));
+    assert_eq!(profile.rows, rows as u64);
+    assert!(expected.features.iter().any(|feature| feature.tensor == "scale" && feature.rows == 1), "{expected:?}");
+    assert_eq!(profile, expected);
+}
+
+#[test]
+fn time_runs_from_the_first_row_though_it_is_not_drawn() {
+    let mut learning = learning();
+    let tensors = [text(1)];
+    learning.add(Answered { chosen: Some(&[false]), ..Answered::new(&tensors, &[]) }, seconds(5));
+    assert_eq!((learning.rows, learning.began), (0, Some(seconds(5))));
+}
+
+#[test]
 fn profile_of_rows_that_were_saved_in_parts_is_that_of_all_of_them() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("m/1.learning");

@@ -109,7 +109,7 @@ fn comparison_that_contradicts_the_rest_is_left_out_and_the_rest_is_not() {
     type Change = fn(&mut Vec<(String, SavedCounts)>);
     let changes: [(&str, Change); 6] = [
         ("more rows before than there are", |parts| part(parts, "before canary 2").1.totals[0] += 9999),
-        ("fewer cells", |parts| drop(part(parts, "before canary 2").1.totals.pop())),
+        ("fewer cells", |parts| part(parts, "before canary 2").1.totals.truncate(1)),
         ("windows without totals", |parts| part(parts, "canary 2").1.totals.fill(0)),
         ("another canary's beginning", |parts| part(parts, "before canary 2").0 = "before canary 3".into()),
         ("no beginning", |parts| parts.retain(|(name, _)| !name.starts_with("before"))),
