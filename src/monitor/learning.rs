@@ -4,6 +4,7 @@
 //! writes it behind those that the file has already; the profile is made of all chunks together.
 
 mod file;
+mod progress;
 
 use std::{
     fmt, io,
@@ -12,6 +13,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+
+pub use self::progress::LearningProgress;
 
 use self::file::{Found, LearningFile, Saved};
 use super::{
@@ -126,9 +129,7 @@ impl Learning {
     }
 
     pub(super) fn has_ended(&self, now: Duration) -> bool {
-        let least = usize::try_from(self.options.settings.thresholds.min_rows).unwrap_or(usize::MAX);
-        let has_time_passed = self.began.is_some_and(|began| began + self.options.length <= now);
-        has_time_passed && (self.rows >= least.max(1) || self.is_full && self.rows > 0)
+        self.progress(now).has_ended()
     }
 
     /// Takes over the settings of another learning, if it is of the same model and columns.

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::domain::{Tensor, Version};
 
-/// The time since some moment that is the same for all runs of the program; it never goes back within a run.
+/// The time since the Unix epoch, as of the start of the program: it never goes back within a run.
 pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 /// The tensors of an answered request, and who counts them.

@@ -3,7 +3,10 @@
 use std::fs;
 
 use super::*;
-use crate::domain::{DataType, Shape};
+use crate::{
+    domain::{DataType, Dim, Shape, TensorSpec},
+    monitor::{Lacking, Watch},
+};
 
 const LENGTH: Duration = Duration::from_mins(1);
 
@@ -255,4 +258,78 @@ fn clock_that_was_set_back_does_not_make_learning_longer() {
     add(&mut learning, 0, 300, 1000);
     drop(saved(learning));
     assert!(another_run(&path, seconds(10)).has_ended(seconds(10) + LENGTH));
+}
+
+#[test]
+fn progress_says_what_is_lacking_and_until_when() {
+    let mut learning = learning();
+    let told = |learning: &Learning, at: u64| {
+        let progress = learning.progress(seconds(at));
+        let LearningProgress { rows, since, time_left, .. } = progress;
+        assert_eq!(progress.has_ended(), learning.has_ended(seconds(at)));
+        (rows, progress.rows_left(), since, time_left, progress.to_string())
+    };
+    let none = "0 of at least 200 rows, and 1m from the first one on".to_owned();
+    assert_eq!(told(&learning, 5), (0, 200, None, LENGTH, none));
+    assert_eq!(learning.progress(seconds(5)).earliest_end(), None);
+    add(&mut learning, 0, 150, 10);
+    let since = Some(seconds(10));
+    let both = "150 of at least 200 rows, 55s and 50 rows left".to_owned();
+    assert_eq!(told(&learning, 15), (150, 50, since, seconds(55), both));
+    assert_eq!(learning.progress(seconds(15)).earliest_end(), Some(seconds(70)));
+    let rows = "150 of at least 200 rows, 50 rows left".to_owned();
+    assert_eq!(told(&learning, 90), (150, 50, since, Duration::ZERO, rows));
+    add(&mut learning, 150, 100, 20);
+    let time = "250 of at least 200 rows, 50s left".to_owned();
+    assert_eq!(told(&learning, 20), (250, 0, since, seconds(50), time));
+    let ended = "250 of at least 200 rows, ends with the next one".to_owned();
+    assert_eq!(told(&learning, 70), (250, 0, since, Duration::ZERO, ended));
+    assert!(learning.has_ended(seconds(70)) && !learning.has_ended(seconds(69)));
+}
+
+#[test]
+fn room_that_is_used_up_stands_for_rows_that_are_lacking() {
+    let mut learning = learning();
+    for _ in 0..3 {
+        learning.add(Answered::new(&[text(MOST_BYTES / 2 - 64)], &[]), seconds(0));
+    }
+    let progress = learning.progress(seconds(0));
+    assert_eq!((progress.rows, progress.rows_left(), progress.is_full), (2, 0, true));
+}
+
+/// Counts the rows that end the learning of a watch, and waits for what comes of it.
+fn ended(signature: Signature) -> Arc<Watch> {
+    let mut learning = learning();
+    learning.options.signature = Arc::new(signature);
+    add(&mut learning, 0, 250, 0);
+    let watch = Arc::new(Watch::learning(learning));
+    assert!(matches!(watch.lacking(LENGTH), Some(Lacking::Learning(progress)) if progress.has_ended()));
+    watch.count(Answered::new(&batch(0, 1), &[]), LENGTH);
+    let is_being_made = || watch.monitor().is_none() && watch.learning_progress(LENGTH).is_some();
+    for _ in 0..6000 {
+        if !is_being_made() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    watch
+}
+
+#[test]
+fn learning_that_made_no_profile_of_any_use_says_so_and_one_that_did_has_a_monitor() {
+    // The rows have inputs that this model has not.
+    let failed = ended(Signature { inputs: Vec::new(), outputs: Vec::new() });
+    assert!(failed.monitor().is_none());
+    assert_eq!((failed.lacking(LENGTH), failed.learning_progress(LENGTH)), (Some(Lacking::Failed), None));
+
+    let spec = |tensor: &Tensor| TensorSpec {
+        name: tensor.name().into(),
+        datatype: tensor.datatype(),
+        shape: tensor.shape().dimensions().iter().map(|_| Dim::Any).collect(),
+        optional: false,
+    };
+    let outputs = vec![spec(&numbers("y", DataType::Fp32, 1, vec![1; 4]))];
+    let learnt = ended(Signature { inputs: batch(0, 1).iter().map(spec).collect(), outputs });
+    assert!(learnt.monitor().is_some());
+    assert_eq!(learnt.learning_progress(LENGTH), None);
 }
