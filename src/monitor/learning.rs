@@ -41,8 +41,8 @@ struct Chunk {
 pub struct LearningOptions {
     /// From the first row on.
     pub length: Duration,
-    /// Tells the version's files apart from others.
-    pub model_digest: String,
+    /// Tells the version's model apart from others.
+    pub model_identity: String,
     pub names: ColumnNames,
     pub signature: Arc<Signature>,
     pub settings: MonitorSettings,
@@ -73,8 +73,8 @@ pub(super) type SharedFile = Arc<Mutex<LearningFile>>;
 impl Learning {
     #[must_use]
     pub fn new(options: LearningOptions) -> Self {
-        let LearningOptions { model_digest, names, signature, .. } = &options;
-        let identity = twox_hash::XxHash3_64::oneshot(format!("{model_digest} {signature:?} {names:?}").as_bytes());
+        let LearningOptions { model_identity, names, signature, .. } = &options;
+        let identity = twox_hash::XxHash3_64::oneshot(format!("{model_identity} {signature:?} {names:?}").as_bytes());
         let (sealed, fresh) = (Vec::new(), Chunk::default());
         Self { options, identity, began: None, sealed, fresh, rows: 0, bytes: 0, is_full: false, file: None }
     }
@@ -156,12 +156,14 @@ impl Learning {
 
     /// The monitor that compares with what was learnt.
     pub(super) fn finish(self) -> Option<VersionMonitor> {
-        let Self { options: LearningOptions { names, signature, settings, keep, .. }, sealed, fresh, file, .. } = self;
+        let Self { options, sealed, fresh, file, .. } = self;
+        let LearningOptions { model_identity, names, signature, settings, keep, .. } = options;
         let mut builder = ProfileBuilder::new(names);
         for chunk in sealed.into_iter().chain([Arc::new(fresh)]) {
             builder.append(Arc::unwrap_or_clone(chunk).builder);
         }
         let Built { profile, .. } = builder.finish();
+        let profile = Profile { learnt_from: Some(model_identity), ..profile };
         if keep(&profile)
             && let Some(file) = file
         {

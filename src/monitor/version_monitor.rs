@@ -373,7 +373,7 @@ impl VersionMonitor {
         // Without components a joint feature would have nothing to be computed by.
         let (features, components) = (features, self.joint.as_ref().map(|joint| joint.components().clone()));
         let is_enough = rows >= self.settings.thresholds.min_rows && features.iter().all(is_filled);
-        is_enough.then_some(Profile { format: Profile::FORMAT, rows, features, components })
+        is_enough.then_some(Profile { format: Profile::FORMAT, rows, learnt_from: None, features, components })
     }
 
     /// What this monitor says of rows that are drawn from its own profile, as many as are in the window now; without one,

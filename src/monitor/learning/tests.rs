@@ -54,7 +54,7 @@ fn batch(from: u16, rows: u16) -> Vec<Tensor> {
 fn learning_of(model: &str, keep: impl FnOnce(&Profile) -> bool + Send + 'static) -> Learning {
     Learning::new(LearningOptions {
         length: LENGTH,
-        model_digest: model.into(),
+        model_identity: model.into(),
         names: ColumnNames::from([("x".into(), ["a", "b", "c"].map(String::from).to_vec())]),
         signature: Arc::new(Signature { inputs: Vec::new(), outputs: Vec::new() }),
         settings: MonitorSettings::default(),
@@ -165,6 +165,7 @@ fn profile_of_rows_that_were_saved_in_parts_is_that_of_all_of_them() {
     assert!(!third.has_ended(seconds(64)) && third.has_ended(seconds(65)), "a minute from the first row of all");
     let expected = learnt(at_once);
     assert!(expected.features.len() > 15 && expected.components.is_some(), "{expected:?}");
+    assert_eq!(expected.learnt_from.as_deref(), Some("sha256:1"));
     assert_eq!(learnt(third), expected);
     assert!(!path.exists(), "it is of no use any more");
 }

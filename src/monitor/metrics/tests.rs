@@ -105,7 +105,7 @@ fn every_bin_is_there_at_zero_from_the_start() {
 fn version_that_learns_has_its_progress_and_nothing_else() {
     let mut learning = Learning::new(LearningOptions {
         length: Duration::from_hours(1),
-        model_digest: String::new(),
+        model_identity: String::new(),
         names: ColumnNames::new(),
         signature: Arc::new(Signature { inputs: vec![], outputs: vec![] }),
         settings: MonitorSettings::default(),

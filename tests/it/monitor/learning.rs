@@ -7,7 +7,7 @@ use std::{fs, path::PathBuf, thread, time::Duration};
 use serde_json::json;
 use tidegate::proto::admin::{GetDriftRequest, GetModelRequest, admin_service_client::AdminServiceClient};
 
-use super::{DRIFT, drift, feature, is_monitored, model, repository_without_profile, rows, send, start, usual};
+use super::{DRIFT, INFER, drift, feature, is_monitored, model, repository_without_profile, rows, send, start, usual};
 use crate::harness::{Gateway, Repository};
 
 const SETTINGS: &str = "baseline = { learn = \"1s\" }\nmin_rows = 900\nsave_interval = \"1s\"";
@@ -108,6 +108,57 @@ fn learning_goes_on_when_the_version_was_unloaded_and_begins_anew_with_another_m
     operation("load");
     let log = gateway.log();
     assert!(log.contains("saved rows to learn from are of another model"), "{log}");
+}
+
+#[test]
+fn other_weights_beside_the_model_are_another_model_and_other_files_are_not() {
+    let repository = Repository::new();
+    let onnx = crate::onnx::external_data("w.bin");
+    repository.add_files("m", 1, &[("model.onnx", &onnx), ("w.bin", &1.0_f32.to_le_bytes())]);
+    let send = |gateway: &Gateway, rows: u16| {
+        let data: Vec<_> = (0..rows).map(|row| f32::from(row % 97)).collect();
+        let input = json!({"name": "x", "datatype": "FP32", "shape": [rows, 1], "data": data});
+        assert_eq!(gateway.post(INFER, &json!({"inputs": [input]})).0, 200);
+    };
+    let write = |name: &str, bytes: &[u8]| fs::write(repository.version("m", 1).join(name), bytes).unwrap();
+    let settings = "baseline = { learn = \"1s\" }\nmin_rows = 600";
+
+    let mut gateway = start(&repository, settings);
+    send(&gateway, 300);
+    gateway.terminate();
+    write("notes.txt", b"of no meaning to the model");
+    let mut gateway = start(&repository, settings);
+    assert_eq!(rows(&drift(&gateway, "")), 300);
+    gateway.terminate();
+    write("w.bin", &2.0_f32.to_le_bytes());
+    let mut gateway = start(&repository, settings);
+    assert_eq!(rows(&drift(&gateway, "")), 0);
+    assert!(gateway.log().contains("saved rows to learn from are of another model"), "{}", gateway.log());
+    send(&gateway, 600);
+    gateway.wait("the profile to be learnt", || {
+        send(&gateway, 1);
+        is_monitored(&gateway, "").then_some(())
+    });
+    gateway.terminate();
+
+    // What was learnt is of one model too.
+    write("notes.txt", b"");
+    let mut gateway = start(&repository, settings);
+    assert!(is_monitored(&gateway, ""));
+    gateway.terminate();
+    write("w.bin", &3.0_f32.to_le_bytes());
+    let mut gateway = start(&repository, settings);
+    assert_eq!((drift(&gateway, "")["state"].clone(), rows(&drift(&gateway, ""))), (json!("learning"), 0));
+    assert!(gateway.log().contains("is of another model: it learns anew"), "{}", gateway.log());
+    gateway.terminate();
+
+    // One that an earlier program kept does not say of which model it is.
+    let kept = state(&repository, "1.profile.json");
+    let profile = fs::read_to_string(&kept).unwrap();
+    let without: Vec<_> = profile.lines().filter(|line| !line.starts_with("\"learnt_from\"")).collect();
+    assert_eq!(without.len() + 1, profile.lines().count(), "{profile}");
+    fs::write(&kept, without.join("\n")).unwrap();
+    assert!(is_monitored(&start(&repository, settings), ""));
 }
 
 #[tokio::test(flavor = "multi_thread")]
