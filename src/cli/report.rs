@@ -68,7 +68,7 @@ fn content(report: &DriftReport, at: SystemTime) -> String {
 
 /// There is nothing to compare with yet.
 fn facts_of_learning(progress: &Learning, at: SystemTime) -> String {
-    list([("Profile", format!("learnt from its own rows: {}", escaped(&learning(progress)))), generated(at)])
+    list(&[("Profile", format!("learnt from its own rows: {}", escaped(&learning(progress)))), generated(at)])
 }
 
 fn facts(report: &DriftReport, at: SystemTime) -> String {
@@ -78,7 +78,7 @@ fn facts(report: &DriftReport, at: SystemTime) -> String {
         _ => "its profile",
     };
     let segment = if report.segment.is_empty() { "all rows" } else { &report.segment };
-    list([
+    list(&[
         ("Window", format!("last {}", escaped(&report.window))),
         ("Rows", grouped(report.rows)),
         ("Drifted", format!("{drifted} of {all} features")),
@@ -93,7 +93,7 @@ fn generated(at: SystemTime) -> (&'static str, String) {
     ("Generated", humantime::format_rfc3339_seconds(at).to_string().replace('T', " ").replace('Z', " UTC"))
 }
 
-fn list<const FACTS: usize>(facts: [(&str, String); FACTS]) -> String {
+fn list(facts: &[(&str, String)]) -> String {
     let facts: String = facts.iter().map(|(name, value)| entry(name, value)).collect();
     format!("<dl class=\"facts\">\n{facts}</dl>")
 }
