@@ -200,6 +200,13 @@ mod tests {
     }
 
     #[test]
+    fn seed_of_the_fuzzer_with_a_canary_has_every_part() {
+        let seed = include_bytes!("../../fuzz/corpus/monitor_counts/canary");
+        let names: Vec<_> = decode(0, seed).unwrap().unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["", "canary 2", "before canary 2"]);
+    }
+
+    #[test]
     fn part_is_read_from_its_name_and_another_name_is_none() {
         let segment = |key: &str, value: &str| Part::Segment(SegmentName { key: key.into(), value: value.into() });
         let version = Version::new(12).unwrap();
