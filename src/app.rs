@@ -347,7 +347,7 @@ fn register_monitor(
 ) -> prometheus::Result<()> {
     let registry = registry.clone();
     let export = ExportSettings { features: config.export.clone(), max_series: config.max_series };
-    let collector = MonitorCollector::new(monitor.clone(), Arc::clone(clock), export, move || registry.monitors())?;
+    let collector = MonitorCollector::new(monitor.clone(), Arc::clone(clock), export, move || registry.watched())?;
     metrics.register(Box::new(collector));
     Ok(())
 }

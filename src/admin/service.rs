@@ -15,7 +15,7 @@ use crate::{
     domain::{ModelName, Version},
     events::Events,
     fault::{ErrorCode, Fault},
-    monitor::{DriftQuery, DriftReport, SelfTest},
+    monitor::{Drift, DriftQuery, SelfTest},
     protocol::LogSettings,
     registry::{
         ChangeOptions, Changed, HistoryEntry, ModelStatus, Registry, RegistryError, RolloutAsk, RolloutStatus,
@@ -220,7 +220,7 @@ impl AdminService {
         .await
     }
 
-    pub async fn drift(&self, name: ModelName, query: DriftQuery) -> Result<DriftReport, AdminError> {
+    pub async fn drift(&self, name: ModelName, query: DriftQuery) -> Result<Drift, AdminError> {
         self.blocking(move |registry| registry.drift(&name, &query)).await
     }
 

@@ -7,6 +7,7 @@ mod body;
 mod drift;
 mod event;
 mod history;
+mod learning;
 mod rollout;
 mod self_test;
 mod shadow;
@@ -16,6 +17,7 @@ pub use body::{LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBo
 pub use drift::{Bin, Checked, DriftReport, Feature, Measures, Quality};
 pub use event::{Event, Missed};
 pub use history::{Broken, Head, History, HistoryEntry, Verification};
+pub use learning::Learning;
 pub use rollout::{Arms, Evidence, Limits, MetricEvidence, RolloutBody, RolloutStatus};
 pub use self_test::{DriftSelfTest, FeatureSelfTest, FoundShift};
 pub use shadow::{Comparison, OutputComparison};
@@ -78,6 +80,9 @@ pub struct VersionStatus {
     pub loaded_at: Option<String>,
     pub requests: u64,
     pub monitored: bool,
+    /// How far its profile is learnt; absent where it learns none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning: Option<Learning>,
     /// The share of unpinned requests that the release gives this version; absent for the
     /// versions that it gives none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -178,6 +183,7 @@ impl From<&registry::VersionStatus> for VersionStatus {
             loaded_at: status.loaded_at.map(timestamp),
             requests: status.requests,
             monitored: status.monitored,
+            learning: status.learning.as_ref().map(Learning::from),
             traffic_percent: None,
             runs: status.lane.as_ref().map(Runs::from),
             shadow_dropped: status

@@ -8,9 +8,9 @@ use std::time::SystemTime;
 
 use super::{
     output::printable,
-    view::{drifted, percent, worst_first},
+    view::{drifted, learning, percent, worst_first},
 };
-use crate::admin::wire::{Bin, Checked, DriftReport, Feature, Measures, Quality};
+use crate::admin::wire::{Bin, Checked, DriftReport, Feature, Learning, Measures, Quality};
 
 const STYLE: &str = include_str!("report/style.css");
 
@@ -19,11 +19,12 @@ const NONE: &str = "–";
 
 /// The page of a report that was asked for at the time `at`.
 pub(super) fn page(report: &DriftReport, at: SystemTime) -> String {
-    let features = worst_first(report);
     let title = format!("Drift of {} version {}", escaped(&report.model), report.version);
     let state = badge(&report.state);
-    let (facts, summary) = (facts(report, at), summary(&features));
-    let sections: String = features.iter().enumerate().map(|(at, feature)| section(at, feature)).collect();
+    let content = match &report.learning {
+        Some(progress) => facts_of_learning(progress, at),
+        None => content(report, at),
+    };
     format!(
         r#"<!DOCTYPE html>
 <html lang="en">
@@ -37,13 +38,7 @@ pub(super) fn page(report: &DriftReport, at: SystemTime) -> String {
 <body>
 <main>
 <h1>{title} {state}</h1>
-{facts}
-<h2 id="summary">All features</h2>
-{summary}
-<h2>Each feature</h2>
-<p class="key"><span class="reference">reference</span><span class="live">live</span></p>
-<div class="features">
-{sections}</div>
+{content}
 <footer>A feature has drifted when its corrected PSI reaches the threshold, which no chance would at this number of rows,
 or when a share of rows that should not grow has grown. PSI is corrected by what chance alone makes of it; the
 interval holds the true one with probability 0.95. Bins of a number go from the lowest value up; <i>below</i> and
@@ -56,6 +51,26 @@ interval holds the true one with probability 0.95. Bins of a number go from the 
     )
 }
 
+fn content(report: &DriftReport, at: SystemTime) -> String {
+    let features = worst_first(report);
+    let (facts, summary) = (facts(report, at), summary(&features));
+    let sections: String = features.iter().enumerate().map(|(at, feature)| section(at, feature)).collect();
+    format!(
+        r#"{facts}
+<h2 id="summary">All features</h2>
+{summary}
+<h2>Each feature</h2>
+<p class="key"><span class="reference">reference</span><span class="live">live</span></p>
+<div class="features">
+{sections}</div>"#
+    )
+}
+
+/// There is nothing to compare with yet.
+fn facts_of_learning(progress: &Learning, at: SystemTime) -> String {
+    list(&[("Profile", format!("learnt from its own rows: {}", escaped(&learning(progress)))), generated(at)])
+}
+
 fn facts(report: &DriftReport, at: SystemTime) -> String {
     let (drifted, all) = drifted(report);
     let against = match report.against.as_str() {
@@ -63,15 +78,22 @@ fn facts(report: &DriftReport, at: SystemTime) -> String {
         _ => "its profile",
     };
     let segment = if report.segment.is_empty() { "all rows" } else { &report.segment };
-    let facts = [
+    list(&[
         ("Window", format!("last {}", escaped(&report.window))),
         ("Rows", grouped(report.rows)),
         ("Drifted", format!("{drifted} of {all} features")),
         ("Compared with", against.to_owned()),
         ("Segment", escaped(segment)),
         ("False alarm per test and look", format!("{:.1e}", report.alpha)),
-        ("Generated", humantime::format_rfc3339_seconds(at).to_string().replace('T', " ").replace('Z', " UTC")),
-    ];
+        generated(at),
+    ])
+}
+
+fn generated(at: SystemTime) -> (&'static str, String) {
+    ("Generated", humantime::format_rfc3339_seconds(at).to_string().replace('T', " ").replace('Z', " UTC"))
+}
+
+fn list(facts: &[(&str, String)]) -> String {
     let facts: String = facts.iter().map(|(name, value)| entry(name, value)).collect();
     format!("<dl class=\"facts\">\n{facts}</dl>")
 }

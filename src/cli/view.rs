@@ -3,6 +3,7 @@
 mod admission;
 mod drift;
 mod history;
+mod learning;
 mod rollout;
 mod runs;
 mod self_test;
@@ -12,6 +13,7 @@ mod table;
 pub(super) use admission::admission;
 pub(super) use drift::{drift, drifted, percent, worst_first};
 pub(super) use history::history;
+pub(super) use learning::learning;
 pub(super) use rollout::rollout;
 pub(super) use self_test::self_test;
 
@@ -103,17 +105,27 @@ fn versions(versions: &[VersionStatus], look: Look) -> String {
             Cell::new(version.memory_bytes.map_or_else(|| NONE.to_owned(), size)),
             Cell::new(version.loaded_at.as_deref().map_or_else(|| NONE.to_owned(), seconds)),
             Cell::new(version.digest.as_deref().map_or_else(|| NONE.to_owned(), short_digest)),
-            Cell::new(if version.monitored { "yes" } else { "no" }),
+            Cell::new(monitored(version)),
             Cell::new(reason(version)),
         ]);
     }
     table.text()
 }
 
+fn monitored(version: &VersionStatus) -> &'static str {
+    match (version.monitored, &version.learning) {
+        (true, _) => "yes",
+        (false, Some(_)) => "learning",
+        (false, None) => "no",
+    }
+}
+
 /// Why it is as it is, where there is something to say.
 fn reason(version: &VersionStatus) -> String {
     let changed = version.files_changed.then_some("files on disk changed since it was loaded");
-    let reasons: Vec<_> = version.reason.as_deref().into_iter().chain(changed).map(printable).collect();
+    let learnt = version.learning.as_ref().map(|progress| format!("profile: {}", learning(progress)));
+    let reasons = version.reason.as_deref().into_iter().chain(changed).map(printable);
+    let reasons: Vec<_> = reasons.chain(learnt).collect();
     if reasons.is_empty() { NONE.to_owned() } else { reasons.join("; ") }
 }
 

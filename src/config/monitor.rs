@@ -31,7 +31,7 @@ pub struct MonitorConfig {
     pub segments: Vec<String>,
     /// Values of them that are told apart, for each version; the others are counted as `other`.
     pub max_segments: usize,
-    /// Rows counted in a second, over all models: of more, as many are drawn by lot. 0: all are counted.
+    /// Rows counted or learnt from in a second, over all models: of more, as many are drawn by lot. 0: all are counted.
     pub max_rows_per_second: u64,
     /// Features that metrics are exported of, by name; empty: all. Others are monitored all the same.
     pub export: Vec<String>,

@@ -156,7 +156,8 @@ impl ProfileBuilder {
         }
         let (components, error) = joint.unzip();
         features.extend(error);
-        Built { profile: Profile { format: Profile::FORMAT, rows: self.rows, features, components }, skipped }
+        let profile = Profile { format: Profile::FORMAT, rows: self.rows, learnt_from: None, features, components };
+        Built { profile, skipped }
     }
 }
 

@@ -91,8 +91,8 @@ struct KeptVersion {
     watch: Arc<Watch>,
     /// `None` while its profile is learnt.
     monitor: Option<Arc<VersionMonitor>>,
-    /// The rows that the monitor had when it was saved.
-    rows: u64,
+    /// [`VersionMonitor::changes`] when it was saved.
+    saved: u64,
 }
 
 impl Kept {
@@ -107,8 +107,8 @@ impl Kept {
             let place = (model, version);
             let is_same =
                 |known: &KeptVersion| known.monitor.as_ref().map(Arc::as_ptr) == monitor.as_ref().map(Arc::as_ptr);
-            let rows = self.versions.remove(&place).filter(is_same).map_or(0, |known| known.rows);
-            versions.insert(place, KeptVersion { watch, monitor, rows });
+            let saved = self.versions.remove(&place).filter(is_same).map_or(0, |known| known.saved);
+            versions.insert(place, KeptVersion { watch, monitor, saved });
         }
         self.versions = versions;
         if now.saturating_sub(self.saved) >= options.save_interval {
@@ -123,11 +123,11 @@ impl Kept {
     }
 
     fn save_all(&mut self, directory: &Path) {
-        for ((model, version), KeptVersion { watch, monitor, rows }) in &mut self.versions {
-            let now = monitor.as_ref().map(|monitor| monitor.rows());
-            if now != Some(*rows) {
+        for ((model, version), KeptVersion { watch, monitor, saved }) in &mut self.versions {
+            let now = monitor.as_ref().map(|monitor| monitor.changes());
+            if now != Some(*saved) {
                 save(directory, model, *version, watch);
-                *rows = now.unwrap_or_default();
+                *saved = now.unwrap_or_default();
             }
         }
     }

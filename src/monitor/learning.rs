@@ -4,13 +4,17 @@
 //! writes it behind those that the file has already; the profile is made of all chunks together.
 
 mod file;
+mod progress;
 
 use std::{
     fmt, io,
+    ops::Range,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+
+pub use self::progress::LearningProgress;
 
 use self::file::{Found, LearningFile, Saved};
 use super::{
@@ -37,8 +41,8 @@ struct Chunk {
 pub struct LearningOptions {
     /// From the first row on.
     pub length: Duration,
-    /// Tells the version's files apart from others.
-    pub model_digest: String,
+    /// Tells the version's model apart from others.
+    pub model_identity: String,
     pub names: ColumnNames,
     pub signature: Arc<Signature>,
     pub settings: MonitorSettings,
@@ -69,8 +73,8 @@ pub(super) type SharedFile = Arc<Mutex<LearningFile>>;
 impl Learning {
     #[must_use]
     pub fn new(options: LearningOptions) -> Self {
-        let LearningOptions { model_digest, names, signature, .. } = &options;
-        let identity = twox_hash::XxHash3_64::oneshot(format!("{model_digest} {signature:?} {names:?}").as_bytes());
+        let LearningOptions { model_identity, names, signature, .. } = &options;
+        let identity = twox_hash::XxHash3_64::oneshot(format!("{model_identity} {signature:?} {names:?}").as_bytes());
         let (sealed, fresh) = (Vec::new(), Chunk::default());
         Self { options, identity, began: None, sealed, fresh, rows: 0, bytes: 0, is_full: false, file: None }
     }
@@ -103,23 +107,29 @@ impl Learning {
         self.file = Some(Arc::new(Mutex::new(file)));
     }
 
+    /// Learns from the chosen rows.
     pub(super) fn add(&mut self, answered: Answered<'_>, now: Duration) {
         self.began.get_or_insert(now);
-        let rows = answered.inputs.first().map_or(1, |input| input.shape().rows());
-        let bytes: usize = answered.inputs.iter().chain(answered.outputs).map(kept_bytes).sum();
+        let Some(chosen) = answered.chosen else { return self.add_all(answered.inputs, answered.outputs) };
+        for run in runs(chosen) {
+            self.add_all(&rows_of(answered.inputs, &run), &rows_of(answered.outputs, &run));
+        }
+    }
+
+    fn add_all(&mut self, inputs: &[Tensor], outputs: &[Tensor]) {
+        let rows = inputs.first().map_or(1, |input| input.shape().rows());
+        let bytes: usize = inputs.iter().chain(outputs).map(kept_bytes).sum();
         if self.is_full || self.rows + rows > MOST_ROWS || self.bytes + bytes > MOST_BYTES {
             self.is_full = true;
             return;
         }
-        self.fresh.builder.add(answered.inputs, answered.outputs);
+        self.fresh.builder.add(inputs, outputs);
         (self.rows, self.bytes) = (self.rows + rows, self.bytes + bytes);
         (self.fresh.rows, self.fresh.bytes) = (self.fresh.rows + rows, self.fresh.bytes + bytes);
     }
 
     pub(super) fn has_ended(&self, now: Duration) -> bool {
-        let least = usize::try_from(self.options.settings.thresholds.min_rows).unwrap_or(usize::MAX);
-        let has_time_passed = self.began.is_some_and(|began| began + self.options.length <= now);
-        has_time_passed && (self.rows >= least.max(1) || self.is_full && self.rows > 0)
+        self.progress(now).has_ended()
     }
 
     /// Takes over the settings of another learning, if it is of the same model and columns.
@@ -146,12 +156,14 @@ impl Learning {
 
     /// The monitor that compares with what was learnt.
     pub(super) fn finish(self) -> Option<VersionMonitor> {
-        let Self { options: LearningOptions { names, signature, settings, keep, .. }, sealed, fresh, file, .. } = self;
+        let Self { options, sealed, fresh, file, .. } = self;
+        let LearningOptions { model_identity, names, signature, settings, keep, .. } = options;
         let mut builder = ProfileBuilder::new(names);
         for chunk in sealed.into_iter().chain([Arc::new(fresh)]) {
             builder.append(Arc::unwrap_or_clone(chunk).builder);
         }
         let Built { profile, .. } = builder.finish();
+        let profile = Profile { learnt_from: Some(model_identity), ..profile };
         if keep(&profile)
             && let Some(file) = file
         {
@@ -183,6 +195,28 @@ pub(super) fn save(learning: &Mutex<Option<Learning>>) -> io::Result<()> {
     let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
     let sealed = learning().as_mut().and_then(Learning::seal);
     sealed.map_or(Ok(()), |(began, chunks)| file.append(began, &chunks))
+}
+
+/// The runs of rows that are chosen, one behind the other.
+fn runs(chosen: &[bool]) -> impl Iterator<Item = Range<usize>> {
+    let mut end = 0;
+    chosen.chunk_by(|row, next| row == next).filter_map(move |run| {
+        let start = end;
+        end += run.len();
+        run[0].then_some(start..end)
+    })
+}
+
+/// These rows of the tensors that have them. A scalar is the first row.
+fn rows_of(tensors: &[Tensor], rows: &Range<usize>) -> Vec<Tensor> {
+    let of = |tensor: &Tensor| {
+        if tensor.shape().dimensions().is_empty() {
+            return rows.contains(&0).then(|| tensor.clone());
+        }
+        let end = rows.end.min(tensor.shape().rows());
+        if rows.start < end { tensor.rows(rows.start..end).ok() } else { None }
+    };
+    tensors.iter().filter_map(of).collect()
 }
 
 /// What the rows of a tensor keep in memory, about: of a text itself, of a column a number a row, of a wide row a few.

@@ -11,7 +11,7 @@
 //! `tidegate_drift_score{measure="psi"}` of their sum (where `unseen` has come up, to one part in twice the
 //! reference's rows for each share).
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use prometheus::{
     core::{Collector, Desc},
@@ -19,13 +19,9 @@ use prometheus::{
 };
 
 use super::{
-    Check, Clock, DriftReport, Measures, MonitorHandle, VersionMonitor, feature::MonitoredFeature, histogram::Layout,
-    measures::smoothed,
+    Check, Clock, DriftReport, LearningProgress, Measures, MonitorHandle, Watched, feature::MonitoredFeature,
+    histogram::Layout, measures::smoothed,
 };
-use crate::domain::{ModelName, Version};
-
-/// A version that is monitored.
-pub type Monitored = (ModelName, Version, Arc<VersionMonitor>);
 
 /// How long a scrape waits for rows that are offered and not yet counted.
 const SETTLE: Duration = Duration::from_millis(250);
@@ -46,12 +42,15 @@ enum Family {
     ReferenceRows,
     ReferenceMissing,
     Violations,
+    LearningRows,
+    LearningRowsLeft,
+    LearningTimeLeft,
     Dropped,
     LeftOut,
     SeriesDropped,
 }
 
-const FAMILIES: [(Family, &str, &str, MetricType, &[&str]); 16] = [
+const FAMILIES: [(Family, &str, &str, MetricType, &[&str]); 19] = [
     (
         Family::Observations,
         "tidegate_feature_observations_total",
@@ -141,7 +140,28 @@ const FAMILIES: [(Family, &str, &str, MetricType, &[&str]); 16] = [
         "tidegate_contract_violations_total",
         "Requests with a value that the reference has never seen the like of, where the contract is on.",
         MetricType::COUNTER,
-        &["model", "version"],
+        VERSION,
+    ),
+    (
+        Family::LearningRows,
+        "tidegate_monitor_learning_rows",
+        "Rows that a version has learnt its profile from; absent once it has the profile.",
+        MetricType::GAUGE,
+        VERSION,
+    ),
+    (
+        Family::LearningRowsLeft,
+        "tidegate_monitor_learning_remaining_rows",
+        "Rows that a version lacks yet to learn its profile.",
+        MetricType::GAUGE,
+        VERSION,
+    ),
+    (
+        Family::LearningTimeLeft,
+        "tidegate_monitor_learning_remaining_seconds",
+        "How long a version learns its profile yet, at least; the whole time until its first row comes.",
+        MetricType::GAUGE,
+        VERSION,
     ),
     (
         Family::Dropped,
@@ -166,6 +186,7 @@ const FAMILIES: [(Family, &str, &str, MetricType, &[&str]); 16] = [
     ),
 ];
 const FEATURE: &[&str] = &["model", "version", "tensor", "feature"];
+const VERSION: &[&str] = &["model", "version"];
 
 /// Which features are exported.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -180,7 +201,7 @@ pub struct ExportSettings {
 /// and computes every distance, so it must not run on a thread that serves requests.
 pub struct MonitorCollector {
     handle: MonitorHandle,
-    versions: Box<dyn Fn() -> Vec<Monitored> + Send + Sync>,
+    versions: Box<dyn Fn() -> Vec<Watched> + Send + Sync>,
     clock: Clock,
     export: ExportSettings,
     descriptions: Vec<Desc>,
@@ -195,7 +216,7 @@ impl MonitorCollector {
         handle: MonitorHandle,
         clock: Clock,
         export: ExportSettings,
-        versions: impl Fn() -> Vec<Monitored> + Send + Sync + 'static,
+        versions: impl Fn() -> Vec<Watched> + Send + Sync + 'static,
     ) -> Result<Self, prometheus::Error> {
         let describe = |(_, name, help, _, labels): (_, &str, &str, _, &[&str])| {
             let labels = labels.iter().map(|&label| label.into()).collect();
@@ -221,8 +242,14 @@ impl Collector for MonitorCollector {
         // Late rows are in the next scrape.
         let _ = self.handle.settle(SETTLE);
         let (mut families, mut room, mut dropped) = (Families::default(), self.export.max_series, 0);
-        for (model, version, monitor) in (self.versions)() {
+        for (model, version, watch) in (self.versions)() {
             let of_version = vec![label("model", model.as_str()), label("version", &version.to_string())];
+            let Some(monitor) = watch.monitor() else {
+                if let Some(progress) = watch.learning_progress((self.clock)()) {
+                    families.learning(&of_version, &progress);
+                }
+                continue;
+            };
             let windows = monitor.window_lengths();
             let exported: Vec<bool> = monitor
                 .features()
@@ -296,6 +323,13 @@ impl Families {
         for (bin, psi_bin, ratio) in reference_ratios(feature) {
             self.add(Family::Reference, with(&labels, &[("bin", &bin), ("psi_bin", &psi_bin)]), ratio);
         }
+    }
+
+    /// How far the profile of a version is learnt.
+    fn learning(&mut self, of_version: &[LabelPair], progress: &LearningProgress) {
+        self.add(Family::LearningRows, of_version.to_vec(), progress.rows as f64);
+        self.add(Family::LearningRowsLeft, of_version.to_vec(), progress.rows_left() as f64);
+        self.add(Family::LearningTimeLeft, of_version.to_vec(), progress.time_left.as_secs_f64());
     }
 
     /// The scores and verdicts of a version over a window.

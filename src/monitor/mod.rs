@@ -8,6 +8,7 @@
 mod builder;
 mod change;
 mod columns;
+mod comparison;
 mod counts;
 mod derived;
 mod edges;
@@ -52,14 +53,14 @@ pub use feature::Violation;
 pub use keeper::{
     Keeper, KeeperOptions, KnownVersions, Teller, Watched, learning_path, learnt_profile_path, restore, save, write,
 };
-pub use learning::{Learning, LearningOptions};
-pub use metrics::{ExportSettings, MonitorCollector, Monitored, window_label};
+pub use learning::{Learning, LearningOptions, LearningProgress};
+pub use metrics::{ExportSettings, MonitorCollector, window_label};
 pub use pca::{ComponentFeature, MAX_COMPONENT_FEATURES, Moments, PrincipalComponents};
 pub use profile::{Category, Distribution, FeatureProfile, FeatureRole, FineBins, Profile, ProfileError, Source};
 pub use quality::{Check, Checked, Quality};
 pub use quantile::inner_edges;
 pub use report::{
-    Against, BinCount, DriftQuery, DriftReport, DriftState, FeatureKind, FeatureReport, Measures, SegmentName,
+    Against, BinCount, Drift, DriftQuery, DriftReport, DriftState, FeatureKind, FeatureReport, Measures, SegmentName,
 };
 pub use saved::SavedError;
 pub use self_test::{CHANCE_ALPHA, FeatureSelfTest, FoundShift, SelfTest};
@@ -68,4 +69,4 @@ pub use settings::{Baseline, Contract, MonitorSettings};
 pub use table::{Batches, Table, TableError};
 pub use verdict::{Judge, ShareVerdict, SmallestShift, Tests, Thresholds, Verdict, smallest_shift};
 pub use version_monitor::{Answered, VersionMonitor};
-pub use watch::Watch;
+pub use watch::{Lacking, Watch};

@@ -111,6 +111,9 @@ pub struct Profile {
     pub format: u32,
     /// Rows of the reference data.
     pub rows: u64,
+    /// Tells apart the model whose own rows it was learnt from, where a gateway has done so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learnt_from: Option<String>,
     /// Inputs, then outputs, then what is of several inputs.
     pub features: Vec<FeatureProfile>,
     /// How the numeric inputs vary together.
@@ -224,8 +227,14 @@ impl Profile {
     /// # Errors
     /// Never for a profile that was parsed or built; the type cannot say so.
     pub fn to_json(&self) -> Result<String, ProfileError> {
-        let Self { format: _, rows, features, components } = self;
-        let mut json = format!("{{\n\"format\": {},\n\"rows\": {rows},\n\"features\": [", Self::FORMAT);
+        let Self { format: _, rows, learnt_from, features, components } = self;
+        let mut json = format!("{{\n\"format\": {},\n\"rows\": {rows},\n", Self::FORMAT);
+        if let Some(model) = learnt_from {
+            json.push_str("\"learnt_from\": ");
+            json.push_str(&serde_json::to_string(model)?);
+            json.push_str(",\n");
+        }
+        json.push_str("\"features\": [");
         for (at, feature) in features.iter().enumerate() {
             json.push_str(if at == 0 { "\n" } else { ",\n" });
             json.push_str(&serde_json::to_string(feature)?);

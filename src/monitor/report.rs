@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use super::quality::Quality;
+use super::{LearningProgress, quality::Quality};
 use crate::domain::{ModelName, Version};
 
 /// The verdict on a feature, or on all features of a version (the worst of them).
@@ -161,6 +161,18 @@ pub struct DriftQuery {
     pub against: Against,
     /// `None`: all rows.
     pub segment: Option<SegmentName>,
+}
+
+/// What there is to say of the drift of a version.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Drift {
+    Report(DriftReport),
+    /// Nothing yet: the version learns its profile.
+    Learning {
+        model: ModelName,
+        version: Version,
+        progress: LearningProgress,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]

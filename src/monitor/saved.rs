@@ -3,11 +3,16 @@
 //! The file is a line of text that says what it is, and the counts as deflated numbers, each as its difference from
 //! the one `cells` before it (a sub-window differs little from the last) in as many groups of seven bits as it needs.
 
-use std::io::{Read, Write};
+use std::{
+    fmt,
+    io::{Read, Write},
+    str::FromStr,
+};
 
 use flate2::{Compression, read::DeflateDecoder, write::DeflateEncoder};
 
-use super::leb128;
+use super::{SegmentName, leb128};
+use crate::domain::Version;
 
 /// The first line of the file, with the number of the format.
 const HEAD: &[u8] = b"tidegate monitor counts 1\n";
@@ -29,6 +34,54 @@ pub(super) struct SavedRing {
     /// The latest sub-window that is noted.
     pub(super) latest: u64,
     pub(super) starts: Vec<u64>,
+}
+
+/// What counts in a file are of, as their name says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All rows of the version.
+    All,
+    /// Its rows of one segment: the only name with `=` in it.
+    Segment(SegmentName),
+    /// The rows of this version as canary.
+    Canary(Version),
+    /// All rows of the version before the first one of this canary; only the totals.
+    BeforeCanary(Version),
+}
+
+const CANARY: &str = "canary ";
+const BEFORE_CANARY: &str = "before canary ";
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => Ok(()),
+            Self::Segment(name) => name.fmt(f),
+            Self::Canary(version) => write!(f, "{CANARY}{version}"),
+            Self::BeforeCanary(version) => write!(f, "{BEFORE_CANARY}{version}"),
+        }
+    }
+}
+
+/// The name is none that this program writes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct UnknownPart;
+
+impl FromStr for Part {
+    type Err = UnknownPart;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let version = |text: &str| text.parse().map_err(|_| UnknownPart);
+        if name.is_empty() {
+            Ok(Self::All)
+        } else if let Ok(segment) = name.parse() {
+            Ok(Self::Segment(segment))
+        } else if let Some(text) = name.strip_prefix(CANARY) {
+            version(text).map(Self::Canary)
+        } else {
+            version(name.strip_prefix(BEFORE_CANARY).ok_or(UnknownPart)?).map(Self::BeforeCanary)
+        }
+    }
 }
 
 /// Why a file of counts is not read.
@@ -144,6 +197,26 @@ mod tests {
         let ring = ring.prop_map(|(length_millis, latest, starts)| SavedRing { length_millis, latest, starts });
         (prop::collection::vec(any::<u64>(), 0..10), prop::collection::vec(ring, 0..4))
             .prop_map(|(totals, rings)| SavedCounts { totals, rings })
+    }
+
+    #[test]
+    fn seed_of_the_fuzzer_with_a_canary_has_every_part() {
+        let seed = include_bytes!("../../fuzz/corpus/monitor_counts/canary");
+        let names: Vec<_> = decode(0, seed).unwrap().unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["", "canary 2", "before canary 2"]);
+    }
+
+    #[test]
+    fn part_is_read_from_its_name_and_another_name_is_none() {
+        let segment = |key: &str, value: &str| Part::Segment(SegmentName { key: key.into(), value: value.into() });
+        let version = Version::new(12).unwrap();
+        let segments = [segment("country", "DE"), segment("canary 12", ""), segment("", "before canary 12=")];
+        for part in segments.into_iter().chain([Part::All, Part::Canary(version), Part::BeforeCanary(version)]) {
+            assert_eq!(part.to_string().parse(), Ok(part));
+        }
+        for name in ["canary", "canary 0", "canary x", "before canary ", "later"] {
+            assert_eq!(name.parse::<Part>(), Err(UnknownPart), "{name}");
+        }
     }
 
     proptest! {

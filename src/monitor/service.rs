@@ -23,7 +23,7 @@ use super::{
 };
 use crate::domain::{Tensor, Version};
 
-/// The time since some moment that is the same for all runs of the program; it never goes back within a run.
+/// The time since the Unix epoch, as of the start of the program: it never goes back within a run.
 pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 /// The tensors of an answered request, and who counts them.
@@ -227,7 +227,7 @@ impl Worker {
             let answered = Answered { chosen: chosen.as_deref(), ..answered };
             origin.watch.count(answered, now);
             if let Some(stable) = origin.stable.as_ref().and_then(|stable| stable.monitor()) {
-                stable.count_other(origin.version, answered, now);
+                stable.count_canary(origin.version, answered, now);
             }
         }));
         if counted.is_err() {

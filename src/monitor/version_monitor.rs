@@ -1,7 +1,8 @@
 //! The monitor of one model version: counts its rows, and compares them with its profile.
 
+mod kept;
+
 use std::{
-    io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -13,11 +14,11 @@ use arc_swap::ArcSwapOption;
 
 use super::{
     Against, Change, DriftReport, DriftState, SegmentName,
+    comparison::Comparison,
     counts::Counts,
     feature::{MonitoredFeature, Rows, Standing, Violation},
     joint::Joint,
     profile::{Distribution, FeatureProfile, FeatureRole, Profile, ProfileError},
-    saved::{self, SavedError},
     segments::Segments,
     self_test::{SelfTest, Tester},
     settings::{Contract, MonitorSettings},
@@ -62,8 +63,10 @@ pub struct VersionMonitor {
     looks: Mutex<Vec<Looks>>,
     /// Held by who writes the counts to their file.
     saving: Mutex<()>,
-    /// The rows of another version, in the bins of this one.
-    other: ArcSwapOption<OtherVersion>,
+    /// The rows of a canary, in the bins of this version.
+    canary: ArcSwapOption<Comparison>,
+    /// Grows with everything that is counted or restored.
+    changes: AtomicU64,
 }
 
 /// The looks over one window.
@@ -74,14 +77,6 @@ struct Looks {
     latest: Option<u128>,
     /// By feature.
     standing: Vec<Standing>,
-}
-
-#[derive(Debug)]
-struct OtherVersion {
-    version: Version,
-    counts: Counts,
-    /// The rows of this version before the first one of the other: another time of day is no difference of versions.
-    before: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -129,7 +124,8 @@ impl VersionMonitor {
             digest,
             violations: AtomicU64::new(0),
             saving: Mutex::default(),
-            other: ArcSwapOption::empty(),
+            canary: ArcSwapOption::empty(),
+            changes: AtomicU64::new(0),
             settings: settings.clone(),
             features,
         })
@@ -140,6 +136,11 @@ impl VersionMonitor {
     ///
     /// Readers of metrics do not disturb it.
     pub fn count(&self, answered: Answered<'_>, now: Duration) {
+        self.count_rows(answered, now);
+        self.changed();
+    }
+
+    fn count_rows(&self, answered: Answered<'_>, now: Duration) {
         let all = self.counts.begin(now);
         let segments = self.segments.of(answered, &self.features);
         if segments.is_empty() {
@@ -154,17 +155,23 @@ impl VersionMonitor {
         });
     }
 
-    /// Counts rows that another version answered, so that it can be compared with this one.
-    pub fn count_other(&self, version: Version, answered: Answered<'_>, now: Duration) {
-        let known = self.other.load_full().filter(|other| other.version == version);
-        let other = known.unwrap_or_else(|| {
-            let counts = Counts::new(self.cells(), &self.settings.windows, self.settings.sub_windows);
-            let other = Arc::new(OtherVersion { version, counts, before: self.totals() });
-            self.other.store(Some(Arc::clone(&other)));
-            other
+    /// Counts rows that a canary answered, so that it can be compared with this version.
+    pub fn count_canary(&self, version: Version, answered: Answered<'_>, now: Duration) {
+        let known = self.canary.load_full().filter(|canary| canary.is_of(version));
+        let canary = known.unwrap_or_else(|| {
+            let canary = Arc::new(Comparison::new(version, self.totals(), &self.settings));
+            self.canary.store(Some(Arc::clone(&canary)));
+            canary
         });
-        let counting = other.counts.begin(now);
+        let counting = canary.begin(now);
         self.each_cell(answered, |_, cell| counting.add(cell));
+        drop(counting);
+        self.changed();
+    }
+
+    /// Behind what was counted: who sees the number finds that counted.
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// Tells `each` the row and the cell of every feature in every chosen row.
@@ -283,22 +290,20 @@ impl VersionMonitor {
         Some(DriftReport { segment: Some(segment.clone()), ..report })
     }
 
-    /// The comparison of the rows that another version answered with those that this one did meanwhile; `None` when it
+    /// The comparison of the rows that a canary answered with those that this version did meanwhile; `None` when it
     /// answered none as canary of this one.
     #[must_use]
-    pub fn report_of_other(
+    pub fn report_of_canary(
         &self,
-        (model, other): (&ModelName, Version),
+        (model, version): (&ModelName, Version),
         window: Duration,
         now: Duration,
     ) -> Option<DriftReport> {
-        let known = self.other.load_full().filter(|known| known.version == other)?;
-        let (mut own, live) = (self.counts.within(window, now), known.counts.within(window, now));
-        for ((own, total), before) in own.iter_mut().zip(self.totals()).zip(&known.before) {
-            *own = total.saturating_sub(*before).min(*own);
-        }
+        let canary = self.canary.load_full().filter(|canary| canary.is_of(version))?;
+        let (own, live) = (self.counts.within(window, now), canary.within(window, now));
+        let own = canary.meanwhile(own, &self.totals());
         let rows = |feature: &MonitoredFeature| (feature.rows(&own), feature.rows(&live));
-        let report = self.compare(model, other, window, &[], rows);
+        let report = self.compare(model, version, window, &[], rows);
         Some(DriftReport { against: Against::Stable, segments: Vec::new(), ..report })
     }
 
@@ -330,57 +335,10 @@ impl VersionMonitor {
         }
     }
 
-    /// The content of a file that [`VersionMonitor::restore`] goes on from.
-    ///
-    /// # Errors
-    /// Never: the bytes are in memory; the compressor cannot say so.
-    pub fn save(&self) -> io::Result<Vec<u8>> {
-        let all = std::iter::once((String::new(), self.counts.save()));
-        let segments = self.segments.save().into_iter().map(|(name, counts)| (name.to_string(), counts));
-        saved::encode(self.digest, &all.chain(segments).collect::<Vec<_>>())
-    }
-
-    /// Goes on from what was saved; false when it was saved of another profile or with other windows.
-    ///
-    /// # Errors
-    /// When the bytes are damaged; nothing changes then.
-    pub fn restore(&self, bytes: &[u8], now: Duration) -> Result<bool, SavedError> {
-        let Some(saved) = saved::decode(self.digest, bytes)? else { return Ok(false) };
-        let mut is_restored = false;
-        for (name, counts) in saved {
-            if name.is_empty() {
-                is_restored = self.counts.restore(counts, now);
-            } else if let Ok(segment) = name.parse() {
-                self.segments.restore(&segment, counts, now);
-            }
-        }
-        Ok(is_restored)
-    }
-
-    /// The right to write the counts to their file: two at once would mix up their bytes.
-    pub(super) fn saving(&self) -> MutexGuard<'_, ()> {
-        self.saving.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether another monitor counts the same, as long as both are of the same signature.
     #[must_use]
     pub fn is_like(&self, other: &Self) -> bool {
         self.digest == other.digest && self.settings == other.settings
-    }
-
-    /// Goes on from another monitor of the same version, loaded before.
-    pub fn adopt(&self, before: &Self, now: Duration) {
-        let adopted = before.save().map_err(SavedError::from).and_then(|bytes| self.restore(&bytes, now));
-        if let Err(error) = adopted {
-            tracing::warn!(%error, "the counts of the version do not go on");
-        }
-        self.violations.fetch_add(before.violations.load(Ordering::Relaxed), Ordering::Relaxed);
-    }
-
-    /// A number that grows with every row counted.
-    #[must_use]
-    pub fn rows(&self) -> u64 {
-        self.totals().iter().sum()
     }
 
     /// The first value of a request that the profile has never seen the like of: missing or infinite where none was, out of
@@ -415,7 +373,7 @@ impl VersionMonitor {
         // Without components a joint feature would have nothing to be computed by.
         let (features, components) = (features, self.joint.as_ref().map(|joint| joint.components().clone()));
         let is_enough = rows >= self.settings.thresholds.min_rows && features.iter().all(is_filled);
-        is_enough.then_some(Profile { format: Profile::FORMAT, rows, features, components })
+        is_enough.then_some(Profile { format: Profile::FORMAT, rows, learnt_from: None, features, components })
     }
 
     /// What this monitor says of rows that are drawn from its own profile, as many as are in the window now; without one,
@@ -465,10 +423,6 @@ impl VersionMonitor {
     /// The rows of all cells since the start.
     pub(super) fn totals(&self) -> Vec<u64> {
         self.counts.totals()
-    }
-
-    fn cells(&self) -> usize {
-        self.features.last().map_or(0, |feature| feature.cells.end)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 
-use super::{Answered, Contract, Learning, VersionMonitor, Violation, learning};
+use super::{Answered, Contract, Learning, LearningProgress, VersionMonitor, Violation, learning};
 use crate::domain::Tensor;
 
 /// The watch over a version. It may begin without a monitor, and get one later.
@@ -18,6 +18,25 @@ pub struct Watch {
     monitor: ArcSwapOption<VersionMonitor>,
     learning: Mutex<Option<Learning>>,
     is_learner: bool,
+    /// What came of the learning; set while it is locked.
+    learnt: Mutex<Option<Learnt>>,
+}
+
+/// What came of a learning that has all its rows.
+#[derive(Debug, Clone, Copy)]
+enum Learnt {
+    /// The monitor is being made or there.
+    Made(LearningProgress),
+    Failed,
+}
+
+/// Why a version has no monitor though it has learnt, or does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lacking {
+    /// Rows, time, or a moment in which the monitor is made.
+    Learning(LearningProgress),
+    /// What was learnt is no profile of any use; the log says why.
+    Failed,
 }
 
 impl Watch {
@@ -59,6 +78,28 @@ impl Watch {
         self.monitor.load().as_ref().is_some_and(|monitor| monitor.has_parameter_segments())
     }
 
+    /// What a version lacks that learns its profile; `None` when it does not, and of no meaning when there is a monitor.
+    #[must_use]
+    pub fn lacking(&self, now: Duration) -> Option<Lacking> {
+        let learning = self.lock();
+        if let Some(learning) = &*learning {
+            return Some(Lacking::Learning(learning.progress(now)));
+        }
+        Some(match (*self.learnt())? {
+            Learnt::Made(progress) => Lacking::Learning(progress),
+            Learnt::Failed => Lacking::Failed,
+        })
+    }
+
+    /// How far the profile is learnt; `None` when there is one, or none will be.
+    #[must_use]
+    pub fn learning_progress(&self, now: Duration) -> Option<LearningProgress> {
+        match self.lacking(now)? {
+            Lacking::Learning(progress) if self.monitor.load().is_none() => Some(progress),
+            _ => None,
+        }
+    }
+
     /// Goes on learning, with the settings of another learning; false when that is of another model or other columns, or
     /// nothing is learnt.
     #[must_use]
@@ -83,6 +124,10 @@ impl Watch {
         self.learning.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn learnt(&self) -> MutexGuard<'_, Option<Learnt>> {
+        self.learnt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts rows, or learns from them. Called by the thread that counts.
     pub(super) fn count(self: &Arc<Self>, answered: Answered<'_>, now: Duration) {
         if let Some(monitor) = &*self.monitor.load() {
@@ -92,6 +137,7 @@ impl Watch {
         if learning.as_ref().is_some_and(|learning| learning.has_ended(now))
             && let Some(ended) = learning.take()
         {
+            *self.learnt() = Some(Learnt::Made(ended.progress(now)));
             self.finish(ended);
         } else if let Some(learning) = &mut *learning {
             learning.add(answered, now);
@@ -101,11 +147,13 @@ impl Watch {
     /// Makes the profile elsewhere: sorting takes longer than rows may wait.
     fn finish(self: &Arc<Self>, ended: Learning) {
         let watch = Arc::clone(self);
-        let made = thread::Builder::new().name("profile".into()).spawn(move || {
-            watch.monitor.store(ended.finish().map(Arc::new));
+        let made = thread::Builder::new().name("profile".into()).spawn(move || match ended.finish() {
+            Some(monitor) => watch.monitor.store(Some(Arc::new(monitor))),
+            None => *watch.learnt() = Some(Learnt::Failed),
         });
         if let Err(error) = made {
             tracing::error!(%error, "no thread to make the learnt profile on: the version is not monitored");
+            *self.learnt() = Some(Learnt::Failed);
         }
     }
 }

@@ -255,10 +255,10 @@ impl Registry {
 
     /// Builds all that a ready version needs, so that entering it cannot fail.
     fn prepare(&self, job: &LoadJob, settings: &Arc<ServingSettings>, admitted: Admitted) -> Result<Prepared, String> {
-        let Admitted { model, digest, memory_bytes, profile, trial } = admitted;
+        let Admitted { model, digest, identity, memory_bytes, profile, trial } = admitted;
         let signature = Arc::clone(model.signature());
         let config = job.config.as_ref().as_ref().ok();
-        let watch = self.watch_over(job, profile, &model, &digest)?;
+        let watch = self.watch_over(job, profile, &model, &identity)?;
         let facts = Arc::new(facts(config, model.metadata()));
         let (registry, retired) = (Arc::downgrade(&self.shared), (job.model.clone(), job.version, job.load));
         let (pool, watched) = (self.shared.options.pool.clone(), Arc::clone(&watch));

@@ -16,6 +16,7 @@ mod admission;
 mod audit;
 mod collect;
 mod disk;
+mod drift;
 mod facts;
 mod loader;
 mod memory;
@@ -25,7 +26,6 @@ mod retry;
 mod rollout;
 mod room;
 mod selection;
-mod self_test;
 mod settings;
 mod state;
 mod status;
@@ -64,7 +64,7 @@ use crate::{
     domain::{ModelName, Version},
     engine::Runtime,
     events::Events,
-    monitor::{Clock, MonitorHandle, MonitorSettings, VersionMonitor, Watched},
+    monitor::{Clock, MonitorHandle, MonitorSettings, Watched},
     observe::{RecentBudget, RecentRequests},
     release::{Change, Release},
     route::{RoutePublisher, RouteTable},
@@ -183,13 +183,6 @@ impl Registry {
         loader::start(&registry, queue, threads)?;
         metrics.register(Box::new(collect::RegistryCollector::new(&registry)));
         Ok(registry)
-    }
-
-    /// The monitors of all versions that are loaded, for the monitor's metrics.
-    #[must_use]
-    pub fn monitors(&self) -> Vec<(ModelName, Version, Arc<VersionMonitor>)> {
-        let monitored = |(name, version, watch): Watched| Some((name, version, watch.monitor()?));
-        self.watched().into_iter().filter_map(monitored).collect()
     }
 
     /// All versions that are loaded, in order, and what watches them.

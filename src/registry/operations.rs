@@ -14,7 +14,7 @@ use crate::{
     domain::{ModelName, Version},
     events::{Event, Topic},
     fault::{ErrorCode, Fault},
-    monitor::{Against, DriftQuery, DriftReport, SegmentName, window_label},
+    monitor::{LearningProgress, SegmentName, window_label},
     release::{Change, Outcome, Release, ReleaseError},
     rollout::RolloutError,
     store::{KeyError, StoreError, Verification},
@@ -75,11 +75,13 @@ pub enum RegistryError {
     NoStable(ModelName),
     #[error("version {version} of model '{model}' has no profile.json: its drift is not watched")]
     NotMonitored { model: ModelName, version: Version },
-    #[error("version {version} of model '{model}' is learning its profile from its first rows")]
-    Learning { model: ModelName, version: Version },
+    #[error("version {version} of model '{model}' is learning its profile from its first rows: {progress}")]
+    Learning { model: ModelName, version: Version, progress: LearningProgress },
+    #[error("what version {version} of model '{model}' learnt is no profile of any use: the gateway's log says why")]
+    NotLearnt { model: ModelName, version: Version },
     #[error("model '{0}' has no canary to compare with stable")]
     NoCanary(ModelName),
-    #[error("version {version} of model '{model}' has answered nothing as canary since the stable version was loaded")]
+    #[error("version {version} of model '{model}' has answered nothing as canary of the present stable version")]
     NotCompared { model: ModelName, version: Version },
     #[error("no row of segment '{segment}' of model '{model}' was counted: see monitor.segments")]
     NoSegment { model: ModelName, segment: SegmentName },
@@ -106,6 +108,7 @@ impl Fault for RegistryError {
             | Self::UnknownVersion { .. }
             | Self::NotMonitored { .. }
             | Self::Learning { .. }
+            | Self::NotLearnt { .. }
             | Self::NoCanary(_)
             | Self::NotCompared { .. }
             | Self::NoSegment { .. } => ErrorCode::NotFound,
@@ -134,12 +137,13 @@ impl Registry {
     /// All models, by name.
     #[must_use]
     pub fn models(&self) -> Vec<ModelStatus> {
-        let models = self.lock().models.iter().map(|(name, entry)| entry.status(name)).collect::<Vec<_>>();
+        let now = (self.shared.watchers.clock)();
+        let models = self.lock().models.iter().map(|(name, entry)| entry.status(name, now)).collect::<Vec<_>>();
         models.into_iter().map(|status| self.with_comparison(status)).collect()
     }
 
     pub fn model(&self, name: &ModelName) -> Result<ModelStatus, RegistryError> {
-        let status = self.lock().entry(name)?.status(name);
+        let status = self.lock().entry(name)?.status(name, (self.shared.watchers.clock)());
         Ok(self.with_comparison(status))
     }
 
@@ -303,58 +307,7 @@ impl Registry {
     pub fn verify_history(&self) -> Result<Verification, RegistryError> {
         Ok(self.lock().store.verify()?)
     }
-
-    /// The drift of a version. Everything answered before the call is in it.
-    pub fn drift(&self, name: &ModelName, query: &DriftQuery) -> Result<DriftReport, RegistryError> {
-        let (version, monitor) = {
-            let state = self.lock();
-            let entry = state.entry(name)?;
-            let no_stable = || RegistryError::NoStable(name.clone());
-            let stable = entry.release.stable;
-            let (version, watching) = match query.against {
-                Against::Profile => {
-                    let version = query.version.or(stable).ok_or_else(no_stable)?;
-                    (version, version)
-                }
-                Against::Stable => {
-                    let canary = entry.release.canary.map(|canary| canary.version);
-                    let no_canary = || RegistryError::NoCanary(name.clone());
-                    (query.version.or(canary).ok_or_else(no_canary)?, stable.ok_or_else(no_stable)?)
-                }
-            };
-            entry.check_ready(name, watching)?;
-            let servable = entry.versions.get(&watching).and_then(|known| known.servable.as_ref());
-            let monitor = servable.and_then(|servable| servable.watch.monitor());
-            let is_learning = servable.is_some_and(|servable| servable.watch.wants_rows());
-            let unmonitored = || match name.clone() {
-                model if is_learning => RegistryError::Learning { model, version: watching },
-                model => RegistryError::NotMonitored { model, version: watching },
-            };
-            (version, monitor.ok_or_else(unmonitored)?)
-        };
-        let longest = monitor.window_lengths().iter().max().copied().unwrap_or_default();
-        if query.window.is_some_and(|window| window.is_zero() || window > longest) {
-            return Err(RegistryError::Window { longest });
-        }
-        if !self.shared.watchers.monitor.settle(SETTLE_LIMIT) {
-            tracing::warn!(model = %name, "the monitor is behind: the drift view misses the latest rows");
-        }
-        let now = (self.shared.watchers.clock)();
-        let report = |window| match (query.against, &query.segment) {
-            (Against::Profile, None) => Some(monitor.report(name, version, window, now)),
-            (Against::Profile, Some(segment)) => monitor.report_of_segment((name, version), segment, window, now),
-            (Against::Stable, _) => monitor.report_of_other((name, version), window, now),
-        };
-        let found = query.window.map_or_else(|| monitor.telling(report), report);
-        found.ok_or_else(|| match &query.segment {
-            Some(segment) => RegistryError::NoSegment { model: name.clone(), segment: segment.clone() },
-            None => RegistryError::NotCompared { model: name.clone(), version },
-        })
-    }
 }
-
-/// How long a drift view waits for the monitor to catch up, at most.
-const SETTLE_LIMIT: Duration = Duration::from_secs(2);
 
 impl State {
     pub(super) fn entry(&self, name: &ModelName) -> Result<&Entry, RegistryError> {

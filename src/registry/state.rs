@@ -135,7 +135,7 @@ impl VersionEntry {
         }
     }
 
-    fn status(&self, version: Version) -> VersionStatus {
+    fn status(&self, version: Version, now: Duration) -> VersionStatus {
         let servable = self.servable.as_ref();
         VersionStatus {
             version,
@@ -146,6 +146,7 @@ impl VersionEntry {
             loaded_at: self.loaded_at,
             requests: self.requests_before + servable.map_or(0, |servable| servable.metrics.requests()),
             monitored: servable.is_some_and(|servable| servable.watch.monitor().is_some()),
+            learning: servable.and_then(|servable| servable.watch.learning_progress(now)),
             shadow_dropped: servable
                 .map(|servable| servable.metrics.shadow_drops().filter(|(_, copies)| *copies > 0).collect())
                 .unwrap_or_default(),
@@ -197,8 +198,9 @@ impl Entry {
         self.config.as_ref().as_ref().ok().and_then(|config| config.release.policy).unwrap_or(default)
     }
 
-    pub(super) fn status(&self, name: &ModelName) -> ModelStatus {
-        let versions = self.versions.iter().map(|(version, entry)| entry.status(*version)).collect();
+    /// The model at the time `now` of the monitor's clock.
+    pub(super) fn status(&self, name: &ModelName, now: Duration) -> ModelStatus {
+        let versions = self.versions.iter().map(|(version, entry)| entry.status(*version, now)).collect();
         ModelStatus { name: name.clone(), release: self.release.clone(), versions, comparison: None }
     }
 

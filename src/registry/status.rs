@@ -5,6 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use super::admission::AdmissionReport;
 use crate::{
     domain::{ModelName, ShadowDrop, Version},
+    monitor::LearningProgress,
     release::{Outcome, Release},
     rollout::Rollout,
     schedule::LaneStatus,
@@ -57,6 +58,8 @@ pub struct VersionStatus {
     pub requests: u64,
     /// A reference profile is loaded, so drift is watched.
     pub monitored: bool,
+    /// How far its profile is learnt; `None` when it learns none.
+    pub learning: Option<LearningProgress>,
     /// Copies that it did not run as shadow or that could not be compared, by reason; those that are not 0.
     pub shadow_dropped: Vec<(ShadowDrop, u64)>,
     /// How its runs happen, as measured; `None` when it is not loaded.

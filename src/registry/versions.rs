@@ -53,12 +53,12 @@ impl Registry {
         let attempt = Attempt::new(name, operation, format!("version {version}{allowed}"), options);
         let answered = self.lock().answered(&attempt, options);
         let outcome = match answered {
-            Ok(Some(_)) => return version_status(&self.lock(), name, version),
+            Ok(Some(_)) => return self.version_status(&self.lock(), name, version),
             Ok(None) => make(),
             Err(error) => Err(error),
         };
         let mut state = self.lock();
-        match outcome.and_then(|before| Ok((before, version_status(&state, name, version)?))) {
+        match outcome.and_then(|before| Ok((before, self.version_status(&state, name, version)?))) {
             Ok((before, status)) => {
                 let release = state.entry(name)?.release.clone();
                 let is_done = before != status.state;
@@ -168,15 +168,20 @@ impl Registry {
         drop(servable);
     }
 
+    fn version_status(
+        &self,
+        state: &State,
+        name: &ModelName,
+        version: Version,
+    ) -> Result<VersionStatus, RegistryError> {
+        let status = state.entry(name)?.status(name, (self.shared.watchers.clock)());
+        let unknown = || RegistryError::UnknownVersion { model: name.clone(), version };
+        status.versions.into_iter().find(|status| status.version == version).ok_or_else(unknown)
+    }
+
     /// Tells a version's new state to who watches.
     pub(super) fn tell_version(&self, name: &ModelName, version: Version, state: VersionState, message: &str) {
         let event = Event::new(Topic::Version, name, state.as_str(), message);
         self.shared.watchers.events.publish(event.of_version(version));
     }
-}
-
-fn version_status(state: &State, name: &ModelName, version: Version) -> Result<VersionStatus, RegistryError> {
-    let status = state.entry(name)?.status(name);
-    let unknown = || RegistryError::UnknownVersion { model: name.clone(), version };
-    status.versions.into_iter().find(|status| status.version == version).ok_or_else(unknown)
 }

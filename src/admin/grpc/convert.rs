@@ -40,6 +40,7 @@ impl From<&registry::VersionStatus> for wire::VersionStatus {
             loaded_at: status.loaded_at.map(json::timestamp).unwrap_or_default(),
             requests: status.requests,
             monitored: status.monitored,
+            learning: status.learning.as_ref().map(|progress| json::Learning::from(progress).into()),
             runs: status.lane.as_ref().map(wire::Runs::from),
             shadow_dropped: status
                 .shadow_dropped
@@ -173,9 +174,9 @@ impl wire::Event {
     }
 }
 
-impl From<&monitor::DriftReport> for wire::DriftReport {
-    fn from(report: &monitor::DriftReport) -> Self {
-        let report = json::DriftReport::from(report);
+impl From<&monitor::Drift> for wire::DriftReport {
+    fn from(drift: &monitor::Drift) -> Self {
+        let report = json::DriftReport::from(drift);
         Self {
             model: report.model,
             version: report.version,
@@ -188,7 +189,16 @@ impl From<&monitor::DriftReport> for wire::DriftReport {
             against: report.against,
             segment: report.segment,
             segments: report.segments,
+            learning: report.learning.map(wire::Learning::from),
         }
+    }
+}
+
+impl From<json::Learning> for wire::Learning {
+    fn from(learning: json::Learning) -> Self {
+        let json::Learning { rows, min_rows, rows_left, since, length, earliest_end, seconds_left, full } = learning;
+        let (since, earliest_end) = (since.unwrap_or_default(), earliest_end.unwrap_or_default());
+        Self { rows, min_rows, rows_left, since, length, earliest_end, seconds_left, full }
     }
 }
 

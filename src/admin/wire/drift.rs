@@ -3,15 +3,17 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Learning;
 use crate::monitor;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DriftReport {
     pub model: String,
     pub version: u64,
-    /// A duration such as `5m`.
+    /// A duration such as `5m`; empty while the version learns.
     pub window: String,
     pub rows: u64,
+    /// `ok`, `warning` or `drift`: the worst of the features; or `learning`, with no features yet.
     pub state: String,
     /// The probability of a false alarm of one test at one look, of a verdict over this window.
     pub alpha: f64,
@@ -24,6 +26,9 @@ pub struct DriftReport {
     pub features: Vec<Feature>,
     /// All numeric inputs together: how far rows are from their principal components. Null where the profile has none.
     pub multivariate: Option<Feature>,
+    /// How far the version's profile is learnt; absent once it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning: Option<Learning>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -211,6 +216,29 @@ impl From<&monitor::DriftReport> for DriftReport {
             segments: report.segments.iter().map(ToString::to_string).collect(),
             features: report.features.iter().filter(|feature| !is_joint(feature)).map(Feature::from).collect(),
             multivariate: report.features.iter().find(|feature| is_joint(feature)).map(Feature::from),
+            learning: None,
+        }
+    }
+}
+
+impl From<&monitor::Drift> for DriftReport {
+    fn from(drift: &monitor::Drift) -> Self {
+        match drift {
+            monitor::Drift::Report(report) => Self::from(report),
+            monitor::Drift::Learning { model, version, progress } => Self {
+                model: model.to_string(),
+                version: version.get(),
+                window: String::new(),
+                rows: progress.rows,
+                state: "learning".to_owned(),
+                alpha: 0.0,
+                against: monitor::Against::Profile.as_str().to_owned(),
+                segment: String::new(),
+                segments: Vec::new(),
+                features: Vec::new(),
+                multivariate: None,
+                learning: Some(Learning::from(progress)),
+            },
         }
     }
 }

@@ -37,6 +37,7 @@ fn version(number: u64, state: VersionState) -> registry::VersionStatus {
         loaded_at: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123)),
         requests: 12,
         monitored: true,
+        learning: None,
         shadow_dropped: Vec::new(),
         files_changed: false,
         lane: None,
@@ -212,6 +213,40 @@ fn drift_prints_as_the_contract_says() {
     let printed = DriftReport::from(&report);
     assert_eq!(serde_json::to_value(&printed).unwrap(), expected);
     assert_eq!(serde_json::from_value::<DriftReport>(expected).unwrap(), printed);
+}
+
+#[test]
+fn drift_of_a_version_that_learns_says_how_far_it_is() {
+    let progress = monitor::LearningProgress {
+        rows: 120,
+        min_rows: 200,
+        is_full: false,
+        since: Some(Duration::from_millis(1_700_000_000_500)),
+        length: Duration::from_hours(24),
+        time_left: Duration::from_millis(1500),
+    };
+    let learning = json!({
+        "rows": 120, "min_rows": 200, "rows_left": 80, "since": "2023-11-14T22:13:20.500Z", "length": "1d",
+        "earliest_end": "2023-11-15T22:13:20.500Z", "seconds_left": 1.5, "full": false,
+    });
+    let drift = monitor::Drift::Learning { model: "fraud".parse().unwrap(), version: v(2), progress };
+    let expected = json!({
+        "model": "fraud", "version": 2, "window": "", "rows": 120, "state": "learning", "alpha": 0.0,
+        "against": "profile", "segment": "", "segments": [], "features": [], "multivariate": null,
+        "learning": learning,
+    });
+    let printed = DriftReport::from(&drift);
+    assert_eq!(serde_json::to_value(&printed).unwrap(), expected);
+    assert_eq!(serde_json::from_value::<DriftReport>(expected).unwrap(), printed);
+    let status =
+        registry::VersionStatus { monitored: false, learning: Some(progress), ..version(2, VersionState::Ready) };
+    assert_eq!(serde_json::to_value(VersionStatus::from(&status)).unwrap()["learning"], learning);
+
+    let begins = monitor::LearningProgress { since: None, rows: 0, length: Duration::MAX, ..progress };
+    let printed = serde_json::to_value(Learning::from(&begins)).unwrap();
+    assert_eq!((&printed["since"], &printed["earliest_end"]), (&json!(null), &json!(null)));
+    let endless = monitor::LearningProgress { length: Duration::MAX, ..progress };
+    assert_eq!(Learning::from(&endless).earliest_end.as_deref(), Some("9999-12-31T23:59:59.000Z"));
 }
 
 #[test]

@@ -33,6 +33,7 @@ fn report() -> DriftReport {
         segment: "country=<script>".to_owned(),
         segments: Vec::new(),
         multivariate: None,
+        learning: None,
         features: vec![
             feature("age", "numeric", &[("0", 50, 100), ("1", 50, 0), ("above", 0, 0)]),
             feature("\"><script>alert('x')</script>&", "categorical", &[("<i>de</i>", 50, 1), ("fr", 50, 99)]),
@@ -66,6 +67,28 @@ fn page_has_every_feature_and_what_is_known_of_it() {
     assert!(!page.contains("<title>above"));
     assert_eq!(page.matches("<title>&lt;b&gt;: ").count(), 20);
     assert_eq!(page.matches("<th scope=\"row\">&lt;b&gt;</th>").count(), 40);
+}
+
+#[test]
+fn page_of_a_version_that_learns_says_how_far_it_is_and_shows_no_features() {
+    let learning = Learning {
+        rows: 120,
+        min_rows: 200,
+        rows_left: 80,
+        since: Some("<b>.".to_owned()),
+        length: "1d".to_owned(),
+        earliest_end: Some("2026-01-03T03:04:05.678Z".to_owned()),
+        seconds_left: 60.0,
+        full: false,
+    };
+    let learns =
+        DriftReport { state: "learning".to_owned(), features: Vec::new(), learning: Some(learning), ..report() };
+    let page = page(&learns, SystemTime::UNIX_EPOCH);
+    for text in ["state learning\">learning<", "120 of at least 200 rows", "since &lt;b&gt;", "1970-01-01 00:00:00 UTC"]
+    {
+        assert!(page.contains(text), "{text} is not in {page}");
+    }
+    assert!(!page.contains("<table") && !page.contains("<b>"), "{page}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell, Color};
 
-use super::{NONE, table::Table};
+use super::{NONE, learning, table::Table};
 use crate::{
     admin::wire::{Checked, DriftReport, Feature, Quality},
     cli::{
@@ -30,6 +30,10 @@ const NUMBERS: [usize; 6] = [2, 3, 4, 5, 6, 7];
 const OPTIONAL: [usize; 3] = [6, 4, 1];
 
 pub(in crate::cli) fn drift(report: &DriftReport, look: Look) -> String {
+    if let Some(progress) = &report.learning {
+        let (model, version) = (printable(&report.model), report.version);
+        return format!("{model} version {version}: learning its profile, {}\n", learning(progress));
+    }
     let mut table = Table::new(&HEADERS, look);
     for column in NUMBERS {
         table.right(column);

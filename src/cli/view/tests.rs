@@ -3,7 +3,7 @@
 use super::*;
 use crate::admin::wire::{
     AdmissionStep, Bin, Broken, Checked, DriftReport, DriftSelfTest, Feature, FeatureSelfTest, FoundShift, Head,
-    History, HistoryEntry, Measures, Quality, Runs, Share, Verification,
+    History, HistoryEntry, Learning, Measures, Quality, Runs, Share, Verification,
 };
 
 const PIPE: Look = Look { colours: false, width: None };
@@ -22,6 +22,7 @@ fn version(number: u64, state: &str) -> VersionStatus {
         loaded_at: Some("2026-01-02T03:04:05.678Z".to_owned()),
         requests: 42,
         monitored: true,
+        learning: None,
         traffic_percent: None,
         runs: None,
         shadow_dropped: [].into(),
@@ -276,6 +277,7 @@ fn report() -> DriftReport {
         segment: String::new(),
         segments: Vec::new(),
         multivariate: None,
+        learning: None,
         features: vec![feature("calm", "ok", 0.01), feature("odd", "warning", 0.15), feature("age", "drift", 0.5)],
     }
 }
@@ -292,6 +294,55 @@ fn drift_shows_the_worst_features_first_with_both_pictures() {
         lines[3],
         "age      numeric   100        0  0.5100     0.5000  0.490 – 0.510     0.2000  drift    ok       ▅▅         █▁"
     );
+}
+
+fn progress(rows: u64, rows_left: u64, seconds_left: f64) -> Learning {
+    Learning {
+        rows,
+        min_rows: 200,
+        rows_left,
+        since: Some("2026-01-02T03:04:05.678Z".to_owned()),
+        length: "1d".to_owned(),
+        earliest_end: Some("2026-01-03T03:04:05.678Z".to_owned()),
+        seconds_left,
+        full: false,
+    }
+}
+
+#[test]
+fn drift_of_a_version_that_learns_is_a_line_that_says_when_there_will_be_a_verdict() {
+    let shown = |progress| {
+        let report = DriftReport { learning: Some(progress), features: Vec::new(), ..report() };
+        let shown = drift(&report, PIPE);
+        shown.strip_prefix("fraud version 2: learning its profile, ").unwrap().to_owned()
+    };
+    let since = "since 2026-01-02T03:04:05Z";
+    assert_eq!(
+        shown(progress(120, 80, 11_519.2)),
+        format!(
+            "120 of at least 200 rows {since}, 80 rows and 3h 12m left: ends at 2026-01-03T03:04:05Z at the earliest\n"
+        )
+    );
+    let rows = shown(progress(250, 0, 60.0));
+    assert_eq!(rows, format!("250 rows {since}, 1m left: ends at 2026-01-03T03:04:05Z at the earliest\n"));
+    assert_eq!(shown(progress(199, 1, 0.0)), format!("199 of at least 200 rows {since}, 1 rows left\n"));
+    assert_eq!(shown(progress(250, 0, 0.0)), format!("250 rows {since}, ends with the next row\n"));
+    let full = shown(Learning { full: true, ..progress(90, 0, 1.0) });
+    assert!(full.starts_with("90 rows (all that there is room for) since"), "{full}");
+    let none = Learning { since: None, earliest_end: None, ..progress(0, 200, 86_400.0) };
+    assert_eq!(shown(none), "no row has come yet, it takes 1d from the first one and 200 rows\n");
+    let odd = shown(progress(0, 1, f64::NAN));
+    assert!(odd.contains("1 rows and "), "{odd}");
+}
+
+#[test]
+fn status_says_how_far_a_version_has_learnt() {
+    let mut learns = model();
+    (learns.versions[1].monitored, learns.versions[1].learning) = (false, Some(progress(250, 0, 0.0)));
+    let shown = status(&learns, false, PIPE);
+    let line = shown.lines().nth(4).unwrap();
+    let end = "  learning   profile: 250 rows since 2026-01-02T03:04:05Z, ends with the next row";
+    assert!(line.ends_with(end), "{shown}");
 }
 
 #[test]

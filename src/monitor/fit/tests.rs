@@ -51,7 +51,7 @@ fn feature(role: FeatureRole, tensor: &str, column: usize, category: Option<&str
 }
 
 fn fit(features: Vec<FeatureProfile>) -> Vec<String> {
-    Profile { format: Profile::FORMAT, rows: 1, features, components: None }.fit(&signature())
+    Profile { format: Profile::FORMAT, rows: 1, learnt_from: None, features, components: None }.fit(&signature())
 }
 
 #[test]

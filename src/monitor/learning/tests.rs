@@ -3,7 +3,10 @@
 use std::fs;
 
 use super::*;
-use crate::domain::{DataType, Shape};
+use crate::{
+    domain::{DataType, Dim, Shape, TensorSpec},
+    monitor::{Lacking, Watch},
+};
 
 const LENGTH: Duration = Duration::from_mins(1);
 
@@ -51,7 +54,7 @@ fn batch(from: u16, rows: u16) -> Vec<Tensor> {
 fn learning_of(model: &str, keep: impl FnOnce(&Profile) -> bool + Send + 'static) -> Learning {
     Learning::new(LearningOptions {
         length: LENGTH,
-        model_digest: model.into(),
+        model_identity: model.into(),
         names: ColumnNames::from([("x".into(), ["a", "b", "c"].map(String::from).to_vec())]),
         signature: Arc::new(Signature { inputs: Vec::new(), outputs: Vec::new() }),
         settings: MonitorSettings::default(),
@@ -104,6 +107,40 @@ fn learning_ends_with_its_time_however_large_the_rows_are() {
 }
 
 #[test]
+fn rows_that_are_not_drawn_are_not_learnt_from() {
+    let chosen: Vec<bool> = (0..600).map(|row| row % 7 < 3 || row > 590).collect();
+    let scalar = || Tensor::plain("scale", DataType::Fp32, Shape::new(vec![]).unwrap(), vec![1; 4].into()).unwrap();
+    let (mut inputs, outputs) = (batch(0, 600), [numbers("y", DataType::Fp32, 1, vec![1; 2400]), scalar()]);
+    // Fewer rows than the others: that is the model's business.
+    inputs.push(numbers("short", DataType::Fp32, 1, vec![1; 400]));
+    let mut drawn = learning();
+    drawn.add(Answered { chosen: Some(&chosen), ..Answered::new(&inputs, &outputs) }, seconds(0));
+
+    let (mut one_by_one, mut rows) = (learning(), 0);
+    for row in (0..600).filter(|row| chosen[usize::from(*row)]) {
+        let mut inputs = batch(row, 1);
+        inputs.extend((row < 100).then(|| numbers("short", DataType::Fp32, 1, vec![1; 4])));
+        let outputs = [numbers("y", DataType::Fp32, 1, vec![1; 4]), scalar()];
+        let outputs = if row == 0 { &outputs[..] } else { &outputs[..1] };
+        one_by_one.add(Answered::new(&inputs, outputs), seconds(0));
+        rows += 1;
+    }
+    assert_eq!((drawn.rows, drawn.bytes), (rows, one_by_one.bytes));
+    let (profile, expected) = (learnt(drawn), learnt(one_by_one));
+    assert_eq!(profile.rows, rows as u64);
+    assert!(expected.features.iter().any(|feature| feature.tensor == "scale" && feature.rows == 1), "{expected:?}");
+    assert_eq!(profile, expected);
+}
+
+#[test]
+fn time_runs_from_the_first_row_though_it_is_not_drawn() {
+    let mut learning = learning();
+    let tensors = [text(1)];
+    learning.add(Answered { chosen: Some(&[false]), ..Answered::new(&tensors, &[]) }, seconds(5));
+    assert_eq!((learning.rows, learning.began), (0, Some(seconds(5))));
+}
+
+#[test]
 fn profile_of_rows_that_were_saved_in_parts_is_that_of_all_of_them() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("m/1.learning");
@@ -128,6 +165,7 @@ fn profile_of_rows_that_were_saved_in_parts_is_that_of_all_of_them() {
     assert!(!third.has_ended(seconds(64)) && third.has_ended(seconds(65)), "a minute from the first row of all");
     let expected = learnt(at_once);
     assert!(expected.features.len() > 15 && expected.components.is_some(), "{expected:?}");
+    assert_eq!(expected.learnt_from.as_deref(), Some("sha256:1"));
     assert_eq!(learnt(third), expected);
     assert!(!path.exists(), "it is of no use any more");
 }
@@ -221,4 +259,78 @@ fn clock_that_was_set_back_does_not_make_learning_longer() {
     add(&mut learning, 0, 300, 1000);
     drop(saved(learning));
     assert!(another_run(&path, seconds(10)).has_ended(seconds(10) + LENGTH));
+}
+
+#[test]
+fn progress_says_what_is_lacking_and_until_when() {
+    let mut learning = learning();
+    let told = |learning: &Learning, at: u64| {
+        let progress = learning.progress(seconds(at));
+        let LearningProgress { rows, since, time_left, .. } = progress;
+        assert_eq!(progress.has_ended(), learning.has_ended(seconds(at)));
+        (rows, progress.rows_left(), since, time_left, progress.to_string())
+    };
+    let none = "0 of at least 200 rows, and 1m from the first one on".to_owned();
+    assert_eq!(told(&learning, 5), (0, 200, None, LENGTH, none));
+    assert_eq!(learning.progress(seconds(5)).earliest_end(), None);
+    add(&mut learning, 0, 150, 10);
+    let since = Some(seconds(10));
+    let both = "150 of at least 200 rows, 55s and 50 rows left".to_owned();
+    assert_eq!(told(&learning, 15), (150, 50, since, seconds(55), both));
+    assert_eq!(learning.progress(seconds(15)).earliest_end(), Some(seconds(70)));
+    let rows = "150 of at least 200 rows, 50 rows left".to_owned();
+    assert_eq!(told(&learning, 90), (150, 50, since, Duration::ZERO, rows));
+    add(&mut learning, 150, 100, 20);
+    let time = "250 of at least 200 rows, 50s left".to_owned();
+    assert_eq!(told(&learning, 20), (250, 0, since, seconds(50), time));
+    let ended = "250 of at least 200 rows, ends with the next one".to_owned();
+    assert_eq!(told(&learning, 70), (250, 0, since, Duration::ZERO, ended));
+    assert!(learning.has_ended(seconds(70)) && !learning.has_ended(seconds(69)));
+}
+
+#[test]
+fn room_that_is_used_up_stands_for_rows_that_are_lacking() {
+    let mut learning = learning();
+    for _ in 0..3 {
+        learning.add(Answered::new(&[text(MOST_BYTES / 2 - 64)], &[]), seconds(0));
+    }
+    let progress = learning.progress(seconds(0));
+    assert_eq!((progress.rows, progress.rows_left(), progress.is_full), (2, 0, true));
+}
+
+/// Counts the rows that end the learning of a watch, and waits for what comes of it.
+fn ended(signature: Signature) -> Arc<Watch> {
+    let mut learning = learning();
+    learning.options.signature = Arc::new(signature);
+    add(&mut learning, 0, 250, 0);
+    let watch = Arc::new(Watch::learning(learning));
+    assert!(matches!(watch.lacking(LENGTH), Some(Lacking::Learning(progress)) if progress.has_ended()));
+    watch.count(Answered::new(&batch(0, 1), &[]), LENGTH);
+    let is_being_made = || watch.monitor().is_none() && watch.learning_progress(LENGTH).is_some();
+    for _ in 0..6000 {
+        if !is_being_made() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    watch
+}
+
+#[test]
+fn learning_that_made_no_profile_of_any_use_says_so_and_one_that_did_has_a_monitor() {
+    // The rows have inputs that this model has not.
+    let failed = ended(Signature { inputs: Vec::new(), outputs: Vec::new() });
+    assert!(failed.monitor().is_none());
+    assert_eq!((failed.lacking(LENGTH), failed.learning_progress(LENGTH)), (Some(Lacking::Failed), None));
+
+    let spec = |tensor: &Tensor| TensorSpec {
+        name: tensor.name().into(),
+        datatype: tensor.datatype(),
+        shape: tensor.shape().dimensions().iter().map(|_| Dim::Any).collect(),
+        optional: false,
+    };
+    let outputs = vec![spec(&numbers("y", DataType::Fp32, 1, vec![1; 4]))];
+    let learnt = ended(Signature { inputs: batch(0, 1).iter().map(spec).collect(), outputs });
+    assert!(learnt.monitor().is_some());
+    assert_eq!(learnt.learning_progress(LENGTH), None);
 }

@@ -1,14 +1,20 @@
 //! Tests of the metrics: their form, and that the recording rules give our PSI.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use prometheus::{Encoder, Registry, TextEncoder};
 
 use super::*;
 use crate::{
-    domain::{DataType, Dim, Shape, Signature, Tensor, TensorSpec},
-    monitor::{Monitor, MonitorSettings, ProfileBuilder, service::tests::Observed},
+    domain::{DataType, Dim, Shape, Signature, Tensor, TensorSpec, Version},
+    monitor::{
+        Answered, ColumnNames, Learning, LearningOptions, Monitor, MonitorSettings, ProfileBuilder, VersionMonitor,
+        Watch, service::tests::Observed,
+    },
 };
 
 fn numbers(values: impl Iterator<Item = f32>) -> Tensor {
@@ -50,7 +56,11 @@ fn monitor() -> Arc<VersionMonitor> {
 }
 
 fn registry(service: &Monitor, monitor: &Arc<VersionMonitor>) -> Registry {
-    let versions = vec![("loan".parse().unwrap(), Version::new(3).unwrap(), Arc::clone(monitor))];
+    registry_of(service, Watch::with(Some(Arc::clone(monitor))))
+}
+
+fn registry_of(service: &Monitor, watch: Watch) -> Registry {
+    let versions = vec![("loan".parse().unwrap(), Version::new(3).unwrap(), Arc::new(watch))];
     let clock: Clock = Arc::new(|| Duration::from_secs(100));
     let registry = Registry::new();
     let collector =
@@ -89,6 +99,30 @@ fn every_bin_is_there_at_zero_from_the_start() {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
     assert!(!text.contains("tidegate_drift_score"), "nothing was seen");
+}
+
+#[test]
+fn version_that_learns_has_its_progress_and_nothing_else() {
+    let mut learning = Learning::new(LearningOptions {
+        length: Duration::from_hours(1),
+        model_identity: String::new(),
+        names: ColumnNames::new(),
+        signature: Arc::new(Signature { inputs: vec![], outputs: vec![] }),
+        settings: MonitorSettings::default(),
+        keep: Box::new(|_| true),
+    });
+    learning.add(Answered::new(&[numbers((0..30).map(|i| i as f32))], &[]), Duration::from_secs(70));
+    let text = scraped(&registry_of(&service(), Watch::learning(learning)));
+    let samples: Vec<_> = text.lines().filter(|line| line.contains("loan")).collect();
+    let of_version = r#"{model="loan",version="3"}"#;
+    let expected = [
+        format!("tidegate_monitor_learning_remaining_rows{of_version} 170"),
+        format!("tidegate_monitor_learning_remaining_seconds{of_version} 3570"),
+        format!("tidegate_monitor_learning_rows{of_version} 30"),
+    ];
+    assert_eq!(samples, expected);
+    let watched = scraped(&registry(&service(), &monitor()));
+    assert!(!watched.contains("tidegate_monitor_learning"), "{watched}");
 }
 
 #[test]

@@ -21,6 +21,14 @@ fn profile_survives_its_file_to_the_bit() {
 }
 
 #[test]
+fn model_that_a_profile_was_learnt_from_is_in_its_file_where_there_is_one() {
+    let profile = Profile::parse(GOOD.as_bytes()).unwrap();
+    assert!(profile.learnt_from.is_none() && !profile.to_json().unwrap().contains("learnt_from"));
+    let learnt = Profile { learnt_from: Some("sha256:\"1\"".into()), ..profile };
+    assert_eq!(Profile::parse(learnt.to_json().unwrap().as_bytes()).unwrap(), learnt);
+}
+
+#[test]
 fn profile_of_the_first_format_is_read() {
     let first = Profile::parse(GOOD.replacen("\"format\": 2", "\"format\": 1", 1).as_bytes()).unwrap();
     assert_eq!(first.features, Profile::parse(GOOD.as_bytes()).unwrap().features);

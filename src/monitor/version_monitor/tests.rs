@@ -9,7 +9,7 @@ use crate::{
     monitor::{Measures, ProfileBuilder},
 };
 
-fn numbers(name: &str, values: impl Iterator<Item = i32>) -> Tensor {
+pub(super) fn numbers(name: &str, values: impl Iterator<Item = i32>) -> Tensor {
     let bytes: Vec<u8> = values.flat_map(|value| (value as f32).to_le_bytes()).collect();
     let shape = Shape::new(vec![i64::try_from(bytes.len() / 4).unwrap()]).unwrap();
     Tensor::plain(name, DataType::Fp32, shape, bytes.into()).unwrap()
@@ -20,7 +20,7 @@ fn words(values: &[&'static str]) -> Tensor {
     Tensor::text("s", shape, values.iter().map(|value| Bytes::from_static(value.as_bytes())).collect()).unwrap()
 }
 
-fn monitor() -> VersionMonitor {
+pub(super) fn monitor() -> VersionMonitor {
     let mut builder = ProfileBuilder::default();
     let inputs = [numbers("x", 0..1000), words(&[["a"; 900].as_slice(), &["b"; 100]].concat())];
     builder.add(&inputs, &[numbers("y", 0..1000)]);
@@ -112,13 +112,13 @@ fn canary_is_compared_with_what_the_stable_version_answered_at_the_same_time() {
     monitor.count(Answered::new(&at_night, &[]), Duration::from_secs(0));
     for minute in 60..63 {
         let now = Duration::from_mins(minute);
-        monitor.count_other(second, Answered::new(&by_day, &[]), now);
+        monitor.count_canary(second, Answered::new(&by_day, &[]), now);
         monitor.count(Answered::new(&by_day, &[]), now);
     }
     let name = "m".parse().unwrap();
     for hours in [1, 24] {
         let now = Duration::from_mins(63);
-        let report = monitor.report_of_other((&name, second), Duration::from_hours(hours), now).unwrap();
+        let report = monitor.report_of_canary((&name, second), Duration::from_hours(hours), now).unwrap();
         let reference: u64 = report.features[0].bins.iter().map(|bin| bin.reference).sum();
         assert_eq!((report.state, report.rows, reference), (DriftState::Ok, 3000, 3000), "over {hours} h");
     }

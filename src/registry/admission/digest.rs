@@ -1,7 +1,7 @@
 //! The digest of every file of a version, read once per change of the file.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -65,6 +65,26 @@ fn is_settled(print: &Print) -> bool {
     age >= i128::try_from(TOO_FRESH.as_nanos()).unwrap_or(i128::MAX)
 }
 
+/// Tells a model apart by its file and those of its weights, in words: the digest of its file where it has no others,
+/// otherwise a digest of the digests of all of them and their names. `None` when one of them is not among `digests`.
+pub(super) fn of_model(
+    model_file: &str,
+    external: &BTreeSet<String>,
+    digests: &BTreeMap<String, FileDigest>,
+) -> Option<String> {
+    let model = digests.get(model_file)?;
+    if external.is_empty() {
+        return Some(in_words(model));
+    }
+    let mut hasher = Sha256::new_with_prefix(model);
+    for name in external {
+        hasher.update((name.len() as u64).to_le_bytes());
+        hasher.update(name);
+        hasher.update(digests.get(name)?);
+    }
+    Some(in_words(&hasher.finalize().into()))
+}
+
 /// `sha256:` and the digest in hex.
 pub(super) fn in_words(digest: &FileDigest) -> String {
     use std::fmt::Write;
@@ -108,6 +128,24 @@ mod tests {
         assert_ne!(digest(), ABC);
         assert_eq!(parse(ABC), parse(&ABC["sha256:".len()..]));
         assert_eq!((parse("sha256:ba78"), parse(&"g".repeat(64))), (None, None));
+    }
+
+    #[test]
+    fn model_is_told_apart_by_its_weights_too_and_by_no_other_file() {
+        let digests = |weights: u8, notes: u8| -> BTreeMap<String, FileDigest> {
+            let files = [("model.onnx", 1), ("a.bin", weights), ("b.bin", 3), ("notes.txt", notes)];
+            files.map(|(name, byte)| (name.to_owned(), [byte; 32])).into()
+        };
+        let of = |external: &[&str], weights, notes| {
+            let external = external.iter().map(|name| (*name).to_owned()).collect();
+            of_model("model.onnx", &external, &digests(weights, notes))
+        };
+        assert_eq!(of(&[], 2, 4), Some(in_words(&[1; 32])), "the digest of the file alone, as it always was");
+        let both = of(&["a.bin", "b.bin"], 2, 4);
+        assert_eq!(both, of(&["b.bin", "a.bin"], 2, 5));
+        let others = [of(&["a.bin", "b.bin"], 9, 4), of(&["a.bin"], 2, 4), of(&["b.bin"], 2, 4), of(&[], 2, 4)];
+        assert!(both.is_some() && others.iter().all(|other| other.is_some() && *other != both), "{others:?}");
+        assert_eq!(of(&["c.bin"], 2, 4), None);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! A model's bytes, checked to refer to nothing outside, and opened. Done twice: in a worker, where
 //! it may go wrong in any way, and then here.
 
+use std::collections::BTreeSet;
+
 use super::{external::external_files, listing::Listing, zipmap};
 use crate::engine::{EngineError, EngineOptions, ModelFile, OnnxModel, Runtime};
 
@@ -8,8 +10,8 @@ use crate::engine::{EngineError, EngineOptions, ModelFile, OnnxModel, Runtime};
 pub(super) struct Source {
     /// With its maps as tensors.
     bytes: Vec<u8>,
-    /// It has weights in other files.
-    is_spread: bool,
+    /// The files of its weights, by their names in the listing.
+    pub(super) external: BTreeSet<String>,
     /// Bytes of the model and of the files that it refers to.
     pub(super) size: u64,
 }
@@ -28,10 +30,9 @@ pub(super) fn contained(bytes: Vec<u8>, listing: &Listing) -> Result<Source, Fau
     let external = external_files(&bytes, listing)?;
     let sizes = external.iter().filter_map(|name| listing.files.get(name)).map(|print| print.size);
     let size = bytes.len() as u64 + sizes.sum::<u64>();
-    let is_spread = !external.is_empty();
     // One of the two is enough.
     let bytes = zipmap::flatten(&bytes).unwrap_or(bytes);
-    Ok(Source { bytes, is_spread, size })
+    Ok(Source { bytes, external, size })
 }
 
 impl Source {
@@ -43,7 +44,7 @@ impl Source {
         options: EngineOptions,
         listing: &Listing,
     ) -> Result<OnnxModel, EngineError> {
-        let weights = self.is_spread.then_some(listing.root.as_path());
+        let weights = (!self.external.is_empty()).then_some(listing.root.as_path());
         runtime.open(&ModelFile { bytes: &self.bytes, weights }, options)
     }
 }

@@ -36,7 +36,7 @@ mod warmup;
 mod zipmap;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -129,10 +129,22 @@ pub struct Admitted {
     pub model: OnnxModel,
     /// `sha256:` and the hex digest of `model.onnx`.
     pub digest: String,
+    /// Tells the model apart from others: by `model.onnx` and by the files it refers to.
+    pub identity: String,
     /// Bytes of `model.onnx` and of the files it refers to.
     pub memory_bytes: u64,
     pub profile: Option<Profile>,
     pub trial: Trial,
+}
+
+/// A model that could be loaded.
+struct Loaded {
+    model: OnnxModel,
+    profile: Option<Profile>,
+    /// Bytes of its files.
+    size: u64,
+    /// The files of its weights.
+    external: BTreeSet<String>,
 }
 
 impl Admission {
@@ -159,16 +171,18 @@ impl Admission {
         if report.has_failed(Step::Digest) || report.has_failed(Step::Containment) {
             return None;
         }
-        let digest = digest::in_words(digests?.get(parts.model_file.as_ref()?)?);
+        let (digests, model_file) = (digests?, parts.model_file.as_ref()?);
+        let digest = digest::in_words(digests.get(model_file)?);
         self.try_out(&parts, &digest, candidate.is_urgent, report)?;
-        let (model, profile, memory_bytes) = self.load(candidate, &parts, report)?;
+        let Loaded { model, profile, size, external } = self.load(candidate, &parts, report)?;
+        let identity = digest::of_model(model_file, &external, &digests)?;
         report.run(Step::Signature, || compare(candidate, model.signature(), &digest));
         report.run(Step::Golden, || self.replay(&parts.listing, &model));
         if !report.is_passed() {
             return None;
         }
         let trial = report.run(Step::WarmUp, || warm_up(candidate, &model))?;
-        Some(Admitted { model, digest, memory_bytes, profile, trial })
+        Some(Admitted { model, digest, identity, memory_bytes: size, profile, trial })
     }
 
     fn digest(&self, listing: &Listing) -> Verdict<BTreeMap<String, FileDigest>> {
@@ -207,21 +221,15 @@ impl Admission {
         passed
     }
 
-    /// The model, its profile, and the bytes of its files.
-    fn load(
-        &self,
-        candidate: &Candidate<'_>,
-        parts: &Parts,
-        report: &mut AdmissionReport,
-    ) -> Option<(OnnxModel, Option<Profile>, u64)> {
+    fn load(&self, candidate: &Candidate<'_>, parts: &Parts, report: &mut AdmissionReport) -> Option<Loaded> {
         let mut outside = Vec::new();
         let loaded = report.run(Step::Load, || match open(&self.runtime, candidate.engine, parts) {
-            Ok((model, size)) => {
+            Ok((model, size, external)) => {
                 let (profile, mut faults) = profile(&model, parts);
                 let origin = if parts.profile.is_some() { "profile.json" } else { PROFILE_KEY };
                 let profiled = profile.as_ref().map(|profile| (origin, profile));
                 faults.extend(misfits(&model, candidate.config.as_ref().ok(), profiled));
-                Verdict::with_faults((model, profile, size), faults, None)
+                Verdict::with_faults(Loaded { model, profile, size, external }, faults, None)
             }
             Err(OpenError::Outside(faults)) => {
                 outside = faults;
@@ -265,7 +273,12 @@ enum OpenError {
     Faults(Faults),
 }
 
-fn open(runtime: &Runtime, options: EngineOptions, parts: &Parts) -> Result<(OnnxModel, u64), OpenError> {
+/// The model, the bytes of its files, and the files of its weights.
+fn open(
+    runtime: &Runtime,
+    options: EngineOptions,
+    parts: &Parts,
+) -> Result<(OnnxModel, u64, BTreeSet<String>), OpenError> {
     let name = parts.model_file.as_deref().unwrap_or_default();
     let bytes = parts.listing.read(name).map_err(OpenError::Faults)?.unwrap_or_default();
     let source = load::contained(bytes, &parts.listing).map_err(|fault| match fault {
@@ -280,7 +293,7 @@ fn open(runtime: &Runtime, options: EngineOptions, parts: &Parts) -> Result<(Onn
     })?;
     // What was opened by its name must be what was checked.
     parts.listing.check_all_unchanged().map_err(OpenError::Faults)?;
-    Ok((model, source.size))
+    Ok((model, source.size, source.external))
 }
 
 /// The profile beside the model, otherwise the one in its own metadata; and what is wrong with that.
@@ -359,7 +372,7 @@ pub fn open_version(
     let parts = complete::files(directory, Some(config));
     let parts = parts.map_err(|faults| Refusal(faults.reasons))?;
     match open(runtime, options, &parts) {
-        Ok((model, _)) => Ok(model),
+        Ok((model, ..)) => Ok(model),
         Err(OpenError::Outside(faults)) => Err(Refusal(faults)),
         Err(OpenError::Faults(faults)) => Err(Refusal(faults.reasons)),
     }

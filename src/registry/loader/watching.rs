@@ -18,14 +18,14 @@ use crate::{
 };
 
 impl Registry {
-    /// The watch over a version with this profile. Counts of the version go on: those of an earlier load, or those that
+    /// The watch over a version with this profile; `identity` tells its model apart from others. Counts of the version go on: those of an earlier load, or those that
     /// were saved.
     pub(super) fn watch_over(
         &self,
         job: &LoadJob,
         profile: Option<Profile>,
         model: &OnnxModel,
-        digest: &str,
+        identity: &str,
     ) -> Result<Arc<Watch>, String> {
         let config = job.config.as_ref().as_ref().ok();
         let of_model = |settings| MonitorSettings {
@@ -45,7 +45,7 @@ impl Registry {
                 keep(learnt_place(&settings, job).as_deref(), &job.model, job.version, &live);
                 Some(live)
             }),
-            Baseline::Learn(_) => kept(),
+            Baseline::Learn(_) => kept().filter(|profile| is_learnt_from(profile, identity, job)),
         };
         match (profile.or_else(learnt), settings.baseline) {
             (Some(profile), _) => {
@@ -60,7 +60,7 @@ impl Registry {
                 let (place, name, version) = (learnt_place(&settings, job), job.model.clone(), job.version);
                 let learning = Learning::new(LearningOptions {
                     length,
-                    model_digest: digest.to_owned(),
+                    model_identity: identity.to_owned(),
                     names: names.unwrap_or_default(),
                     signature: Arc::clone(model.signature()),
                     keep: Box::new(move |profile| keep(place.as_deref(), &name, version, profile)),
@@ -205,6 +205,17 @@ fn kept_before(settings: &MonitorSettings, job: &LoadJob) -> Option<Profile> {
     let path = learnt_place(settings, job)?;
     let parsed = Profile::parse(&fs::read(&path).ok()?);
     parsed.inspect_err(|error| tracing::warn!(path = %path.display(), %error, "a learnt profile is not used")).ok()
+}
+
+/// Whether a profile was learnt of the rows of the model that is loaded: what another one answered is no measure of it.
+fn is_learnt_from(profile: &Profile, identity: &str, job: &LoadJob) -> bool {
+    // One that an earlier program kept does not say of which.
+    let is_it = profile.learnt_from.as_ref().is_none_or(|model| model == identity);
+    if !is_it {
+        let (model, version) = (&job.model, job.version.get());
+        tracing::info!(%model, version, "the profile that the version learnt is of another model: it learns anew");
+    }
+    is_it
 }
 
 impl From<config::Baseline> for Baseline {

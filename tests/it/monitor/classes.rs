@@ -70,7 +70,7 @@ fn report_after(repository: &Repository, monitor: &str, rows: u16, is_learnt: bo
         assert_eq!(gateway.post(INFER, &body(600)).0, 200);
         gateway.wait("the profile to be learnt", || {
             gateway.post(INFER, &body(1));
-            (gateway.admin("GET", super::DRIFT, None).0 == 200).then_some(())
+            super::is_monitored(&gateway, "").then_some(())
         });
     }
     assert_eq!(gateway.post(INFER, &body(rows)).0, 200);

@@ -163,6 +163,12 @@ fn live(report: &Value, name: &str) -> BTreeMap<String, u64> {
     bins.filter(|(_, live)| *live > 0).collect()
 }
 
+/// Whether the drift of a version is watched: it has a profile by now.
+fn is_monitored(gateway: &Gateway, query: &str) -> bool {
+    let (status, report) = gateway.admin("GET", &format!("{DRIFT}{query}"), None);
+    status == 200 && report["state"] != "learning"
+}
+
 fn rows(report: &Value) -> u64 {
     report["rows"].as_u64().unwrap()
 }

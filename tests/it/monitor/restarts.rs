@@ -116,6 +116,57 @@ fn counts_go_on_when_a_version_is_loaded_right_after_it_was_unloaded() {
     }
 }
 
+fn comparison(gateway: &Gateway) -> serde_json::Value {
+    drift(gateway, "?against=stable&window=1h")
+}
+
+fn change_canary(gateway: &Gateway, version: u64) {
+    let canary = json!({"version": version, "percent": 50});
+    assert_eq!(gateway.admin("PUT", "/admin/v1/models/m/canary", Some(&canary)).0, 200);
+}
+
+#[test]
+fn comparison_of_a_canary_goes_on_after_a_stop_and_a_crash() {
+    let repository = repository(3);
+    let settings = "save_interval = \"1s\"";
+    let mut gateway = start(&repository, settings);
+    change_canary(&gateway, 1);
+    let send = |gateway: &Gateway| (0..40).for_each(|_| send(gateway, &usual(25)));
+    send(&gateway);
+    let before = comparison(&gateway);
+    assert!(rows(&before) > 0, "{before}");
+    assert_eq!(gateway.terminate(), Some(0));
+
+    let mut gateway = start(&repository, settings);
+    assert_eq!(comparison(&gateway), before);
+    send(&gateway);
+    let grown = comparison(&gateway);
+    assert!(rows(&grown) > rows(&before), "{grown}");
+    // The first of two saves may have begun earlier.
+    for _ in 0..2 {
+        let at = || fs::metadata(counts_file(&repository, 3)).and_then(|metadata| metadata.modified()).unwrap();
+        let saved = at();
+        send_to(&gateway, "/v2/models/m/versions/3/infer", &usual(1), &json!({}));
+        gateway.wait("the counts to be saved", || (at() > saved).then_some(()));
+    }
+    gateway.kill();
+
+    let mut gateway = start(&repository, settings);
+    let after = comparison(&gateway);
+    assert_eq!((rows(&after), live(&after, "x")), (rows(&grown), live(&grown, "x")));
+    gateway.terminate();
+
+    // Another canary is another pair.
+    let gateway = start(&repository, settings);
+    change_canary(&gateway, 2);
+    let (status, answer) = gateway.admin("GET", "/admin/v1/models/m/drift?against=stable", None);
+    assert_eq!(status, 404, "{answer}");
+    send(&gateway);
+    let other = comparison(&gateway);
+    assert_eq!(other["version"], 2);
+    assert!(rows(&other) < rows(&grown), "{other}");
+}
+
 fn replace_model(repository: &Repository, version: u64) {
     let onnx = repository.version("m", version).join("model.onnx");
     let renamed = onnx.with_extension("new");
