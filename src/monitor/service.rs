@@ -153,7 +153,7 @@ impl Shared {
 
 /// How long the thread looks away while there is traffic: to be woken for every request would cost
 /// the requests more than the counting costs this thread, and rows are counted the faster the more there are.
-const NAP: Duration = Duration::from_millis(5);
+const NAP: Duration = Duration::from_millis(10);
 
 struct Worker {
     shared: Arc<Shared>,

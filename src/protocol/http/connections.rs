@@ -104,6 +104,10 @@ impl Activity {
         self.last.store(self.looks.load(Relaxed), Relaxed);
     }
 
+    fn is_answering_http_1(&self) -> bool {
+        self.requests.load(SeqCst) > 0 && !self.lasts.load(Relaxed)
+    }
+
     fn look(&self, now: u32) {
         let quiet = now.wrapping_sub(self.last.load(Relaxed));
         // The look at which something happened was some time before it.
@@ -161,14 +165,45 @@ impl Drop for Busy {
     }
 }
 
-/// The stream of a connection: what is written shows that somebody reads.
+/// The stream of a connection: what is written shows that somebody reads, and the end of what the client sends that
+/// nobody waits for the answer any more.
+///
+/// hyper would look for that end itself, but by reading: it gets new memory for what may come while a request holds
+/// the old one, so each request would cost a buffer.
 pub(super) struct Watched {
-    pub(super) stream: TcpStream,
-    pub(super) activity: Arc<Activity>,
+    stream: TcpStream,
+    activity: Arc<Activity>,
+    /// More than the request has come, so that an end would not show.
+    has_more: bool,
+}
+
+impl Watched {
+    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+        Self { stream, activity, has_more: false }
+    }
+
+    /// An error when the client is gone; the task is told when it goes.
+    fn poll_gone(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        while let Poll::Ready(ready) = self.stream.poll_read_ready(context) {
+            ready?;
+            match self.stream.poll_peek(context, &mut ReadBuf::new(&mut [0])) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::ConnectionAborted.into()),
+                Poll::Ready(Ok(_)) => {
+                    self.has_more = true;
+                    return Ok(());
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                // It was not so: what is ready is asked again.
+                Poll::Pending => {}
+            }
+        }
+        Ok(())
+    }
 }
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.has_more = false;
         Pin::new(&mut self.stream).poll_read(context, to)
     }
 }
@@ -203,7 +238,11 @@ impl AsyncWrite for Watched {
         self.stream.is_write_vectored()
     }
 
+    /// Asked whenever the connection has done what it can.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.has_more && self.activity.is_answering_http_1() {
+            self.poll_gone(context)?;
+        }
         Pin::new(&mut self.stream).poll_flush(context)
     }
 

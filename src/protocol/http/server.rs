@@ -109,9 +109,11 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// HTTP/1 gets no timer: how long a head may take is minded by [`Connections`].
+/// HTTP/1 gets no timer, and does not look for the end of what a client sends while it waits: [`Connections`] and
+/// [`Watched`] do so with less effort.
 fn connection_builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().half_close(true);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -167,7 +169,7 @@ async fn serve_connection<H, F>(
             Ok::<_, Infallible>(response.map(|body| until_sent(body, busy)))
         }
     });
-    let stream = TokioIo::new(Watched { stream, activity: Arc::clone(&activity) });
+    let stream = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
     let mut connection = pin!(builder.serve_connection(stream, service));
     let (mut is_ending, mut waker) = (false, None);
     let ended = poll_fn(|context| {
