@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     domain::{DataType, Dim, Shape, TensorSpec},
-    monitor::{Measures, ProfileBuilder},
+    monitor::{DriftReport, DriftState, Measures, ProfileBuilder},
 };
 
 fn numbers(name: &str, values: impl Iterator<Item = i32>) -> Tensor {
