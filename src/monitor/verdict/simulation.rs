@@ -3,6 +3,7 @@
 //! Each test runs a part; the ignored ones run the whole and print the tables (add `--ignored --nocapture`).
 
 mod dependent;
+mod quality;
 
 use std::collections::VecDeque;
 
