@@ -58,12 +58,12 @@ impl Counts {
         windows.counts(now, window, self.totals())
     }
 
-    /// The rows of these cells by sub-window of the last `window`, and before it, of the next longer one. Who counts waits
-    /// as long as it takes to read them, so they are those of one feature.
+    /// The rows of these cells by sub-window, see [`Windows::over_time`]. Who counts waits as long as it takes to read them,
+    /// so they are those of one feature.
     pub(super) fn over_time(&self, cells: Range<usize>, window: Duration, now: Duration) -> Vec<Series> {
         let windows = self.windows();
         let totals: Vec<u64> = self.cells[cells.clone()].iter().map(|cell| cell.load(Ordering::Relaxed)).collect();
-        windows.over_time(now, window, cells, &totals)
+        windows.over_time(now, window, &cells, &totals)
     }
 
     /// All that is needed to go on counting later.

@@ -115,7 +115,7 @@ pub struct Verdict {
 #[derive(Clone, Copy)]
 pub struct Sample<'a> {
     pub bins: &'a [u64],
-    /// Is asked only where it matters; each series is of other sub-windows, those of the window first.
+    /// Is asked only where it matters: rows by bin of the window's sub-windows, of those before it, and of shorter windows'.
     pub over_time: &'a dyn Fn() -> Vec<Series>,
 }
 

@@ -56,22 +56,25 @@ impl Windows {
         totals
     }
 
-    /// The rows of these cells in each sub-window of the last `window`, and in those before it of the next longer one, the
-    /// oldest first. `totals` are theirs of `now`.
+    /// The rows of these cells by sub-window, the oldest first: of the last `window`; of the next longer one before that
+    /// (empty where there is none); of the shorter ones, the longest first. `totals` are theirs of `now`.
     pub(super) fn over_time(
         &self,
         now: Duration,
         window: Duration,
-        cells: Range<usize>,
+        cells: &Range<usize>,
         totals: &[u64],
     ) -> Vec<Series> {
         let at = self.rings.iter().position(|ring| ring.length >= window).unwrap_or(self.rings.len().saturating_sub(1));
-        let own = self.rings.get(at).map(|ring| ring.series(now, window, u64::MAX, cells.clone(), totals));
+        let whole = |ring: &Ring, window: Duration| ring.series(now, window, u64::MAX, cells, totals);
         let before = |ring: &Ring| {
             let end = ring.index(now.saturating_sub(window));
             ring.series(now, ring.length, end, cells, totals)
         };
-        own.into_iter().chain(self.rings.get(at + 1).map(before)).collect()
+        let own = self.rings.get(at).map(|ring| whole(ring, window)).unwrap_or_default();
+        let longer = self.rings.get(at + 1).map(before).unwrap_or_default();
+        let shorter = self.rings.iter().take(at).rev().map(|ring| whole(ring, ring.length));
+        [own, longer].into_iter().chain(shorter).collect()
     }
 
     pub(super) fn save(&self) -> Vec<SavedRing> {
@@ -148,7 +151,7 @@ impl Ring {
     }
 
     /// The rows of these cells by sub-window of a window that ends at `now`, of those before the sub-window `end`.
-    fn series(&self, now: Duration, window: Duration, end: u64, cells: Range<usize>, totals: &[u64]) -> Series {
+    fn series(&self, now: Duration, window: Duration, end: u64, cells: &Range<usize>, totals: &[u64]) -> Series {
         let start = |sub_window: u64| &self.noted(sub_window)[cells.clone()];
         let rows = |sub_window: u64| {
             let end = if sub_window < self.latest { start(sub_window + 1) } else { totals };

@@ -45,13 +45,19 @@ impl DesignEffect {
     pub(super) const NONE: Self = Self { value: 1.0, freedom: f64::INFINITY };
 
     /// The largest that counts; `None` where no series is long enough. `scores` are by bin.
+    ///
+    /// The first series is of the window, the second of the time before it. Those that follow are of shorter windows, and
+    /// stand in where both are too short: at first a long window has no more rows than they have.
     pub(super) fn estimate(series: &[Series], scores: &[f64]) -> Option<Self> {
         let mut largest = None;
         for (at, sub_windows) in series.iter().enumerate() {
+            if at >= 2 && largest.is_some() {
+                break;
+            }
             let rows = sub_windows.iter().map(|bins| bins.iter().map(|rows| *rows as f64).collect()).collect();
             let blocks = merged(rows);
-            let doubled = if at == 0 { blocks.chunks(2).map(sum).collect() } else { Vec::new() };
-            // Twice as long only within the window: before it they are long enough, and a drift that began there would hide.
+            // Not of the time before: its sub-windows are long, and a drift that began there would hide behind longer ones.
+            let doubled = if at == 1 { Vec::new() } else { blocks.chunks(2).map(sum).collect() };
             for blocks in [blocks, doubled].iter().filter(|blocks| blocks.len() >= LEAST_BLOCKS) {
                 let effect = largest.get_or_insert(Self::NONE);
                 for found in of_blocks(blocks, scores) {

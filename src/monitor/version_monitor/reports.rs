@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// Tells the rows of cells by sub-window, of the window and, before it, of the next longer one.
+/// Tells the rows of cells by sub-window, as [`crate::monitor::counts::Counts::over_time`] does.
 type OverTime<'a> = &'a dyn Fn(Range<usize>) -> Vec<Series>;
 
 impl VersionMonitor {

@@ -131,7 +131,7 @@ fn dependent_rows_table() {
             for at_once in [1, 10] {
                 for alike in [1, 5, 20, 100] {
                     let cells = [1e-2, 1e-3].map(|alpha| {
-                        let looks = if alpha < 5e-3 { 20_000 } else { 4000 };
+                        let looks = if alpha < 5e-3 { 5000 } else { 2000 };
                         let traffic = Traffic::new(windows, rows, alike, at_once, alike);
                         let ([corrected, uncorrected], effect) = false_alarms(traffic, alpha, looks);
                         format!("{:.2} ({:.0}), {effect:.1}", corrected / alpha, uncorrected / alpha)
