@@ -173,6 +173,11 @@ fn entries_of_measures(feature: &Feature, measures: &Measures) -> String {
     let mut entries = vec![
         ("Interval of PSI".to_owned(), interval(feature.psi_interval)),
         ("Threshold".to_owned(), number(feature.threshold)),
+        ("Design effect".to_owned(), number(feature.design_effect)),
+        (
+            "Effective rows".to_owned(),
+            feature.effective_rows.map_or_else(|| NONE.to_owned(), |rows| format!("{rows:.0}")),
+        ),
     ];
     entries.extend(measures.named().map(|(name, value)| (spelt(name), number(Some(value)))));
     entries.iter().map(|(name, value)| entry(name, value)).collect()

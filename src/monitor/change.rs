@@ -20,6 +20,9 @@ impl fmt::Display for Change {
         write!(f, "feature '{}' is in state {state}, was {before}, over {window} with {} rows", now.feature, now.rows)?;
         if let Some(corrected) = now.measures.psi_corrected {
             write!(f, ": corrected PSI {corrected:.4}, drift from {:.4}", now.threshold)?;
+            if let Some(effective) = now.effective_rows.filter(|_| now.design_effect > Some(1.0)) {
+                write!(f, ", as rows that depend on one another are worth {effective:.0}")?;
+            }
         }
         for checked in now.quality.checks.iter().filter(|checked| checked.state != DriftState::Ok) {
             let (check, live, reference) = (checked.check.as_str(), 100.0 * checked.live, 100.0 * checked.reference);

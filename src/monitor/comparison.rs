@@ -1,8 +1,9 @@
 //! The rows that another version answered, in the bins of the one that it is compared with.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use super::{
+    Series,
     counts::{Counting, Counts},
     saved::{Part, SavedCounts},
     settings::MonitorSettings,
@@ -52,6 +53,11 @@ impl Comparison {
     /// Rows of the other version in the last `window`.
     pub(super) fn within(&self, window: Duration, now: Duration) -> Vec<u64> {
         self.counts.within(window, now)
+    }
+
+    /// Rows of cells of the other version by sub-window, see [`Counts::over_time`].
+    pub(super) fn over_time(&self, cells: Range<usize>, window: Duration, now: Duration) -> Vec<Series> {
+        self.counts.over_time(cells, window, now)
     }
 
     /// Of the rows of the stable version in a window, those since the first one of the other; `totals` are all that it has

@@ -1,6 +1,7 @@
 //! Rows by cell: since the start, and over sliding windows.
 
 use std::{
+    ops::Range,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -8,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{saved::SavedCounts, window::Windows};
+use super::{saved::SavedCounts, verdict::Series, window::Windows};
 
 /// Counters of cells. One thread counts at a time; any thread may read, and sees every cell at some moment of late.
 #[derive(Debug)]
@@ -55,6 +56,14 @@ impl Counts {
     pub(super) fn within(&self, window: Duration, now: Duration) -> Vec<u64> {
         let windows = self.windows();
         windows.counts(now, window, self.totals())
+    }
+
+    /// The rows of these cells by sub-window, see [`Windows::over_time`]. Who counts waits as long as it takes to read them,
+    /// so they are those of one feature.
+    pub(super) fn over_time(&self, cells: Range<usize>, window: Duration, now: Duration) -> Vec<Series> {
+        let windows = self.windows();
+        let totals: Vec<u64> = self.cells[cells.clone()].iter().map(|cell| cell.load(Ordering::Relaxed)).collect();
+        windows.over_time(now, window, &cells, &totals)
     }
 
     /// All that is needed to go on counting later.

@@ -1,6 +1,6 @@
 //! A feature that is monitored: its reference, where its rows are counted, and how far they are from it.
 
-use std::{fmt, ops::Range, time::Duration};
+use std::{cell::LazyCell, fmt, ops::Range, time::Duration};
 
 use super::{
     BinCount, DriftState, FeatureReport, Measures,
@@ -9,7 +9,7 @@ use super::{
     measures,
     profile::{Category, Distribution, FeatureProfile, FeatureRole, FineBins, Source},
     quality::{self, Check, Sides},
-    verdict::Judge,
+    verdict::{Judge, Sample, Series},
 };
 use crate::domain::{DataType, Labels, Signature, Tensor, TensorSpec};
 
@@ -47,6 +47,21 @@ pub(super) struct Rows {
     fine: Vec<u64>,
 }
 
+/// Rows of a feature, and how they came over time: by bin, as in [`Rows::bins`], of each sub-window of several windows.
+#[derive(Clone, Copy)]
+pub(super) struct Side<'a> {
+    pub(super) rows: &'a Rows,
+    /// Is asked only where an alarm depends on it.
+    pub(super) over_time: &'a dyn Fn() -> Vec<Series>,
+}
+
+impl<'a> Side<'a> {
+    /// Rows that are taken as independent of each other.
+    pub(super) fn independent(rows: &'a Rows) -> Self {
+        Self { rows, over_time: &Vec::new }
+    }
+}
+
 /// A value that a profile has never seen the like of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -78,7 +93,7 @@ impl Rows {
             Layout::Numeric { .. } => self.fine.as_slice(),
             Layout::Categorical { categories } => &self.bins[..categories],
         };
-        Sides { bins: &self.bins, finest }
+        Sides { bins: &self.bins, finest, over_time: &Vec::new }
     }
 }
 
@@ -142,6 +157,11 @@ impl MonitoredFeature {
             Layout::Categorical { .. } => Vec::new(),
         };
         Rows { bins: self.classifier.coarse(cells), fine }
+    }
+
+    /// The same of rows by sub-window, of the feature's own cells.
+    pub(super) fn over_time(&self, series: Vec<Series>) -> Vec<Series> {
+        series.into_iter().map(|series| series.iter().map(|cells| self.classifier.coarse(cells)).collect()).collect()
     }
 
     /// The first value of a column of `tensor` that the profile has never seen the like of.
@@ -211,24 +231,42 @@ impl MonitoredFeature {
     /// How far `live` is from `reference`, at one of the looks that come every `look`, after the states that stand.
     pub(super) fn report(
         &self,
-        reference: &Rows,
-        live: &Rows,
+        reference: Side<'_>,
+        live: Side<'_>,
         judge: &Judge,
         look: Duration,
         standing: Standing,
     ) -> FeatureReport {
         let layout = self.classifier.layout();
+        // Read once for all verdicts, if at all.
+        let over_time = [reference, live].map(|side| LazyCell::new(move || (side.over_time)()));
+        let (reference, live) = (reference.rows, live.rows);
         let (reference_bins, live_bins) = self.compared(&reference.bins, &live.bins);
         // What the reference never had is judged as a share of its own.
         let judged = match layout {
             Layout::Categorical { categories } if reference.bins[categories] == 0 => categories,
             _ => reference_bins.len(),
         };
-        let verdict = judge.judge(&reference_bins[..judged], &live_bins[..judged], look, standing.distribution);
+        let series_of = |side: usize| {
+            let judged = |bins: &Vec<u64>| layout.fold(bins)[..judged].to_vec();
+            over_time[side].iter().map(|series| series.iter().map(judged).collect()).collect()
+        };
+        let verdict = judge.judge_samples(
+            Sample { bins: &reference_bins[..judged], over_time: &|| series_of(0) },
+            Sample { bins: &live_bins[..judged], over_time: &|| series_of(1) },
+            look,
+            standing.distribution,
+        );
         let mut measures = self.measures(&reference_bins, &live_bins, reference, live);
         measures.psi_corrected = verdict.corrected;
-        let quality =
-            quality::check(judge, layout, reference.sides(layout), live.sides(layout), look, standing.quality);
+        let quality = quality::check(
+            judge,
+            layout,
+            Sides { over_time: &|| over_time[0].clone(), ..reference.sides(layout) },
+            Sides { over_time: &|| over_time[1].clone(), ..live.sides(layout) },
+            look,
+            standing.quality,
+        );
         let bins = self.labels.iter().zip(&reference.bins).zip(&live.bins);
         FeatureReport {
             tensor: self.profile.tensor.clone(),
@@ -239,6 +277,8 @@ impl MonitoredFeature {
             distribution: verdict.state,
             state: verdict.state.max(quality.state()),
             threshold: verdict.threshold,
+            design_effect: verdict.design_effect,
+            effective_rows: verdict.design_effect.map(|effect| live_bins[..judged].iter().sum::<u64>() as f64 / effect),
             interval: verdict.interval,
             measures,
             quality,

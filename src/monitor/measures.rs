@@ -2,9 +2,11 @@
 //!
 //! Throughout, `r` are the reference's rows by bin, `M` their sum, `c` the live rows, `n` their
 //! sum, `B` the number of bins; `p = r/M` and `q = c/n`. All functions are pure; they want
-//! two slices of one length, each with at least one row.
+//! two slices of one length, each with at least one row. What the verdict needs takes numbers, as effective rows
+//! (see [`crate::monitor::Judge`]) need not be whole.
 
 use statrs::function::{
+    beta::beta_reg,
     erf::{erfc, erfc_inv},
     gamma::gamma_ur,
 };
@@ -16,15 +18,27 @@ use statrs::function::{
 /// With it the null law of [`psi_bias`] holds from small n on, and an empty bin is no infinity.
 #[must_use]
 pub fn psi(reference: &[u64], live: &[u64]) -> f64 {
+    psi_of_numbers(&numbers(reference), &numbers(live))
+}
+
+/// The [`psi`] of rows that need not be whole.
+#[must_use]
+pub fn psi_of_numbers(reference: &[f64], live: &[f64]) -> f64 {
     let (p, q) = (smoothed(reference), smoothed(live));
     p.iter().zip(&q).map(|(p, q)| (q - p) * (q / p).ln()).sum()
 }
 
 /// The shares of the bins with half a row added to each: `(r+½)/(M+½B)`.
 #[must_use]
-pub fn smoothed(rows: &[u64]) -> Vec<f64> {
-    let total = total(rows) + 0.5 * rows.len() as f64;
-    rows.iter().map(|&rows| (rows as f64 + 0.5) / total).collect()
+pub fn smoothed(rows: &[f64]) -> Vec<f64> {
+    let total = rows.iter().sum::<f64>() + 0.5 * rows.len() as f64;
+    rows.iter().map(|&rows| (rows + 0.5) / total).collect()
+}
+
+/// Rows by bin as numbers.
+#[must_use]
+pub fn numbers(rows: &[u64]) -> Vec<f64> {
+    rows.iter().map(|rows| *rows as f64).collect()
 }
 
 /// What the PSI is on average where there is no drift: `(B−1)·(1/n + 1/M)`, with `freedom = B−1`.
@@ -32,8 +46,8 @@ pub fn smoothed(rows: &[u64]) -> Vec<f64> {
 /// Without drift `PSI / (1/n + 1/M)` follows χ² with `B−1` degrees of freedom (Yurdakul, 2018,
 /// Western Michigan University, dissertation 3208).
 #[must_use]
-pub fn psi_bias(freedom: usize, reference_rows: u64, live_rows: u64) -> f64 {
-    freedom as f64 * (1.0 / live_rows as f64 + 1.0 / reference_rows as f64)
+pub fn psi_bias(freedom: usize, reference_rows: f64, live_rows: f64) -> f64 {
+    freedom as f64 * (1.0 / live_rows + 1.0 / reference_rows)
 }
 
 /// An interval that holds the true PSI (of the distributions that the rows were drawn from) with
@@ -47,13 +61,13 @@ pub fn psi_bias(freedom: usize, reference_rows: u64, live_rows: u64) -> f64 {
 /// to the law's own, `4·PSI·(1/n + 1/M)`. And the half rows draw a large drift towards none, by
 /// `½·Σ(ln(p/q) + KL(q‖p))/n` and the like for `M` (the second term of the same expansion): that is given back.
 #[must_use]
-pub fn psi_interval(reference: &[u64], live: &[u64], confidence: f64) -> (f64, f64) {
+pub fn psi_interval(reference: &[f64], live: &[f64], confidence: f64) -> (f64, f64) {
     let Some(freedom) = reference.len().checked_sub(1).filter(|freedom| *freedom > 0) else { return (0.0, 0.0) };
     let (p, q) = (smoothed(reference), smoothed(live));
-    let (reference_rows, live_rows) = (total(reference), total(live));
+    let (reference_rows, live_rows) = (reference.iter().sum::<f64>(), live.iter().sum::<f64>());
     let scale = 1.0 / live_rows + 1.0 / reference_rows;
     let drawn = shrinkage(&q, &p) / live_rows + shrinkage(&p, &q) / reference_rows;
-    let found = psi(reference, live) + drawn;
+    let found = psi_of_numbers(reference, live) + drawn;
     let spread = slope_variance(&q, &p) / live_rows + slope_variance(&p, &q) / reference_rows;
     let unit = if found > 0.0 { scale.max(spread / (4.0 * found)) } else { scale };
     let tail = (1.0 - confidence) / 2.0;
@@ -83,11 +97,11 @@ fn slope_variance(shares: &[f64], others: &[f64]) -> f64 {
 /// χ² with `B−1` degrees of freedom where nothing drifts (Wilks, 1938). The half row is a
 /// correction for continuity: with it the law holds far into the tail, down to five expected rows in a bin.
 #[must_use]
-pub fn likelihood_ratio(reference: &[u64], live: &[u64]) -> f64 {
+pub fn likelihood_ratio(reference: &[f64], live: &[f64]) -> f64 {
     let added = 0.5 * reference.len() as f64;
-    let (reference_rows, live_rows) = (total(reference) + added, total(live) + added);
+    let (reference_rows, live_rows) = (reference.iter().sum::<f64>() + added, live.iter().sum::<f64>() + added);
     let live_part = live_rows / (reference_rows + live_rows);
-    let cells = reference.iter().zip(live).map(|(&r, &c)| (r as f64 + 0.5, c as f64 + 0.5));
+    let cells = reference.iter().zip(live).map(|(&r, &c)| (r + 0.5, c + 0.5));
     let sum: f64 =
         cells.map(|(r, c)| r * (r / ((r + c) * (1.0 - live_part))).ln() + c * (c / ((r + c) * live_part)).ln()).sum();
     // Rounding can make that of equal distributions a hair negative.
@@ -216,6 +230,29 @@ pub fn chi_square_critical(alpha: f64, freedom: usize) -> f64 {
     f64::midpoint(low, high)
 }
 
+/// The `alpha` whose χ² quantile is `freedom` times the quantile of `F(freedom, spread_freedom)` at `alpha`: what a test
+/// by χ² must ask for when the spread that its statistic is divided by is itself estimated, with that many degrees of freedom
+/// (Thomas and Rao, 1987).
+#[must_use]
+pub fn alpha_of_estimated_spread(alpha: f64, freedom: usize, spread_freedom: f64) -> f64 {
+    if freedom == 0 {
+        return alpha;
+    }
+    let tail = |statistic: f64| {
+        beta_reg(0.5 * spread_freedom, 0.5 * freedom as f64, spread_freedom / (spread_freedom + statistic))
+    };
+    let mut high = chi_square_critical(alpha, freedom);
+    let mut low = high;
+    while tail(high) > alpha && high < 1e9 {
+        high *= 2.0;
+    }
+    for _ in 0..50 {
+        let middle = f64::midpoint(low, high);
+        if tail(middle) > alpha { low = middle } else { high = middle }
+    }
+    chi_square_tail(high, freedom)
+}
+
 /// The probability that noncentral χ² exceeds `statistic`, to about three digits (Sankaran, 1963).
 #[must_use]
 pub fn noncentral_tail(statistic: f64, freedom: usize, noncentrality: f64) -> f64 {
@@ -305,7 +342,7 @@ mod tests {
         let mut covered = 0;
         for _ in 0..runs {
             let (reference, live) = (random.multinomial(10_000, &p), random.multinomial(rows.into(), &q));
-            let (low, high) = psi_interval(&reference, &live, 0.95);
+            let (low, high) = psi_interval(&numbers(&reference), &numbers(&live), 0.95);
             covered += u32::from(low <= truth && truth <= high);
         }
         f64::from(covered) / f64::from(runs)
@@ -327,9 +364,9 @@ mod tests {
 
     #[test]
     fn interval_of_the_psi_narrows_with_the_rows_and_starts_at_zero() {
-        let (few, many) = (psi_interval(&[500, 500], &[10, 10], 0.95), psi_interval(&[500, 500], &[500, 500], 0.95));
+        let (few, many) = (psi_interval(&[500.0; 2], &[10.0; 2], 0.95), psi_interval(&[500.0; 2], &[500.0; 2], 0.95));
         assert!(few.0 == 0.0 && many.0 == 0.0 && few.1 > many.1, "{few:?} {many:?}");
-        let (low, high) = psi_interval(&[5000, 5000], &[1000, 3000], 0.95);
+        let (low, high) = psi_interval(&[5000.0; 2], &[1000.0, 3000.0], 0.95);
         let found = psi(&[5000, 5000], &[1000, 3000]);
         assert!(low > 0.2 && low < found && found < high, "{low} {found} {high}");
         assert!((normal_quantile(0.975) - 1.959_963_985).abs() < 1e-8);
@@ -370,6 +407,20 @@ mod tests {
         assert!(chi_square_critical(0.05, 0) < 1e-12);
     }
 
+    #[test]
+    fn estimated_spread_asks_for_the_quantile_of_the_f_law() {
+        // F(8, 60) exceeds 2.823 with probability 0.01, F(1, 10) exceeds 10.044: from the tables.
+        for (freedom, spread_freedom, quantile) in [(8_u32, 60.0, 2.823), (1, 10.0, 10.044)] {
+            let alpha = alpha_of_estimated_spread(0.01, freedom as usize, spread_freedom);
+            let critical = chi_square_critical(alpha, freedom as usize);
+            assert!((critical / f64::from(freedom) - quantile).abs() < 1e-3, "{critical}");
+        }
+        // A spread that is known.
+        assert!((alpha_of_estimated_spread(1e-8, 9, 1e12) / 1e-8 - 1.0).abs() < 1e-2);
+        let far = alpha_of_estimated_spread(1e-8, 9, 300.0);
+        assert!(far > 0.0 && far < 5e-9, "{far}");
+    }
+
     proptest! {
         #[test]
         fn psi_is_never_negative_and_zero_for_equal_rows(
@@ -396,7 +447,7 @@ mod tests {
             prop_assert!((0.0..=1.0).contains(&p), "{p}");
             let association = cramers_v(&reference, &live).unwrap_or(0.0);
             prop_assert!((0.0..=1.0 + 1e-12).contains(&association), "{association}");
-            prop_assert!(likelihood_ratio(&reference, &live) >= 0.0);
+            prop_assert!(likelihood_ratio(&numbers(&reference), &numbers(&live)) >= 0.0);
         }
     }
 }

@@ -19,8 +19,10 @@ use prometheus::{
 };
 
 use super::{
-    Check, Clock, DriftReport, LearningProgress, Measures, MonitorHandle, Watched, feature::MonitoredFeature,
-    histogram::Layout, measures::smoothed,
+    Check, Clock, DriftReport, LearningProgress, Measures, MonitorHandle, Watched,
+    feature::MonitoredFeature,
+    histogram::Layout,
+    measures::{numbers, smoothed},
 };
 
 /// How long a scrape waits for rows that are offered and not yet counted.
@@ -391,14 +393,15 @@ fn reference_ratios(feature: &MonitoredFeature) -> Vec<(String, String, f64)> {
     let (labels, reference) = (&feature.labels, feature.classifier.layout().fold(&feature.reference));
     match feature.classifier.layout() {
         Layout::Numeric { bins } => {
-            let inside = labels.iter().zip(smoothed(&reference)).map(|(bin, p)| (bin.clone(), bin.clone(), p));
+            let inside =
+                labels.iter().zip(smoothed(&numbers(&reference))).map(|(bin, p)| (bin.clone(), bin.clone(), p));
             let outside = [("below", 0), ("above", bins - 1)];
             inside.chain(outside.map(|(word, bin)| (word.into(), labels[bin].clone(), 0.0))).collect()
         }
         Layout::Categorical { categories } => {
             let pooled = reference[categories] > 0;
-            let shares = smoothed(if pooled { &reference } else { &reference[..categories] });
-            let unseen = smoothed(&reference)[categories];
+            let shares = smoothed(&numbers(if pooled { &reference } else { &reference[..categories] }));
+            let unseen = smoothed(&numbers(&reference))[categories];
             let known = labels[..categories].iter().zip(shares).map(|(bin, p)| (bin.clone(), bin.clone(), p));
             let psi_bin = if pooled { "other" } else { "unseen" };
             known.chain([("unseen".into(), psi_bin.into(), unseen)]).collect()

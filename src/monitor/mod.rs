@@ -67,6 +67,8 @@ pub use self_test::{CHANCE_ALPHA, FeatureSelfTest, FoundShift, SelfTest};
 pub use service::{Clock, Monitor, MonitorHandle, Observation};
 pub use settings::{Baseline, Contract, MonitorSettings};
 pub use table::{Batches, Table, TableError};
-pub use verdict::{Judge, ShareVerdict, SmallestShift, Tests, Thresholds, Verdict, smallest_shift};
+pub use verdict::{
+    Judge, Sample, Series, ShareSample, ShareVerdict, SmallestShift, Tests, Thresholds, Verdict, smallest_shift,
+};
 pub use version_monitor::{Answered, VersionMonitor};
 pub use watch::{Lacking, Watch};

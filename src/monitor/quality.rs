@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     DriftState,
     histogram::Layout,
-    verdict::{Judge, ShareVerdict},
+    verdict::{Judge, Series, ShareSample, ShareVerdict},
 };
 
 /// What is looked at, in the order of [`Quality::checks`].
@@ -49,6 +49,8 @@ pub struct Checked {
     pub live: f64,
     /// The live share at which the state is `drift`.
     pub threshold: f64,
+    /// So many of the live rows are worth one independent row; `None` where it was not needed or is not known.
+    pub design_effect: Option<f64>,
 }
 
 /// The outcome of all checks that mean something for a feature.
@@ -72,10 +74,23 @@ impl Quality {
 }
 
 /// Rows of a feature, by bin as the labels have them, and by the finest cells of values.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Sides<'a> {
     pub(super) bins: &'a [u64],
     pub(super) finest: &'a [u64],
+    /// By bin and sub-window; is asked only where an alarm depends on it.
+    pub(super) over_time: &'a dyn Fn() -> Vec<Series>,
+}
+
+impl Sides<'_> {
+    /// The rows of some bins, and the others, by sub-window.
+    fn over_time_of(self, hits: &[usize]) -> Vec<Series> {
+        let split = |bins: &Vec<u64>| {
+            let found = hits.iter().map(|bin| bins[*bin]).sum::<u64>();
+            vec![found, bins.iter().sum::<u64>() - found]
+        };
+        (self.over_time)().iter().map(|series| series.iter().map(split).collect()).collect()
+    }
 }
 
 /// Checks live rows against the reference's, at one of the looks that come every `look`; `previous` are the states that
@@ -92,10 +107,15 @@ pub(super) fn check(
     let share = |hits: u64, rows: u64| if rows == 0 { 0.0 } else { hits as f64 / rows as f64 };
     let of_cells = |check: Check, cells: &[usize]| {
         let hits = [reference.bins, live.bins].map(|bins| cells.iter().map(|cell| bins[*cell]).sum::<u64>());
-        let verdict = judge.judge_share([hits[0], rows[0]], [hits[1], rows[1]], look, previous[check as usize]);
-        let ShareVerdict { state, threshold, .. } = verdict;
-        let usual = share(hits[0], rows[0]);
-        Checked { check, state, reference: usual, live: share(hits[1], rows[1]), threshold: usual + threshold }
+        let verdict = judge.judge_share_samples(
+            ShareSample { rows: [hits[0], rows[0]], over_time: &|| reference.over_time_of(cells) },
+            ShareSample { rows: [hits[1], rows[1]], over_time: &|| live.over_time_of(cells) },
+            look,
+            previous[check as usize],
+        );
+        let ShareVerdict { state, threshold, design_effect, .. } = verdict;
+        let (usual, live) = (share(hits[0], rows[0]), share(hits[1], rows[1]));
+        Checked { check, state, reference: usual, live, threshold: usual + threshold, design_effect }
     };
     let mut checks = vec![of_cells(Check::Missing, &[layout.missing()])];
     match layout {
@@ -127,6 +147,7 @@ fn constant(alpha: f64, reference: &[u64], live: &[u64]) -> Option<Checked> {
         reference: most as f64 / reference_rows as f64,
         live: if rows == 0 { 0.0 } else { live[usual] as f64 / rows as f64 },
         threshold: 1.0,
+        design_effect: None,
     })
 }
 
@@ -148,8 +169,8 @@ mod tests {
         let quality = check(
             &judge,
             layout,
-            Sides { bins: reference, finest: &of_reference },
-            Sides { bins: live, finest: &of_live },
+            Sides { bins: reference, finest: &of_reference, over_time: &Vec::new },
+            Sides { bins: live, finest: &of_live, over_time: &Vec::new },
             LOOK,
             OK,
         );

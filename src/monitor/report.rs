@@ -100,6 +100,11 @@ pub struct FeatureReport {
     pub state: DriftState,
     /// The corrected PSI at which the distribution's verdict becomes `drift`, at this number of rows.
     pub threshold: f64,
+    /// So many live rows are worth one independent row, for the distribution's verdict; `None` where it was not needed, as
+    /// not even independent rows would be an alarm, or where there are too few sub-windows with rows to know.
+    pub design_effect: Option<f64>,
+    /// The live rows with a value divided by that.
+    pub effective_rows: Option<f64>,
     /// Holds the true corrected PSI with probability 0.95; `None` without rows.
     pub interval: Option<(f64, f64)>,
     pub measures: Measures,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::{
     DriftState, FeatureKind,
-    feature::{MonitoredFeature, Standing},
+    feature::{MonitoredFeature, Side, Standing},
     histogram::Layout,
     measures::{normal_quantile, normal_tail},
     profile::Distribution,
@@ -146,7 +146,8 @@ impl<'a> Tester<'a> {
     fn judged(&self, source: &Source<'_>, cells: &[u64], judge: &Judge) -> (DriftState, DriftState) {
         let reference = source.feature.reference();
         let live = source.feature.rows(cells);
-        let report = source.feature.report(&reference, &live, judge, self.look, Standing::default());
+        let [reference, live] = [&reference, &live].map(Side::independent);
+        let report = source.feature.report(reference, live, judge, self.look, Standing::default());
         (report.state, report.distribution)
     }
 

@@ -10,7 +10,11 @@
 //! 5,000 rows reach 0.004. With few rows the first demand is the harder one, with many the second.
 //!
 //! `alpha` is not set but follows from how often a false alarm may come, see [`Judge::alpha`].
+//!
+//! Both laws are those of independent rows. Where they say *real*, and how the rows came over time is known, the same is
+//! asked of as many rows as these are worth, see [`dependence`].
 
+mod dependence;
 mod power;
 mod share;
 #[cfg(test)]
@@ -20,11 +24,13 @@ mod tests;
 
 use std::{sync::OnceLock, time::Duration};
 
+use dependence::DesignEffect;
+pub use dependence::Series;
 pub(super) use power::judged_psi;
 #[cfg(test)]
 pub(super) use power::normal_bins;
 pub use power::{SmallestShift, smallest_shift};
-pub use share::ShareVerdict;
+pub use share::{ShareSample, ShareVerdict};
 
 use super::{DriftState, measures};
 
@@ -100,6 +106,25 @@ pub struct Verdict {
     pub interval: Option<(f64, f64)>,
     /// The probability of a false alarm at this look.
     pub alpha: f64,
+    /// So many rows are worth one independent row; all else here is of the rows divided by it. `None` where it was not
+    /// needed, as not even independent rows would be an alarm, or is not known.
+    pub design_effect: Option<f64>,
+}
+
+/// Rows by bin, and how they came over time.
+#[derive(Clone, Copy)]
+pub struct Sample<'a> {
+    pub bins: &'a [u64],
+    /// Is asked only where it matters: rows by bin of the window's sub-windows, of those before it, and of shorter windows'.
+    pub over_time: &'a dyn Fn() -> Vec<Series>,
+}
+
+impl<'a> Sample<'a> {
+    /// Rows that are taken as independent of each other.
+    #[must_use]
+    pub fn independent(bins: &'a [u64]) -> Self {
+        Self { bins, over_time: &Vec::new }
+    }
 }
 
 /// Judges the features of a model by the same thresholds.
@@ -112,12 +137,13 @@ pub struct Judge {
     criticals: Box<[OnceLock<f64>]>,
 }
 
-/// A verdict without its interval, and the bins that it is over.
+/// A verdict without its interval, and the effective rows by bin that it is over.
 struct Finding {
     state: DriftState,
     corrected: Option<f64>,
     threshold: f64,
-    pooled: (Vec<u64>, Vec<u64>),
+    pooled: (Vec<f64>, Vec<f64>),
+    design_effect: Option<f64>,
 }
 
 impl Judge {
@@ -142,44 +168,111 @@ impl Judge {
         (look / (self.thresholds.false_alarm_interval.as_secs_f64() * tests as f64)).min(MOST_ALPHA)
     }
 
-    /// The verdict on live rows by bin against the reference's, at one of the looks that come
+    /// The verdict on live rows by bin against the reference's, all independent, at one of the looks that come
     /// every `look`; `previous` is the state that the look before left.
     #[must_use]
     pub fn judge(&self, reference: &[u64], live: &[u64], look: Duration, previous: DriftState) -> Verdict {
-        let Finding { state, corrected, threshold, pooled } = self.find(reference, live, look, previous);
-        let interval = corrected.map(|_| measures::psi_interval(&pooled.0, &pooled.1, CONFIDENCE));
-        Verdict { state, corrected, threshold, interval, alpha: self.alpha(look) }
+        self.judge_samples(Sample::independent(reference), Sample::independent(live), look, previous)
     }
 
-    fn find(&self, reference: &[u64], live: &[u64], look: Duration, previous: DriftState) -> Finding {
-        let Thresholds { warning, drift, min_rows, .. } = self.thresholds;
-        let (reference_rows, live_rows) = (reference.iter().sum::<u64>(), live.iter().sum::<u64>());
-        if reference_rows == 0 {
-            let pooled = Default::default();
-            return Finding { state: DriftState::Ok, corrected: None, threshold: drift, pooled };
+    /// The same of rows that may depend on one another.
+    #[must_use]
+    pub fn judge_samples(
+        &self,
+        reference: Sample<'_>,
+        live: Sample<'_>,
+        look: Duration,
+        previous: DriftState,
+    ) -> Verdict {
+        let Finding { state, corrected, threshold, pooled, design_effect } =
+            self.find([reference, live], look, previous);
+        let interval = corrected.map(|_| measures::psi_interval(&pooled.0, &pooled.1, CONFIDENCE));
+        Verdict { state, corrected, threshold, interval, alpha: self.alpha(look), design_effect }
+    }
+
+    fn find(&self, [reference, live]: [Sample<'_>; 2], look: Duration, previous: DriftState) -> Finding {
+        let bins = [reference.bins, live.bins];
+        let found = self.find_effective(bins, [DesignEffect::NONE; 2], look, previous);
+        if found.state == DriftState::Ok {
+            return found;
         }
-        let judged_rows = live_rows.max(min_rows).max(1);
-        let pooled = pool(reference, live, judged_rows);
+        let pooling = Pooling::new(reference.bins, live.bins.iter().sum::<u64>().max(1) as f64);
+        let shares = bins.map(|bins| measures::smoothed(&measures::numbers(&pooling.of(bins))));
+        let scores: Vec<_> = shares[1].iter().zip(&shares[0]).map(|(q, p)| (q / p).ln()).collect();
+        let effect = |sample: Sample<'_>| {
+            let series: Vec<Series> = (sample.over_time)()
+                .into_iter()
+                .map(|series| series.iter().map(|bins| pooling.of(bins)).collect())
+                .collect();
+            DesignEffect::estimate(&series, &scores)
+        };
+        let effects = [reference, live].map(effect);
+        if effects == [None, None] {
+            return found;
+        }
+        let known = effects.map(|effect| effect.unwrap_or(DesignEffect::NONE));
+        let found = self.find_effective(bins, known, look, previous);
+        Finding { design_effect: effects[1].map(|effect| effect.value), ..found }
+    }
+
+    /// What there is to say of reference and live rows that are worth as many as their design effects leave.
+    fn find_effective(
+        &self,
+        [reference, live]: [&[u64]; 2],
+        [of_reference, of_live]: [DesignEffect; 2],
+        look: Duration,
+        previous: DriftState,
+    ) -> Finding {
+        let Thresholds { warning, drift, min_rows, .. } = self.thresholds;
+        let (all_reference, live_rows) = (reference.iter().sum::<u64>(), live.iter().sum::<u64>());
+        if all_reference == 0 {
+            let (state, pooled) = (DriftState::Ok, Default::default());
+            return Finding { state, corrected: None, threshold: drift, pooled, design_effect: None };
+        }
+        let reference_rows = all_reference as f64 / of_reference.value;
+        let judged_rows = live_rows.max(min_rows).max(1) as f64;
+        // Bins are not pooled the more for rows that depend: the half row in each makes the tests cautious enough.
+        let pooling = Pooling::new(reference, judged_rows);
+        let judged_rows = judged_rows / of_live.value;
+        let effective = |bins: &[u64], effect: DesignEffect| -> Vec<f64> {
+            pooling.of(bins).into_iter().map(|rows| rows as f64 / effect.value).collect()
+        };
+        let pooled = (effective(reference, of_reference), effective(live, of_live));
         let freedom = pooled.0.len() - 1;
-        let bias = |rows: u64| measures::psi_bias(freedom, reference_rows, rows);
-        let scale = |rows: u64| 1.0 / rows as f64 + 1.0 / reference_rows as f64;
-        let psi = if live_rows > 0 { measures::psi(&pooled.0, &pooled.1) } else { 0.0 };
+        let bias = |rows: f64| measures::psi_bias(freedom, reference_rows, rows);
+        let scale = |rows: f64| 1.0 / rows + 1.0 / reference_rows;
+        let effective_rows = live_rows as f64 / of_live.value;
+        let psi = if live_rows > 0 { measures::psi_of_numbers(&pooled.0, &pooled.1) } else { 0.0 };
         let strictness = if psi > 0.0 {
             // Where the likelihood ratio is the smaller of the two, so many times the PSI is needed.
-            (psi / scale(live_rows) / measures::likelihood_ratio(&pooled.0, &pooled.1)).max(1.0)
+            (psi / scale(effective_rows) / measures::likelihood_ratio(&pooled.0, &pooled.1)).max(1.0)
         } else {
             1.0
         };
-        let critical = self.critical(freedom, look);
+        let critical = match self.alpha_of([of_reference, of_live], freedom, look) {
+            alpha if alpha < self.alpha(look) => measures::chi_square_critical(alpha, freedom),
+            _ => self.critical(freedom, look),
+        };
         // The quantile is above the mean of the law, so this is positive.
         let significant = critical * strictness * scale(judged_rows) - bias(judged_rows);
         let threshold = drift.max(significant);
         if live_rows == 0 {
-            return Finding { state: DriftState::Ok, corrected: None, threshold, pooled };
+            return Finding { state: DriftState::Ok, corrected: None, threshold, pooled, design_effect: None };
         }
-        let corrected = (psi - bias(live_rows)).max(0.0);
+        let corrected = (psi - bias(effective_rows)).max(0.0);
         let state = self.state(corrected, [warning.max(significant), threshold], live_rows, previous);
-        Finding { state, corrected: Some(corrected), threshold, pooled }
+        Finding { state, corrected: Some(corrected), threshold, pooled, design_effect: None }
+    }
+
+    /// The `alpha` of a test by χ² of so many degrees of freedom that makes up for estimated design effects.
+    fn alpha_of(&self, effects: [DesignEffect; 2], freedom: usize, look: Duration) -> f64 {
+        let spread_freedom = effects.iter().fold(f64::INFINITY, |least, effect| least.min(effect.freedom));
+        let alpha = self.alpha(look);
+        if spread_freedom.is_finite() {
+            measures::alpha_of_estimated_spread(alpha, freedom, spread_freedom)
+        } else {
+            alpha
+        }
     }
 
     /// The state of a distance whose thresholds are these, with hysteresis: a state that has
@@ -210,25 +303,28 @@ fn look_class(look: Duration) -> u32 {
     look.as_secs().max(1).ilog2().min(LOOK_CLASSES - 1)
 }
 
-/// The rows by bin, with all bins put into one that would hold too few of `live_rows` if nothing drifted.
-fn pool(reference: &[u64], live: &[u64], live_rows: u64) -> (Vec<u64>, Vec<u64>) {
-    let reference_rows = reference.iter().sum::<u64>() as f64;
-    let least = LEAST_EXPECTED * reference_rows / live_rows as f64;
-    let (mut kept_reference, mut kept_live) = (Vec::with_capacity(reference.len()), Vec::with_capacity(live.len()));
-    let mut rare = None;
-    for (&r, &c) in reference.iter().zip(live) {
-        if r as f64 >= least {
-            kept_reference.push(r);
-            kept_live.push(c);
-        } else {
-            let (rare_reference, rare_live) = rare.get_or_insert((0, 0));
-            *rare_reference += r;
-            *rare_live += c;
+/// Puts all bins into one that would hold too few of the live rows if nothing drifted. It is the last.
+struct Pooling {
+    /// By bin.
+    is_rare: Vec<bool>,
+}
+
+impl Pooling {
+    fn new(reference: &[u64], live_rows: f64) -> Self {
+        let least = LEAST_EXPECTED * reference.iter().sum::<u64>() as f64 / live_rows;
+        Self { is_rare: reference.iter().map(|rows| (*rows as f64) < least).collect() }
+    }
+
+    fn of(&self, bins: &[u64]) -> Vec<u64> {
+        let (mut pooled, mut rare) = (Vec::with_capacity(bins.len()), None);
+        for (rows, is_rare) in bins.iter().zip(&self.is_rare) {
+            if *is_rare {
+                *rare.get_or_insert(0) += rows;
+            } else {
+                pooled.push(*rows);
+            }
         }
+        pooled.extend(rare);
+        pooled
     }
-    if let Some((r, c)) = rare {
-        kept_reference.push(r);
-        kept_live.push(c);
-    }
-    (kept_reference, kept_live)
 }

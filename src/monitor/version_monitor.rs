@@ -1,6 +1,7 @@
 //! The monitor of one model version: counts its rows, and compares them with its profile.
 
 mod kept;
+mod reports;
 
 use std::{
     sync::{
@@ -13,10 +14,10 @@ use std::{
 use arc_swap::ArcSwapOption;
 
 use super::{
-    Against, Change, DriftReport, DriftState, SegmentName,
+    Change,
     comparison::Comparison,
     counts::Counts,
-    feature::{MonitoredFeature, Rows, Standing, Violation},
+    feature::{MonitoredFeature, Standing, Violation},
     joint::Joint,
     profile::{Distribution, FeatureProfile, FeatureRole, Profile, ProfileError},
     segments::Segments,
@@ -206,34 +207,6 @@ impl VersionMonitor {
         }
     }
 
-    /// The comparison of the rows of the last `window` with the profile.
-    #[must_use]
-    pub fn report(&self, model: &ModelName, version: Version, window: Duration, now: Duration) -> DriftReport {
-        let live = self.counts.within(window, now);
-        let standing = self.looks().iter().find(|looks| looks.window == window).map(|looks| looks.standing.clone());
-        let rows = |feature: &MonitoredFeature| (feature.reference(), feature.rows(&live));
-        self.compare(model, version, window, &standing.unwrap_or_default(), rows)
-    }
-
-    /// The report that says most: of the worst state, over the shortest window of these; where all is well, over the
-    /// shortest that has rows enough for a verdict, or the longest.
-    #[must_use]
-    pub fn telling_report(&self, model: &ModelName, version: Version, now: Duration) -> Option<DriftReport> {
-        self.telling(|window| Some(self.report(model, version, window, now)))
-    }
-
-    /// The same among what `report` gives for each window.
-    #[must_use]
-    pub fn telling(&self, report: impl FnMut(Duration) -> Option<DriftReport>) -> Option<DriftReport> {
-        let mut reports: Vec<_> = self.window_lengths().iter().copied().filter_map(report).collect();
-        reports.sort_by_key(|report| report.window);
-        let worst = reports.iter().map(|report| report.state).max()?;
-        let least = self.settings.thresholds.min_rows;
-        let tells = |report: &DriftReport| report.state == worst && (worst != DriftState::Ok || report.rows >= least);
-        let at = reports.iter().position(tells).unwrap_or(reports.len() - 1);
-        Some(reports.swap_remove(at))
-    }
-
     /// Looks at every window that has slid since the last look, and tells which verdicts changed. These are the looks
     /// that the budget of false alarms is for.
     pub fn look(&self, model: &ModelName, version: Version, now: Duration) -> Vec<Change> {
@@ -267,72 +240,6 @@ impl VersionMonitor {
 
     fn looks(&self) -> MutexGuard<'_, Vec<Looks>> {
         self.looks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The comparison of the rows of one segment with the profile; `None` when there never was one.
-    #[must_use]
-    pub fn report_of_segment(
-        &self,
-        (model, version): (&ModelName, Version),
-        segment: &SegmentName,
-        window: Duration,
-        now: Duration,
-    ) -> Option<DriftReport> {
-        let live = self.segments.within(segment, window, now)?;
-        let rows = |feature: &MonitoredFeature| (feature.reference(), feature.rows(&live));
-        let mut report = self.compare(model, version, window, &[], rows);
-        // The feature that makes the segment has one value in it: that is no drift.
-        for feature in report.features.iter_mut().filter(|feature| feature.feature == segment.key) {
-            (feature.state, feature.distribution) = (DriftState::Ok, DriftState::Ok);
-            feature.quality.checks.clear();
-        }
-        report.state = report.features.iter().map(|feature| feature.state).max().unwrap_or(DriftState::Ok);
-        Some(DriftReport { segment: Some(segment.clone()), ..report })
-    }
-
-    /// The comparison of the rows that a canary answered with those that this version did meanwhile; `None` when it
-    /// answered none as canary of this one.
-    #[must_use]
-    pub fn report_of_canary(
-        &self,
-        (model, version): (&ModelName, Version),
-        window: Duration,
-        now: Duration,
-    ) -> Option<DriftReport> {
-        let canary = self.canary.load_full().filter(|canary| canary.is_of(version))?;
-        let (own, live) = (self.counts.within(window, now), canary.within(window, now));
-        let own = canary.meanwhile(own, &self.totals());
-        let rows = |feature: &MonitoredFeature| (feature.rows(&own), feature.rows(&live));
-        let report = self.compare(model, version, window, &[], rows);
-        Some(DriftReport { against: Against::Stable, segments: Vec::new(), ..report })
-    }
-
-    fn compare(
-        &self,
-        model: &ModelName,
-        version: Version,
-        window: Duration,
-        standing: &[Standing],
-        rows: impl Fn(&MonitoredFeature) -> (Rows, Rows),
-    ) -> DriftReport {
-        let look = self.look_interval(window);
-        let report = |(at, feature): (usize, &MonitoredFeature)| {
-            let (reference, live) = rows(feature);
-            feature.report(&reference, &live, &self.judge, look, standing.get(at).copied().unwrap_or_default())
-        };
-        let features: Vec<_> = self.features.iter().enumerate().map(report).collect();
-        DriftReport {
-            model: model.clone(),
-            version,
-            window,
-            rows: features.iter().map(|feature| feature.rows).max().unwrap_or(0),
-            state: features.iter().map(|feature| feature.state).max().unwrap_or(DriftState::Ok),
-            alpha: self.judge.alpha(look),
-            against: Against::Profile,
-            segment: None,
-            segments: self.segments.known(),
-            features,
-        }
     }
 
     /// Whether another monitor counts the same, as long as both are of the same signature.

@@ -4,9 +4,9 @@
 //! counts of a window are today's totals less those noted at its start. So counting a row costs
 //! nothing here, and an old sub-window leaves by being overwritten.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
-use super::saved::SavedRing;
+use super::{saved::SavedRing, verdict::Series};
 
 /// Windows of several lengths over the same counters.
 ///
@@ -54,6 +54,27 @@ impl Windows {
             totals.fill(0);
         }
         totals
+    }
+
+    /// The rows of these cells by sub-window, the oldest first: of the last `window`; of the next longer one before that
+    /// (empty where there is none); of the shorter ones, the longest first. `totals` are theirs of `now`.
+    pub(super) fn over_time(
+        &self,
+        now: Duration,
+        window: Duration,
+        cells: &Range<usize>,
+        totals: &[u64],
+    ) -> Vec<Series> {
+        let at = self.rings.iter().position(|ring| ring.length >= window).unwrap_or(self.rings.len().saturating_sub(1));
+        let whole = |ring: &Ring, window: Duration| ring.series(now, window, u64::MAX, cells, totals);
+        let before = |ring: &Ring| {
+            let end = ring.index(now.saturating_sub(window));
+            ring.series(now, ring.length, end, cells, totals)
+        };
+        let own = self.rings.get(at).map(|ring| whole(ring, window)).unwrap_or_default();
+        let longer = self.rings.get(at + 1).map(before).unwrap_or_default();
+        let shorter = self.rings.iter().take(at).rev().map(|ring| whole(ring, ring.length));
+        [own, longer].into_iter().chain(shorter).collect()
     }
 
     pub(super) fn save(&self) -> Vec<SavedRing> {
@@ -125,11 +146,31 @@ impl Ring {
 
     /// The totals at the start of a window that ends at `now`; `None` when nothing was counted since.
     fn start(&self, now: Duration, window: Duration) -> Option<&[u64]> {
+        let first = self.first(now, window);
+        (first <= self.latest).then(|| self.noted(first))
+    }
+
+    /// The rows of these cells by sub-window of a window that ends at `now`, of those before the sub-window `end`.
+    fn series(&self, now: Duration, window: Duration, end: u64, cells: &Range<usize>, totals: &[u64]) -> Series {
+        let start = |sub_window: u64| &self.noted(sub_window)[cells.clone()];
+        let rows = |sub_window: u64| {
+            let end = if sub_window < self.latest { start(sub_window + 1) } else { totals };
+            end.iter().zip(start(sub_window)).map(|(end, start)| end - start).collect()
+        };
+        (self.first(now, window)..(self.latest + 1).min(end)).map(rows).collect()
+    }
+
+    /// The first sub-window of a window that ends at `now`.
+    fn first(&self, now: Duration, window: Duration) -> u64 {
         let parts = (window.as_nanos() * self.sub_windows as u128).div_ceil(self.length.as_nanos());
         let parts = u64::try_from(parts).unwrap_or(u64::MAX).clamp(1, self.sub_windows as u64);
-        let first = (self.index(now).max(self.latest) + 1).saturating_sub(parts);
-        let at = self.offset(first);
-        (first <= self.latest).then(|| &self.starts[at..at + self.cells])
+        (self.index(now).max(self.latest) + 1).saturating_sub(parts)
+    }
+
+    /// The totals at the start of one of the latest sub-windows.
+    fn noted(&self, sub_window: u64) -> &[u64] {
+        let at = self.offset(sub_window);
+        &self.starts[at..at + self.cells]
     }
 
     fn offset(&self, sub_window: u64) -> usize {

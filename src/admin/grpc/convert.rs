@@ -206,8 +206,9 @@ impl From<json::Feature> for drift_report::Feature {
     fn from(feature: json::Feature) -> Self {
         let bin = |bin: json::Bin| drift_report::Bin { bin: bin.bin, reference: bin.reference, live: bin.live };
         let checked = |(name, checked): (&str, &json::Checked)| {
-            let json::Checked { ref state, reference, live, threshold } = *checked;
-            (name.to_owned(), drift_report::Checked { state: state.clone(), reference, live, threshold })
+            let json::Checked { ref state, reference, live, threshold, design_effect } = *checked;
+            let state = state.clone();
+            (name.to_owned(), drift_report::Checked { state, reference, live, threshold, design_effect })
         };
         Self {
             tensor: feature.tensor,
@@ -221,6 +222,8 @@ impl From<json::Feature> for drift_report::Feature {
             measures: feature.measures.named().map(|(name, value)| (name.to_owned(), value)).collect(),
             psi_interval: feature.psi_interval.into_iter().flatten().collect(),
             quality: feature.quality.named().map(checked).collect(),
+            design_effect: feature.design_effect,
+            effective_rows: feature.effective_rows,
             bins: feature.bins.into_iter().map(bin).collect(),
         }
     }

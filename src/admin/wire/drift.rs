@@ -41,6 +41,11 @@ pub struct Feature {
     pub state: String,
     /// The corrected PSI at which the distribution has drifted. Null when there is no finite one.
     pub threshold: Option<f64>,
+    /// So many live rows are worth one independent row, for the distribution. Null where no alarm depends on it, or where
+    /// there are too few sub-windows with rows to know.
+    pub design_effect: Option<f64>,
+    /// The live rows with a value divided by that; null with it.
+    pub effective_rows: Option<f64>,
     /// Holds the true corrected PSI with probability 0.95; null without rows.
     pub psi_interval: Option<[f64; 2]>,
     pub measures: Measures,
@@ -73,6 +78,8 @@ pub struct Checked {
     pub live: f64,
     /// The live share at which the state is `drift`.
     pub threshold: f64,
+    /// As that of the feature, for the rows of this share.
+    pub design_effect: Option<f64>,
 }
 
 impl Quality {
@@ -93,11 +100,12 @@ impl Quality {
 impl From<&monitor::Quality> for Quality {
     fn from(quality: &monitor::Quality) -> Self {
         let of = |check| {
-            quality.of(check).map(|monitor::Checked { state, reference, live, threshold, .. }| Checked {
+            quality.of(check).map(|monitor::Checked { state, reference, live, threshold, design_effect, .. }| Checked {
                 state: state.as_str().to_owned(),
                 reference,
                 live,
                 threshold,
+                design_effect,
             })
         };
         Self {
@@ -190,6 +198,8 @@ impl From<&monitor::FeatureReport> for Feature {
             missing: report.missing,
             state: report.state.as_str().to_owned(),
             threshold: Some(report.threshold).filter(|threshold| threshold.is_finite()),
+            design_effect: report.design_effect,
+            effective_rows: report.effective_rows,
             psi_interval: report.interval.map(|(low, high)| [low, high]),
             measures: Measures::from(&report.measures),
             quality: Quality::from(&report.quality),

@@ -172,6 +172,8 @@ fn drift_prints_as_the_contract_says() {
             distribution: monitor::DriftState::Warning,
             state: monitor::DriftState::Drift,
             threshold: 0.25,
+            design_effect: Some(4.0),
+            effective_rows: Some(24.75),
             interval: Some((0.3, 0.5)),
             quality: monitor::Quality {
                 checks: vec![monitor::Checked {
@@ -180,6 +182,7 @@ fn drift_prints_as_the_contract_says() {
                     reference: 0.0,
                     live: 0.5,
                     threshold: 0.25,
+                    design_effect: Some(2.0),
                 }],
             },
             measures: monitor::Measures {
@@ -196,9 +199,12 @@ fn drift_prints_as_the_contract_says() {
         "alpha": 1e-7, "against": "profile", "segment": "country=DE", "segments": ["country=DE"],
         "features": [{
             "tensor": "input", "feature": "age", "kind": "numeric", "rows": 100, "missing": 1, "state": "drift",
-            "threshold": 0.25, "psi_interval": [0.3, 0.5],
+            "threshold": 0.25, "design_effect": 4.0, "effective_rows": 24.75, "psi_interval": [0.3, 0.5],
             "quality": {
-                "state": "drift", "missing": {"state": "drift", "reference": 0.0, "live": 0.5, "threshold": 0.25},
+                "state": "drift",
+                "missing": {
+                    "state": "drift", "reference": 0.0, "live": 0.5, "threshold": 0.25, "design_effect": 2.0,
+                },
                 "nonfinite": null, "unseen": null, "out_of_range": null, "constant": null,
             },
             "measures": {

@@ -4,7 +4,8 @@ use super::*;
 
 fn feature(name: &str, kind: &str, bins: &[(&str, u64, u64)]) -> Feature {
     let bin = |&(bin, reference, live): &(&str, u64, u64)| Bin { bin: bin.to_owned(), reference, live };
-    let checked = Checked { state: "drift".to_owned(), reference: 0.1, live: 0.221, threshold: 0.115 };
+    let checked =
+        Checked { state: "drift".to_owned(), reference: 0.1, live: 0.221, threshold: 0.115, design_effect: None };
     Feature {
         tensor: "input".to_owned(),
         feature: name.to_owned(),
@@ -13,6 +14,8 @@ fn feature(name: &str, kind: &str, bins: &[(&str, u64, u64)]) -> Feature {
         missing: 3,
         state: "drift".to_owned(),
         threshold: Some(0.03),
+        design_effect: Some(4.5),
+        effective_rows: Some(2743.0),
         psi_interval: Some([0.4, 0.6]),
         measures: Measures { psi: Some(0.51), psi_corrected: Some(0.5), p_value: Some(1e-9), ..Measures::default() },
         quality: Quality { state: "drift".to_owned(), missing: Some(checked), ..Quality::default() },
@@ -56,6 +59,8 @@ fn page_has_every_feature_and_what_is_known_of_it() {
         "0.5000",
         "0.400 – 0.600",
         "1.0e-9",
+        "4.5000",
+        "2743",
         "10.0 → 22.1 %",
         "10.0 % → 22.1 %",
         "<title>0: reference 50 (50.0 %), live 100 (100.0 %)</title>",

@@ -255,6 +255,8 @@ fn feature(name: &str, state: &str, corrected: f64) -> Feature {
         missing: 0,
         state: state.to_owned(),
         threshold: Some(0.2),
+        design_effect: None,
+        effective_rows: None,
         psi_interval: Some([corrected - 0.01, corrected + 0.01]),
         quality: Quality { state: "ok".to_owned(), ..Quality::default() },
         measures: Measures { psi: Some(corrected + 0.01), psi_corrected: Some(corrected), ..Measures::default() },
@@ -347,7 +349,9 @@ fn status_says_how_far_a_version_has_learnt() {
 
 #[test]
 fn drift_names_the_worst_check_and_the_segments() {
-    let checked = |state: &str, live| Some(Checked { state: state.to_owned(), reference: 0.1, live, threshold: 0.115 });
+    let checked = |state: &str, live| {
+        Some(Checked { state: state.to_owned(), reference: 0.1, live, threshold: 0.115, design_effect: None })
+    };
     let quality = Quality {
         state: "drift".to_owned(),
         missing: checked("drift", 0.221),

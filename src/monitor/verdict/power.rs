@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Judge, Thresholds, pool};
+use super::{Judge, Pooling, Thresholds};
 use crate::monitor::{
     DriftState,
     measures::{self, chi_square_critical, noncentrality, normal_quantile, normal_tail},
@@ -70,7 +70,8 @@ pub(in crate::monitor) fn judged_psi(reference: &[u64], shares: &[f64], rows: u6
     const MANY: f64 = 1e12;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "shares are from 0 to 1")]
     let live: Vec<_> = shares.iter().map(|share| (share * MANY) as u64).collect();
-    let (reference, live) = pool(reference, &live, rows);
+    let pooling = Pooling::new(reference, rows as f64);
+    let (reference, live) = (pooling.of(reference), pooling.of(&live));
     (measures::psi(&reference, &live), reference.len())
 }
 

@@ -6,12 +6,15 @@
 //! a floor in points of share (on call, one row in a hundred is what matters, and not that it never
 //! was before), and by at least a tenth of the share that the reference has: where half
 //! of the rows miss a value, a hundredth more or less is the week's weather.
+//!
+//! Hits that come in clusters are worth fewer, as rows of a distribution are (see [`super::dependence`]): both numbers of
+//! the test are divided by the design effect of the hits.
 
 use std::time::Duration;
 
 use statrs::function::gamma::ln_gamma;
 
-use super::{Judge, Thresholds};
+use super::{DesignEffect, Judge, Series, Thresholds};
 use crate::monitor::DriftState;
 
 /// The least increase as a part of the reference's share.
@@ -28,6 +31,17 @@ pub struct ShareVerdict {
     pub threshold: f64,
     /// The probability of a false alarm at this look.
     pub alpha: f64,
+    /// As in [`super::Verdict`].
+    pub design_effect: Option<f64>,
+}
+
+/// A share of rows, and how they came over time.
+#[derive(Clone, Copy)]
+pub struct ShareSample<'a> {
+    /// Rows that are hits, and all rows.
+    pub rows: [u64; 2],
+    /// Hits and other rows by sub-window; is asked only where it matters.
+    pub over_time: &'a dyn Fn() -> Vec<Series>,
 }
 
 impl Judge {
@@ -36,29 +50,67 @@ impl Judge {
     #[must_use]
     pub fn judge_share(
         &self,
-        [reference_hits, reference_rows]: [u64; 2],
-        [live_hits, live_rows]: [u64; 2],
+        reference: [u64; 2],
+        live: [u64; 2],
+        look: Duration,
+        previous: DriftState,
+    ) -> ShareVerdict {
+        self.judge_effective_share([reference, live], [DesignEffect::NONE; 2], look, previous)
+    }
+
+    /// The same of rows that may depend on one another.
+    #[must_use]
+    pub fn judge_share_samples(
+        &self,
+        reference: ShareSample<'_>,
+        live: ShareSample<'_>,
+        look: Duration,
+        previous: DriftState,
+    ) -> ShareVerdict {
+        let rows = [reference.rows, live.rows];
+        let found = self.judge_share(rows[0], rows[1], look, previous);
+        if found.state == DriftState::Ok {
+            return found;
+        }
+        // Of two bins any score says the same.
+        let effects = [reference, live].map(|sample| DesignEffect::estimate(&(sample.over_time)(), &[1.0, 0.0]));
+        if effects == [None, None] {
+            return found;
+        }
+        let known = effects.map(|effect| effect.unwrap_or(DesignEffect::NONE));
+        let found = self.judge_effective_share(rows, known, look, previous);
+        ShareVerdict { design_effect: effects[1].map(|effect| effect.value), ..found }
+    }
+
+    fn judge_effective_share(
+        &self,
+        [[reference_hits, reference_rows], [live_hits, live_rows]]: [[u64; 2]; 2],
+        effects: [DesignEffect; 2],
         look: Duration,
         previous: DriftState,
     ) -> ShareVerdict {
         let Thresholds { share_warning, share_drift, min_rows, .. } = self.thresholds;
         let alpha = self.alpha(look);
+        let none =
+            |threshold| ShareVerdict { state: DriftState::Ok, increase: None, threshold, alpha, design_effect: None };
         if reference_rows == 0 {
-            return ShareVerdict { state: DriftState::Ok, increase: None, threshold: share_drift, alpha };
+            return none(share_drift);
         }
         let judged_rows = live_rows.max(min_rows).max(1);
         let usual = reference_hits as f64 / reference_rows as f64;
         let increase = |hits: u64, rows: u64| hits as f64 / rows as f64 - usual;
         let floors = [share_warning, share_drift].map(|floor| usual + floor.max(LEAST_RELATIVE_INCREASE * usual));
         let [warning_hits, drift_hits] = floors.map(|share| hits_of(share, judged_rows));
-        let warning_hits = least_significant([reference_hits, reference_rows], judged_rows, warning_hits, alpha);
+        let strict = self.alpha_of(effects, 1, look);
+        let warning_hits =
+            least_significant([reference_hits, reference_rows], judged_rows, warning_hits, strict, effects);
         let thresholds = [warning_hits, drift_hits.max(warning_hits)].map(|hits| increase(hits, judged_rows));
         if live_rows == 0 {
-            return ShareVerdict { state: DriftState::Ok, increase: None, threshold: thresholds[1], alpha };
+            return none(thresholds[1]);
         }
         let found = increase(live_hits, live_rows);
         let state = self.state(found, thresholds, live_rows, previous);
-        ShareVerdict { state, increase: Some(found), threshold: thresholds[1], alpha }
+        ShareVerdict { state, increase: Some(found), threshold: thresholds[1], alpha, design_effect: None }
     }
 }
 
@@ -70,8 +122,21 @@ fn hits_of(share: f64, rows: u64) -> u64 {
 
 /// The least number of hits from `hits` on, of so many live rows, that chance reaches with
 /// probability `alpha` at most; all rows when none is.
-fn least_significant(reference: [u64; 2], live_rows: u64, hits: u64, alpha: f64) -> u64 {
-    let is_rare = |hits: u64| increase_tail(reference, [hits, live_rows]) <= alpha;
+fn least_significant(
+    [reference_hits, reference_rows]: [u64; 2],
+    live_rows: u64,
+    hits: u64,
+    alpha: f64,
+    [of_reference, of_live]: [DesignEffect; 2],
+) -> u64 {
+    // Effective rows are rounded so that the share has grown less.
+    let (ceil, floor) = (f64::ceil as fn(f64) -> f64, f64::floor as fn(f64) -> f64);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to the rows")]
+    let worth = |rows: u64, effect: DesignEffect, round: fn(f64) -> f64| round(rows as f64 / effect.value) as u64;
+    let reference_rows = worth(reference_rows, of_reference, floor).max(1);
+    let reference = [worth(reference_hits, of_reference, ceil).min(reference_rows), reference_rows];
+    let is_rare =
+        |hits: u64| increase_tail(reference, [worth(hits, of_live, floor), worth(live_rows, of_live, ceil)]) <= alpha;
     if is_rare(hits) {
         return hits;
     }
@@ -108,6 +173,8 @@ fn increase_tail([reference_hits, reference_rows]: [u64; 2], [live_hits, live_ro
 mod tests {
     use super::*;
 
+    const NONE: [DesignEffect; 2] = [DesignEffect::NONE; 2];
+
     #[test]
     fn tail_is_that_of_fishers_test() {
         // The lady tasting tea: 3 or 4 of 4 cups right by chance.
@@ -132,7 +199,7 @@ mod tests {
             for alpha in [1e-2, 1e-4, 1e-6] {
                 let mut rate = 0.0;
                 for (r, reference_share) in law(2000, p) {
-                    let least = least_significant([r, 2000], 300, 1, alpha);
+                    let least = least_significant([r, 2000], 300, 1, alpha, NONE);
                     rate += law(300, p)
                         .iter()
                         .filter(|(c, _)| *c >= least)
@@ -148,11 +215,11 @@ mod tests {
     #[test]
     fn least_significant_hits_are_rare_and_one_less_is_not() {
         for (reference, rows) in [([0, 10_000], 200), ([10, 10_000], 1000), ([1000, 10_000], 500)] {
-            let least = least_significant(reference, rows, 1, 1e-7);
+            let least = least_significant(reference, rows, 1, 1e-7, NONE);
             assert!(increase_tail(reference, [least, rows]) <= 1e-7);
             assert!(increase_tail(reference, [least - 1, rows]) > 1e-7);
         }
-        assert_eq!(least_significant([50, 50], 10, 3, 1e-7), 10);
-        assert_eq!(least_significant([50, 50], 10, 10, 1e-7), 10);
+        assert_eq!(least_significant([50, 50], 10, 3, 1e-7, NONE), 10);
+        assert_eq!(least_significant([50, 50], 10, 10, 1e-7, NONE), 10);
     }
 }

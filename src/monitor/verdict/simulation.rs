@@ -2,6 +2,9 @@
 //!
 //! Each test runs a part; the ignored ones run the whole and print the tables (add `--ignored --nocapture`).
 
+mod dependent;
+mod quality;
+
 use std::collections::VecDeque;
 
 use super::{power::normal_bins, *};
@@ -17,6 +20,11 @@ fn judge(alpha: f64, floor: f64, most_bins: usize) -> Judge {
     let judge = Judge::new(thresholds, Tests { features: 1, horizons: 1 }, most_bins);
     assert!((judge.alpha(LOOK) / alpha - 1.0).abs() < 1e-9);
     judge
+}
+
+/// The state of independent rows.
+fn found(judge: &Judge, reference: &[u64], live: &[u64], look: Duration, previous: DriftState) -> DriftState {
+    judge.find([reference, live].map(Sample::independent), look, previous).state
 }
 
 /// Shares of equal bins, or each three fifths of the one before.
@@ -46,8 +54,9 @@ fn false_alarms(p: &[f64], reference_rows: u64, rows: u64, alpha: f64, runs: u32
         let (live, live_weight) = draw(rows, inflation(live_part));
         let log_weight = reference_weight + live_weight;
         let weight = log_weight.exp() / alpha;
-        let found = judge.find(&reference, &live, LOOK, DriftState::Ok).state != DriftState::Ok;
-        let (pooled_reference, pooled_live) = pool(&reference, &live, rows);
+        let found = found(&judge, &reference, &live, LOOK, DriftState::Ok) != DriftState::Ok;
+        let pooling = Pooling::new(&reference, rows as f64);
+        let (pooled_reference, pooled_live) = (pooling.of(&reference), pooling.of(&live));
         let scale = 1.0 / rows as f64 + 1.0 / reference_rows as f64;
         let alone =
             measures::psi(&pooled_reference, &pooled_live) >= scale * judge.critical(pooled_reference.len() - 1, LOOK);
@@ -114,7 +123,7 @@ fn exact_false_alarms(p: f64, reference_rows: u64, rows: u64, alpha: f64) -> f64
         }
         for &(r, reference_share) in &reference {
             let tables = ([r, reference_rows - r], [c, rows - c]);
-            if judge.find(&tables.0, &tables.1, LOOK, DriftState::Ok).state != DriftState::Ok {
+            if found(&judge, &tables.0, &tables.1, LOOK, DriftState::Ok) != DriftState::Ok {
                 rate += live_share * reference_share;
             }
         }
@@ -164,7 +173,7 @@ impl Stream<'_> {
                     *all = *all + new - old;
                 }
                 sub_windows.push_back(new);
-                let next = self.judge.find(&reference, &window, look, state).state;
+                let next = found(self.judge, &reference, &window, look, state);
                 began += u32::from(next != DriftState::Ok && state == DriftState::Ok);
                 alarmed += u32::from(next != DriftState::Ok);
                 state = next;
@@ -216,7 +225,7 @@ fn detected(judge: &Judge, bins: usize, reference_rows: u64, rows: u64, sigma: f
     let mut random = Random::new(rows);
     let found = (0..runs).filter(|_| {
         let (reference, live) = (random.multinomial(reference_rows, &p), random.multinomial(rows, &q));
-        judge.find(&reference, &live, LOOK, DriftState::Ok).state == DriftState::Drift
+        found(judge, &reference, &live, LOOK, DriftState::Ok) == DriftState::Drift
     });
     found.count() as f64 / f64::from(runs)
 }

@@ -126,8 +126,12 @@ fn many_rare_categories_at_few_rows_are_no_alarm() {
 
 #[test]
 fn rare_bins_are_pooled_into_one() {
-    assert_eq!(pool(&[900, 10, 90, 0], &[80, 5, 9, 6], 100), (vec![900, 90, 10], vec![80, 9, 11]));
-    assert_eq!(pool(&[50, 50], &[1, 9], 10), (vec![50, 50], vec![1, 9]));
+    let pooled = |reference: &[u64], live: &[u64], rows: f64| {
+        let pooling = Pooling::new(reference, rows);
+        (pooling.of(reference), pooling.of(live))
+    };
+    assert_eq!(pooled(&[900, 10, 90, 0], &[80, 5, 9, 6], 100.0), (vec![900, 90, 10], vec![80, 9, 11]));
+    assert_eq!(pooled(&[50, 50], &[1, 9], 10.0), (vec![50, 50], vec![1, 9]));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     domain::{DataType, Dim, Shape, TensorSpec},
-    monitor::{Measures, ProfileBuilder},
+    monitor::{DriftReport, DriftState, Measures, ProfileBuilder},
 };
 
 pub(super) fn numbers(name: &str, values: impl Iterator<Item = i32>) -> Tensor {
@@ -122,6 +122,55 @@ fn canary_is_compared_with_what_the_stable_version_answered_at_the_same_time() {
         let reference: u64 = report.features[0].bins.iter().map(|bin| bin.reference).sum();
         assert_eq!((report.state, report.rows, reference), (DriftState::Ok, 3000, 3000), "over {hours} h");
     }
+}
+
+/// Users one after the other, each with 25 alike rows: first and last number of seconds.
+fn send_alike(seconds: std::ops::Range<u64>, mut send: impl FnMut(&[Tensor], Duration)) {
+    let mut random = crate::monitor::simulation::Random::new(7);
+    for second in seconds.step_by(5) {
+        let value = i32::try_from(random.whole() % 1000).unwrap();
+        send(&[numbers("x", (0..25).map(|_| value))], Duration::from_secs(second));
+    }
+}
+
+#[test]
+fn users_with_many_alike_rows_are_no_drift_and_the_report_says_what_they_are_worth() {
+    let (spread, at_once) = (monitor(), monitor());
+    send_alike(1000..1300, |inputs, now| spread.count(Answered::new(inputs, &[]), now));
+    send_alike(1000..1300, |inputs, _| at_once.count(Answered::new(inputs, &[]), Duration::from_secs(1299)));
+    let [spread_report, at_once_report] = [&spread, &at_once].map(|monitor| report(monitor, 1299));
+    let [known, unknown] = [&spread_report, &at_once_report].map(|report| &report.features[0]);
+    assert_eq!(known.bins, unknown.bins);
+    // How rows that came in a moment depend on one another cannot be told.
+    assert_eq!((unknown.state, unknown.design_effect, unknown.effective_rows), (DriftState::Drift, None, None));
+    assert_eq!((known.state, known.rows), (DriftState::Ok, 1500));
+    let effect = known.design_effect.unwrap();
+    assert!((15.0..40.0).contains(&effect), "{effect}");
+    assert!((known.effective_rows.unwrap() - 1500.0 / effect).abs() < 1e-9);
+    assert!(known.threshold > 5.0 * unknown.threshold, "{} and {}", known.threshold, unknown.threshold);
+    // A look sees the same.
+    let looked = |monitor: &VersionMonitor| {
+        monitor.look(&"m".parse().unwrap(), Version::new(1).unwrap(), Duration::from_secs(1299)).len()
+    };
+    // The hour and the day have only begun, but the shorter window tells.
+    assert_eq!((looked(&spread), looked(&at_once)), (0, 3));
+}
+
+#[test]
+fn canary_with_users_of_many_alike_rows_does_not_differ_from_a_stable_version_with_others() {
+    let (monitor, second) = (monitor(), Version::new(2).unwrap());
+    let independent = [numbers("x", (0..25).map(|i| i * 40))];
+    send_alike(1000..1300, |inputs, now| {
+        monitor.count_canary(second, Answered::new(inputs, &[]), now);
+        monitor.count(Answered::new(&independent, &[]), now);
+    });
+    let of_other = |now| {
+        let now = Duration::from_secs(now);
+        monitor.report_of_canary((&"m".parse().unwrap(), second), Duration::from_mins(5), now).unwrap()
+    };
+    let report = of_other(1299);
+    assert_eq!((report.state, report.features[0].rows), (DriftState::Ok, 1500));
+    assert!(report.features[0].design_effect.unwrap() > 15.0, "{report:?}");
 }
 
 /// A row: a number, a word.

@@ -36,6 +36,32 @@ fn totals_are_read_only_when_a_sub_window_begins() {
     windows.advance(seconds(3), || unreachable!("an earlier second"));
 }
 
+#[test]
+fn rows_over_time_are_those_of_each_sub_window_and_of_the_next_longer_window_before() {
+    let mut windows = Windows::new(&[seconds(4), seconds(20)], 4, 2);
+    let mut totals = vec![0, 0];
+    for second in 95..108 {
+        windows.advance(seconds(second), || totals.clone());
+        totals[0] += 100;
+        totals[1] += second;
+    }
+    let over_time = |window, now, cells: std::ops::Range<usize>| {
+        windows.over_time(seconds(now), seconds(window), &cells, &totals[cells.clone()])
+    };
+    // The last four seconds one by one; of the twenty, five by five, those that were over before the four.
+    let found = over_time(4, 107, 1..2);
+    assert_eq!((&found[0], found.len()), (&vec![vec![104], vec![105], vec![106], vec![107]], 2));
+    assert_eq!(found[1].last().unwrap(), &[95 + 96 + 97 + 98 + 99]);
+    assert_eq!(over_time(1, 107, 1..2)[1].last().unwrap(), &[100 + 101 + 102 + 103 + 104]);
+    assert_eq!(over_time(2, 107, 0..2)[0], [[100, 106], [100, 107]]);
+    // Nothing since 107: what is left of the window has that.
+    assert_eq!(over_time(4, 110, 1..2)[0], [[107]]);
+    assert!(over_time(4, 200, 1..2).iter().all(Vec::is_empty));
+    // There is none longer, but a shorter one.
+    let longest = over_time(20, 107, 1..2);
+    assert_eq!((longest[1].len(), &longest[2]), (0, &found[0]));
+}
+
 proptest! {
     /// Against the definition: a row counts when its sub-window is one of the last `k`, where
     /// `k` sub-windows are the window asked for.
@@ -61,6 +87,10 @@ proptest! {
             let index = |time: Duration| time.as_secs() * sub_windows as u64 / length;
             let naive: u64 = rows.iter().filter(|(time, _)| index(*time) + parts > index(now)).map(|(_, count)| count).sum();
             prop_assert_eq!(windows.counts(now, seconds(asked), vec![total]), vec![naive]);
+
+            let over_time = windows.over_time(now, seconds(asked), &(0..1), &[total]);
+            let rows: u64 = over_time[0].iter().map(|cells| cells[0]).sum();
+            prop_assert!(rows == naive && over_time[0].len() <= sub_windows, "{:?}", over_time);
         }
     }
 }
