@@ -164,7 +164,7 @@ impl App {
         let admission = AdmissionOptions::of(&config.admission, &library, decode_json_request);
         let admission = admission.map_err(anyhow::Error::msg)?;
         let registry = build_registry(config, &runtime, admission, publisher, watchers, &metrics)?;
-        register_monitor(&config.monitor, &metrics, &registry, &monitor, &clock)?;
+        register_monitor(&config.monitor, &metrics, &registry, &monitor)?;
         let keeper = start_keeper(config, &registry, &clock, &events)?;
         let gateway = build_gateway(routes, &monitor, &shadow, &metrics, &readiness);
         Ok(Self { gateway, registry, metrics, readiness, runtime, events, logs, monitor, keeper })
@@ -343,11 +343,10 @@ fn register_monitor(
     metrics: &Metrics,
     registry: &Registry,
     monitor: &MonitorHandle,
-    clock: &Clock,
 ) -> prometheus::Result<()> {
     let registry = registry.clone();
     let export = ExportSettings { features: config.export.clone(), max_series: config.max_series };
-    let collector = MonitorCollector::new(monitor.clone(), Arc::clone(clock), export, move || registry.monitors())?;
+    let collector = MonitorCollector::new(monitor.clone(), export, move || registry.monitors())?;
     metrics.register(Box::new(collector));
     Ok(())
 }

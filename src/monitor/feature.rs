@@ -8,7 +8,7 @@ use super::{
     histogram::{Classifier, Layout, reference_cells},
     measures,
     profile::{Category, Distribution, FeatureProfile, FeatureRole, FineBins, Source},
-    quality::{self, Check, Sides},
+    quality::{self, Check, Quality, Sides},
     verdict::Judge,
 };
 use crate::domain::{DataType, Labels, Signature, Tensor, TensorSpec};
@@ -82,6 +82,22 @@ impl Rows {
     }
 }
 
+/// How far the live rows of a feature are from its reference: a report of it without the bins.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Judged {
+    /// Missing ones included.
+    pub(super) rows: u64,
+    pub(super) missing: u64,
+    /// The verdict on the distribution alone.
+    pub(super) distribution: DriftState,
+    /// The worst of the distribution's verdict and the quality's.
+    pub(super) state: DriftState,
+    pub(super) threshold: f64,
+    pub(super) interval: Option<(f64, f64)>,
+    pub(super) measures: Measures,
+    pub(super) quality: Quality,
+}
+
 /// The states of a feature's verdicts that the last look left.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Standing {
@@ -101,10 +117,10 @@ impl Standing {
         self.quality.into_iter().fold(self.distribution, Ord::max)
     }
 
-    /// What a report leaves.
-    pub(super) fn after(report: &FeatureReport) -> Self {
-        let of = |check| report.quality.of(check).map_or(DriftState::Ok, |checked| checked.state);
-        Self { distribution: report.distribution, quality: Check::ALL.map(of) }
+    /// What a look leaves.
+    pub(super) fn after(judged: &Judged) -> Self {
+        let of = |check| judged.quality.of(check).map_or(DriftState::Ok, |checked| checked.state);
+        Self { distribution: judged.distribution, quality: Check::ALL.map(of) }
     }
 }
 
@@ -209,14 +225,14 @@ impl MonitoredFeature {
     }
 
     /// How far `live` is from `reference`, at one of the looks that come every `look`, after the states that stand.
-    pub(super) fn report(
+    pub(super) fn judge(
         &self,
         reference: &Rows,
         live: &Rows,
         judge: &Judge,
         look: Duration,
         standing: Standing,
-    ) -> FeatureReport {
+    ) -> Judged {
         let layout = self.classifier.layout();
         let (reference_bins, live_bins) = self.compared(&reference.bins, &live.bins);
         // What the reference never had is judged as a share of its own.
@@ -229,17 +245,32 @@ impl MonitoredFeature {
         measures.psi_corrected = verdict.corrected;
         let quality =
             quality::check(judge, layout, reference.sides(layout), live.sides(layout), look, standing.quality);
-        let bins = self.labels.iter().zip(&reference.bins).zip(&live.bins);
-        FeatureReport {
-            tensor: self.profile.tensor.clone(),
-            feature: self.profile.feature.clone(),
-            kind: self.profile.kind(),
+        Judged {
             rows: live.bins.iter().sum(),
             missing: live.bins[layout.missing()],
             distribution: verdict.state,
             state: verdict.state.max(quality.state()),
             threshold: verdict.threshold,
             interval: verdict.interval,
+            measures,
+            quality,
+        }
+    }
+
+    /// What was found of these rows, with the rows.
+    pub(super) fn report(&self, reference: &Rows, live: &Rows, judged: Judged) -> FeatureReport {
+        let Judged { rows, missing, distribution, state, threshold, interval, measures, quality } = judged;
+        let bins = self.labels.iter().zip(&reference.bins).zip(&live.bins);
+        FeatureReport {
+            tensor: self.profile.tensor.clone(),
+            feature: self.profile.feature.clone(),
+            kind: self.profile.kind(),
+            rows,
+            missing,
+            distribution,
+            state,
+            threshold,
+            interval,
             measures,
             quality,
             bins: bins.map(|((bin, &reference), &live)| BinCount { bin: bin.clone(), reference, live }).collect(),

@@ -146,7 +146,7 @@ impl<'a> Tester<'a> {
     fn judged(&self, source: &Source<'_>, cells: &[u64], judge: &Judge) -> (DriftState, DriftState) {
         let reference = source.feature.reference();
         let live = source.feature.rows(cells);
-        let report = source.feature.report(&reference, &live, judge, self.look, Standing::default());
+        let report = source.feature.judge(&reference, &live, judge, self.look, Standing::default());
         (report.state, report.distribution)
     }
 

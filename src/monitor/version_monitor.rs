@@ -16,6 +16,7 @@ use super::{
     counts::Counts,
     feature::{MonitoredFeature, Rows, Standing, Violation},
     joint::Joint,
+    looks::{Looks, Seen},
     profile::{Distribution, FeatureProfile, FeatureRole, Profile, ProfileError},
     saved::{self, SavedError},
     segments::Segments,
@@ -58,22 +59,11 @@ pub struct VersionMonitor {
     /// Of the profile.
     digest: u64,
     violations: AtomicU64,
-    /// What the latest looks left, window by window. Requests and the counting thread never take this lock.
-    looks: Mutex<Vec<Looks>>,
+    looks: Looks,
     /// Held by who writes the counts to their file.
     saving: Mutex<()>,
     /// The rows of another version, in the bins of this one.
     other: ArcSwapOption<OtherVersion>,
-}
-
-/// The looks over one window.
-#[derive(Debug)]
-struct Looks {
-    window: Duration,
-    /// The sub-window of the latest look.
-    latest: Option<u128>,
-    /// By feature.
-    standing: Vec<Standing>,
 }
 
 #[derive(Debug)]
@@ -114,16 +104,12 @@ impl VersionMonitor {
             .collect();
         let most_bins = features.iter().map(|feature| feature.labels.len()).max().unwrap_or(0);
         let tests = Tests { features: features.len(), horizons: settings.windows.len() };
-        let looks = |window: &Duration| Looks {
-            window: *window,
-            latest: None,
-            standing: vec![Standing::default(); features.len()],
-        };
+        let judge = Judge::new(settings.thresholds, tests, most_bins);
         Ok(Self {
             tensors: tensors_of(&features),
             joint: profile.components.map(Joint::new),
-            judge: Judge::new(settings.thresholds, tests, most_bins),
-            looks: Mutex::new(settings.windows.iter().map(looks).collect()),
+            looks: Looks::new(&features, &judge, settings),
+            judge,
             counts: Counts::new(cells, &settings.windows, settings.sub_windows),
             segments: Segments::new(settings, &features),
             digest,
@@ -203,9 +189,8 @@ impl VersionMonitor {
     #[must_use]
     pub fn report(&self, model: &ModelName, version: Version, window: Duration, now: Duration) -> DriftReport {
         let live = self.counts.within(window, now);
-        let standing = self.looks().iter().find(|looks| looks.window == window).map(|looks| looks.standing.clone());
         let rows = |feature: &MonitoredFeature| (feature.reference(), feature.rows(&live));
-        self.compare(model, version, window, &standing.unwrap_or_default(), rows)
+        self.compare(model, version, window, &self.looks.standing(window), rows)
     }
 
     /// The report that says most: of the worst state, over the shortest window of these; where all is well, over the
@@ -227,39 +212,16 @@ impl VersionMonitor {
         Some(reports.swap_remove(at))
     }
 
-    /// Looks at every window that has slid since the last look, and tells which verdicts changed. These are the looks
-    /// that the budget of false alarms is for.
-    pub fn look(&self, model: &ModelName, version: Version, now: Duration) -> Vec<Change> {
-        let mut changes = Vec::new();
-        for window in self.window_lengths() {
-            let at = now.as_nanos() / self.look_interval(*window).as_nanos();
-            let is_due = |looks: &Looks| looks.window == *window && looks.latest != Some(at);
-            if !self.looks().iter().any(is_due) {
-                continue;
-            }
-            let report = self.report(model, version, *window, now);
-            if let Some(looks) = self.looks().iter_mut().find(|looks| looks.window == *window) {
-                looks.latest = Some(at);
-                for (standing, feature) in looks.standing.iter_mut().zip(report.features) {
-                    let before = standing.worst();
-                    *standing = Standing::after(&feature);
-                    if before != feature.state {
-                        changes.push(Change { window: *window, before, now: feature });
-                    }
-                }
-            }
-        }
-        changes
+    /// Computes the distances of the windows whose rows have changed since the last look, for readers of
+    /// [`VersionMonitor::latest`], and tells which verdicts changed over the windows that have slid since. These are the
+    /// looks that the budget of false alarms is for.
+    pub fn look(&self, now: Duration) -> Vec<Change> {
+        self.looks.look(&self.features, &self.judge, &self.counts, now)
     }
 
-    /// How often a window is looked at: when it slides, and at most once a second.
-    fn look_interval(&self, window: Duration) -> Duration {
-        let parts = u32::try_from(self.settings.sub_windows).unwrap_or(u32::MAX).max(1);
-        (window / parts).max(Duration::from_secs(1))
-    }
-
-    fn looks(&self) -> MutexGuard<'_, Vec<Looks>> {
-        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What the latest look found, window by window. Nobody is waited for, and nothing is computed.
+    pub(super) fn latest(&self) -> Arc<Vec<Arc<Seen>>> {
+        self.looks.latest()
     }
 
     /// The comparison of the rows of one segment with the profile; `None` when there never was one.
@@ -310,10 +272,11 @@ impl VersionMonitor {
         standing: &[Standing],
         rows: impl Fn(&MonitoredFeature) -> (Rows, Rows),
     ) -> DriftReport {
-        let look = self.look_interval(window);
+        let look = self.settings.look_interval(window);
         let report = |(at, feature): (usize, &MonitoredFeature)| {
             let (reference, live) = rows(feature);
-            feature.report(&reference, &live, &self.judge, look, standing.get(at).copied().unwrap_or_default())
+            let standing = standing.get(at).copied().unwrap_or_default();
+            feature.report(&reference, &live, feature.judge(&reference, &live, &self.judge, look, standing))
         };
         let features: Vec<_> = self.features.iter().enumerate().map(report).collect();
         DriftReport {
@@ -370,9 +333,14 @@ impl VersionMonitor {
 
     /// Goes on from another monitor of the same version, loaded before.
     pub fn adopt(&self, before: &Self, now: Duration) {
-        let adopted = before.save().map_err(SavedError::from).and_then(|bytes| self.restore(&bytes, now));
-        if let Err(error) = adopted {
-            tracing::warn!(%error, "the counts of the version do not go on");
+        match before.save().map_err(SavedError::from).and_then(|bytes| self.restore(&bytes, now)) {
+            Ok(true) => {
+                self.looks.adopt(&before.looks);
+                // What a scrape finds from now on. Nothing of it is news.
+                drop(self.look(now));
+            }
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "the counts of the version do not go on"),
         }
         self.violations.fetch_add(before.violations.load(Ordering::Relaxed), Ordering::Relaxed);
     }
@@ -427,7 +395,7 @@ impl VersionMonitor {
         let live = self.counts.within(window, now);
         let rows = self.features.iter().map(|feature| feature.rows(&live).bins.iter().sum()).max().unwrap_or(0);
         let thresholds = self.settings.thresholds;
-        let tester = Tester::new(&self.features, &self.judge, thresholds, self.look_interval(window));
+        let tester = Tester::new(&self.features, &self.judge, thresholds, self.settings.look_interval(window));
         tester.test((model, version), window, rows)
     }
 
@@ -493,4 +461,4 @@ fn tensors_of(features: &[MonitoredFeature]) -> Vec<MonitoredTensor> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

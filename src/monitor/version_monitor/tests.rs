@@ -9,18 +9,18 @@ use crate::{
     monitor::{Measures, ProfileBuilder},
 };
 
-fn numbers(name: &str, values: impl Iterator<Item = i32>) -> Tensor {
+pub(in crate::monitor) fn numbers(name: &str, values: impl Iterator<Item = i32>) -> Tensor {
     let bytes: Vec<u8> = values.flat_map(|value| (value as f32).to_le_bytes()).collect();
     let shape = Shape::new(vec![i64::try_from(bytes.len() / 4).unwrap()]).unwrap();
     Tensor::plain(name, DataType::Fp32, shape, bytes.into()).unwrap()
 }
 
-fn words(values: &[&'static str]) -> Tensor {
+pub(in crate::monitor) fn words(values: &[&'static str]) -> Tensor {
     let shape = Shape::new(vec![i64::try_from(values.len()).unwrap()]).unwrap();
     Tensor::text("s", shape, values.iter().map(|value| Bytes::from_static(value.as_bytes())).collect()).unwrap()
 }
 
-fn monitor() -> VersionMonitor {
+pub(in crate::monitor) fn monitor() -> VersionMonitor {
     let mut builder = ProfileBuilder::default();
     let inputs = [numbers("x", 0..1000), words(&[["a"; 900].as_slice(), &["b"; 100]].concat())];
     builder.add(&inputs, &[numbers("y", 0..1000)]);
