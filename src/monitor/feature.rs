@@ -9,7 +9,7 @@ use super::{
     measures,
     profile::{Category, Distribution, FeatureProfile, FeatureRole, FineBins, Source},
     quality::{self, Check, Quality, Sides},
-    verdict::Judge,
+    verdict::{Judge, Verdict},
 };
 use crate::domain::{DataType, Labels, Signature, Tensor, TensorSpec};
 
@@ -234,13 +234,8 @@ impl MonitoredFeature {
         standing: Standing,
     ) -> Judged {
         let layout = self.classifier.layout();
+        let verdict = self.distribution(reference, live, judge, look, standing.distribution);
         let (reference_bins, live_bins) = self.compared(&reference.bins, &live.bins);
-        // What the reference never had is judged as a share of its own.
-        let judged = match layout {
-            Layout::Categorical { categories } if reference.bins[categories] == 0 => categories,
-            _ => reference_bins.len(),
-        };
-        let verdict = judge.judge(&reference_bins[..judged], &live_bins[..judged], look, standing.distribution);
         let mut measures = self.measures(&reference_bins, &live_bins, reference, live);
         measures.psi_corrected = verdict.corrected;
         let quality =
@@ -255,6 +250,24 @@ impl MonitoredFeature {
             measures,
             quality,
         }
+    }
+
+    /// The verdict on the distribution alone.
+    pub(super) fn distribution(
+        &self,
+        reference: &Rows,
+        live: &Rows,
+        judge: &Judge,
+        look: Duration,
+        standing: DriftState,
+    ) -> Verdict {
+        let (reference_bins, live_bins) = self.compared(&reference.bins, &live.bins);
+        // What the reference never had is judged as a share of its own.
+        let judged = match self.classifier.layout() {
+            Layout::Categorical { categories } if reference.bins[categories] == 0 => categories,
+            _ => reference_bins.len(),
+        };
+        judge.judge(&reference_bins[..judged], &live_bins[..judged], look, standing)
     }
 
     /// What was found of these rows, with the rows.

@@ -1,34 +1,55 @@
 //! What the monitor of a version says of rows drawn from its own profile.
 
-use std::time::Duration;
+use std::{
+    panic,
+    sync::{Arc, PoisonError},
+    thread,
+    time::Duration,
+};
 
-use super::{Registry, RegistryError};
+use super::{Registry, RegistryError, priority};
 use crate::{
     domain::{ModelName, Version},
     monitor::SelfTest,
 };
 
 impl Registry {
-    /// The self-test of a version's monitor, at as many rows as it counted in the window. About a second of work.
+    /// The self-test of a version's monitor, at as many rows as it counted in the window: about two seconds of work, on a
+    /// thread that makes way for all others. One is done at a time, so that their memory and work are bounded: others wait.
     pub fn drift_self_test(
         &self,
         name: &ModelName,
         version: Option<Version>,
         window: Option<Duration>,
     ) -> Result<SelfTest, RegistryError> {
-        let (version, monitor) = {
+        let (version, monitor, signature) = {
             let state = self.lock();
             let entry = state.entry(name)?;
             let version = version.or(entry.release.stable).ok_or_else(|| RegistryError::NoStable(name.clone()))?;
             entry.check_ready(name, version)?;
             let servable = entry.versions.get(&version).and_then(|known| known.servable.as_ref());
-            let monitor = servable.and_then(|servable| servable.watch.monitor());
-            (version, monitor.ok_or_else(|| RegistryError::NotMonitored { model: name.clone(), version })?)
+            let watched =
+                servable.and_then(|servable| Some((servable.watch.monitor()?, Arc::clone(&servable.signature))));
+            let unmonitored = || RegistryError::NotMonitored { model: name.clone(), version };
+            let (monitor, signature) = watched.ok_or_else(unmonitored)?;
+            (version, monitor, signature)
         };
         let longest = monitor.window_lengths().iter().max().copied().unwrap_or_default();
         if window.is_some_and(|window| window.is_zero() || window > longest) {
             return Err(RegistryError::Window { longest });
         }
-        Ok(monitor.self_test(name, version, window, (self.shared.watchers.clock)()))
+        let _only_one = self.shared.self_test.lock().unwrap_or_else(PoisonError::into_inner);
+        let test = || monitor.self_test((name, version), &signature, window, (self.shared.watchers.clock)());
+        let of_low_priority = || {
+            priority::step_back();
+            test()
+        };
+        Ok(thread::scope(|scope| {
+            match thread::Builder::new().name("self-test".into()).spawn_scoped(scope, of_low_priority) {
+                Ok(thread) => thread.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked)),
+                // This thread may block too.
+                Err(_) => test(),
+            }
+        }))
     }
 }

@@ -229,7 +229,9 @@ fn self_test_adds_up_what_its_features_say() {
         model: "fraud".parse().unwrap(),
         version: v(1),
         window: Duration::from_hours(1),
+        live_rows: 150,
         rows: 200,
+        looks: 400,
         draws: 100,
         alpha: 1e-7,
         features: vec![feature(1, 2, 0.0, Some(0.25)), feature(3, 4, 0.5, None)],
@@ -243,8 +245,8 @@ fn self_test_adds_up_what_its_features_say() {
     assert_eq!(
         printed,
         json!({
-            "model": "fraud", "version": 1, "window": "1h", "rows": 200, "draws": 100, "alpha": 1e-7,
-            "false_warnings": 4, "false_drifts": 6, "chance_alpha": 0.01, "chance_rate": 0.25,
+            "model": "fraud", "version": 1, "window": "1h", "live_rows": 150, "rows": 200, "looks": 400, "draws": 100,
+            "alpha": 1e-7, "false_warnings": 4, "false_drifts": 6, "chance_alpha": 0.01, "chance_rate": 0.25,
             "features": [one(1, 2, 0.0, Some(0.25)), one(3, 4, 0.5, None)],
         })
     );
