@@ -86,6 +86,9 @@ pub struct FeatureSelfTest {
     pub tensor: String,
     pub feature: String,
     pub kind: FeatureKind,
+    /// Values that were counted in another bin than they were drawn from, or not at all; 0 unless the monitor is broken, or
+    /// the profile contradicts itself.
+    pub miscounted: u64,
     /// Looks without a shift that found the state `warning`.
     pub false_warnings: u64,
     /// Looks without a shift that found the state `drift`.
@@ -188,6 +191,9 @@ impl<'a> Tester<'a> {
         for power in POWERS {
             self.with_shift(&mut replay, laws, size, power, &mut tests);
         }
+        for (test, miscounted) in tests.iter_mut().zip(replay.miscounted()) {
+            test.miscounted = miscounted;
+        }
         tests
     }
 
@@ -199,6 +205,7 @@ impl<'a> Tester<'a> {
             tensor: law.feature.profile.tensor.clone(),
             feature: law.feature.profile.feature.clone(),
             kind: law.feature.profile.kind(),
+            miscounted: 0,
             false_warnings: 0,
             false_drifts: 0,
             chance_rate: 0.0,

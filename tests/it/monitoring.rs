@@ -253,6 +253,7 @@ async fn self_test_says_the_same_over_both_protocols() {
     });
     assert_eq!((status, &rest["rows"], &rest["false_drifts"]), (200, &json!(200), &json!(0)), "{rest}");
     assert_eq!((&rest["window"], &rest["model"]), (&json!("5m"), &json!("car_loan")));
+    assert_eq!((&rest["miscounted"], &rest["live_rows"]), (&json!(0), &json!(0)));
     let mut admin = AdminServiceClient::connect(format!("http://{}", gateway.addresses.admin)).await.unwrap();
     let asked = GetDriftSelfTestRequest { model: "car_loan".into(), version: 0, window: "5m".into() };
     let grpc = admin.get_drift_self_test(asked.clone()).await.unwrap().into_inner();

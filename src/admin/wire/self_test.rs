@@ -22,6 +22,8 @@ pub struct DriftSelfTest {
     pub draws: u64,
     /// The promised probability of a false alarm of one test at one look.
     pub alpha: f64,
+    /// Values, of all features, that were counted in another bin than they were drawn from: 0 unless the monitor is broken.
+    pub miscounted: u64,
     /// Looks without a shift, of all features, that found the state `warning`.
     pub false_warnings: u64,
     /// Looks without a shift, of all features, that found the state `drift`.
@@ -38,6 +40,7 @@ pub struct FeatureSelfTest {
     pub tensor: String,
     pub feature: String,
     pub kind: String,
+    pub miscounted: u64,
     pub false_warnings: u64,
     pub false_drifts: u64,
     /// The share of looks without a shift at which the easier test found drift.
@@ -65,6 +68,7 @@ impl From<&monitor::FeatureSelfTest> for FeatureSelfTest {
             tensor: test.tensor.clone(),
             feature: test.feature.clone(),
             kind: test.kind.as_str().to_owned(),
+            miscounted: test.miscounted,
             false_warnings: test.false_warnings,
             false_drifts: test.false_drifts,
             chance_rate: test.chance_rate,
@@ -85,6 +89,7 @@ impl From<&monitor::SelfTest> for DriftSelfTest {
             looks: test.looks,
             draws: test.draws,
             alpha: test.alpha,
+            miscounted: features.iter().map(|feature| feature.miscounted).sum(),
             false_warnings: features.iter().map(|feature| feature.false_warnings).sum(),
             false_drifts: features.iter().map(|feature| feature.false_drifts).sum(),
             chance_alpha: monitor::CHANCE_ALPHA,

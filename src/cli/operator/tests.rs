@@ -162,7 +162,7 @@ fn drift_asks_for_what_to_compare_with_and_for_the_segment() {
 #[test]
 fn self_test_is_asked_for_the_version_and_window_and_for_nothing_else() {
     let test = r#"{"model":"fraud","version":2,"window":"5m","live_rows":0,"rows":200,"looks":1600,"draws":400,"alpha":1e-8,
-        "false_warnings":0,"false_drifts":0,"chance_alpha":0.01,"chance_rate":0.008,"features":[]}"#;
+        "miscounted":0,"false_warnings":0,"false_drifts":0,"chance_alpha":0.01,"chance_rate":0.008,"features":[]}"#;
     let (url, server) = gateway(vec![(200, test)]);
     let answer = run_line("tidegate drift fraud --self-test --version 2 --window 5m", &url).unwrap();
     assert!(answer.text.contains("200 in a window of 5m (0 now)"), "{}", answer.text);

@@ -342,6 +342,7 @@ fn self_test_shows_what_the_monitor_gets_wrong_and_what_it_finds() {
         tensor: "input".to_owned(),
         feature: name.to_owned(),
         kind: "numeric".to_owned(),
+        miscounted: 3,
         false_warnings: 0,
         false_drifts,
         chance_rate: 0.0082,
@@ -356,6 +357,7 @@ fn self_test_shows_what_the_monitor_gets_wrong_and_what_it_finds() {
         looks: 1000,
         draws: 250,
         alpha: 1.2e-8,
+        miscounted: 6,
         false_warnings: 0,
         false_drifts: 1,
         chance_alpha: 0.01,
@@ -368,6 +370,7 @@ fn self_test_shows_what_the_monitor_gets_wrong_and_what_it_finds() {
     assert_eq!(
         self_test(&test, PIPE),
         "fraud version 2: rows drawn from its profile, through a monitor like its own: 300 in a window of 5m (as now)\n\
+         miscounted: 6 values\n\
          false alarms: 0 warning, 1 drift at 2000 looks, 1000 at each of 2 features; promised for one test: 1.2e-8\n\
          by chance, in a test without floors that allows 1.0 %: 0.8 %\n\
          found: of 250 windows with each shift\n\

@@ -7,6 +7,7 @@ use crate::{
     domain::{Labels, Signature},
     monitor::{
         Answered, DriftState, MonitorSettings, Profile, VersionMonitor,
+        histogram::Layout,
         looks::Seen,
         profile::FeatureProfile,
         simulation::Random,
@@ -112,6 +113,27 @@ impl Replay {
     /// What another judge says of the distributions of the window now, feature by feature.
     pub(super) fn states_by<'a>(&'a self, judge: &'a Judge) -> impl Iterator<Item = DriftState> + 'a {
         self.monitor.distributions_by(judge, self.window, self.now)
+    }
+
+    /// By feature, the rows that were counted in other cells than they were drawn from, or not at all.
+    pub(super) fn miscounted(&self) -> Vec<u64> {
+        let (totals, features) = (self.monitor.totals(), self.monitor.features());
+        let mut miscounted = vec![0; features.len()];
+        for (place, drawn) in self.rows.drawn() {
+            let counted = &totals[features[place].cells.clone()];
+            let expected = match features[place].classifier.layout() {
+                // No value is drawn that is below or above.
+                Layout::Numeric { .. } => {
+                    let (values, others) = drawn.split_at(drawn.len().saturating_sub(2));
+                    [values, &[0, 0], others].concat()
+                }
+                Layout::Categorical { .. } => drawn.to_vec(),
+            };
+            let lacking = expected.iter().zip(counted).map(|(expected, counted)| expected.saturating_sub(*counted));
+            let beyond = expected.iter().zip(counted).map(|(expected, counted)| counted.saturating_sub(*expected));
+            miscounted[place] = lacking.sum::<u64>().max(beyond.sum());
+        }
+        miscounted
     }
 
     /// Lets the rows leave the window, and with them what was found of them.

@@ -41,6 +41,8 @@ struct DrawnFeature {
     column: usize,
     values: Values,
     lots: Lots,
+    /// Rows drawn, by what they have.
+    drawn: Vec<u64>,
 }
 
 impl Rows {
@@ -61,8 +63,9 @@ impl Rows {
                 extended.inputs.push(spec.clone());
                 (spec, values)
             });
-            let feature =
-                DrawnFeature { place, column: profile.column, values, lots: Lots::new(&law.weights(&law.shares)) };
+            let weights = law.weights(&law.shares);
+            let (lots, drawn) = (Lots::new(&weights), vec![0; weights.len()]);
+            let feature = DrawnFeature { place, column: profile.column, values, lots, drawn };
             let is_it = |tensor: &&mut DrawnTensor| *tensor.name == *profile.tensor && tensor.role == profile.role;
             if let Some(tensor) = tensors.iter_mut().find(is_it) {
                 tensor.features.push(feature);
@@ -87,11 +90,17 @@ impl Rows {
     /// Inputs and outputs of so many rows.
     pub(super) fn draw(&mut self, rows: usize) -> (Vec<Tensor>, Vec<Tensor>) {
         let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
-        for tensor in &self.tensors {
+        for tensor in &mut self.tensors {
             let side = if tensor.role == FeatureRole::Output { &mut outputs } else { &mut inputs };
             side.push(tensor.draw(rows, &mut self.random));
         }
         (inputs, outputs)
+    }
+
+    /// The rows drawn so far of each feature, with its place: by cell, then missing, then not finite where it is a number.
+    pub(super) fn drawn(&self) -> impl Iterator<Item = (usize, &[u64])> {
+        let features = self.tensors.iter().flat_map(|tensor| &tensor.features);
+        features.map(|feature| (feature.place, &*feature.drawn))
     }
 }
 
@@ -145,15 +154,16 @@ impl DrawnTensor {
         }
     }
 
-    fn draw(&self, rows: usize, random: &mut Random) -> Tensor {
+    fn draw(&mut self, rows: usize, random: &mut Random) -> Tensor {
         let (size, columns) = (self.datatype.size().unwrap_or(0), self.columns);
         let mut bytes = vec![0; rows * columns * size];
         let mut texts = vec![Bytes::new(); if self.datatype == DataType::Bytes { rows * columns } else { 0 }];
-        for DrawnFeature { column, values, lots, .. } in &self.features {
+        for DrawnFeature { column, values, lots, drawn, .. } in &mut self.features {
             match values {
                 Values::Plain(values) => {
                     for element in bytes.chunks_exact_mut(size.max(1)).skip(*column).step_by(columns) {
                         let (cell, lot) = lots.draw(random);
+                        drawn[cell] += 1;
                         if let Some(value) =
                             values.get(cell).and_then(|of_cell| of_cell.get(lot % of_cell.len().max(1)))
                         {
@@ -163,7 +173,9 @@ impl DrawnTensor {
                 }
                 Values::Text(values) => {
                     for element in texts.iter_mut().skip(*column).step_by(columns) {
-                        element.clone_from(&values[lots.draw(random).0]);
+                        let (cell, _) = lots.draw(random);
+                        drawn[cell] += 1;
+                        element.clone_from(&values[cell]);
                     }
                 }
             }
