@@ -222,9 +222,8 @@ impl VersionMonitor {
         Some(reports.swap_remove(at))
     }
 
-    /// Computes the distances of the windows whose rows have changed since the last look, for readers of
-    /// [`VersionMonitor::latest`], and tells which verdicts changed over the windows that have slid since. These are the
-    /// looks that the budget of false alarms is for.
+    /// Computes the distances of what has changed since the last look, for those who scrape, and tells which verdicts
+    /// changed over the windows that have slid since: these are the looks that the budget of false alarms is for.
     pub fn look(&self, now: Duration) -> Vec<Change> {
         self.looks.look(&self.features, &self.judge, &self.counts, now)
     }
