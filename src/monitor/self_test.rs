@@ -38,7 +38,7 @@ pub const CHANCE_ALPHA: f64 = 0.01;
 /// The probabilities that a smallest shift is found with.
 const POWERS: [f64; 2] = [0.5, 0.8];
 
-/// What a test may cost: about two seconds.
+/// What a test may cost: one to two seconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Work {
     /// Values drawn and counted.
@@ -49,12 +49,12 @@ pub(super) struct Work {
 
 impl Default for Work {
     fn default() -> Self {
-        Self { values: 40_000_000, verdicts: 40_000 }
+        Self { values: 20_000_000, verdicts: 40_000 }
     }
 }
 
 /// More windows than this say nothing more.
-const MOST_DRAWS: u64 = 250;
+const MOST_DRAWS: u64 = 100;
 /// With fewer windows than this it is better to draw fewer rows.
 const LEAST_DRAWS: u64 = 20;
 /// Features that are replayed at once: bounds the memory.

@@ -396,7 +396,7 @@ impl VersionMonitor {
     }
 
     /// What such a monitor says of rows that are drawn from its own profile, as many as are in the window now; without
-    /// one, in the window that says most. Nothing of this monitor is touched. About two seconds of work.
+    /// one, in the window that says most. Nothing of this monitor is touched. One to two seconds of work at most.
     #[must_use]
     pub fn self_test(
         &self,

@@ -1,21 +1,19 @@
 //! What the monitor of a version says of rows drawn from its own profile.
 
 use std::{
-    panic,
     sync::{Arc, PoisonError},
-    thread,
     time::Duration,
 };
 
-use super::{Registry, RegistryError, priority};
+use super::{Registry, RegistryError};
 use crate::{
     domain::{ModelName, Version},
     monitor::SelfTest,
 };
 
 impl Registry {
-    /// The self-test of a version's monitor, at as many rows as it counted in the window: about two seconds of work, on a
-    /// thread that makes way for all others. One is done at a time, so that their memory and work are bounded: others wait.
+    /// The self-test of a version's monitor, at as many rows as it counted in the window: one to two seconds of work at most.
+    /// One is done at a time, so that their memory and work are bounded: others wait.
     pub fn drift_self_test(
         &self,
         name: &ModelName,
@@ -39,17 +37,6 @@ impl Registry {
             return Err(RegistryError::Window { longest });
         }
         let _only_one = self.shared.self_test.lock().unwrap_or_else(PoisonError::into_inner);
-        let test = || monitor.self_test((name, version), &signature, window, (self.shared.watchers.clock)());
-        let of_low_priority = || {
-            priority::step_back();
-            test()
-        };
-        Ok(thread::scope(|scope| {
-            match thread::Builder::new().name("self-test".into()).spawn_scoped(scope, of_low_priority) {
-                Ok(thread) => thread.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked)),
-                // This thread may block too.
-                Err(_) => test(),
-            }
-        }))
+        Ok(monitor.self_test((name, version), &signature, window, (self.shared.watchers.clock)()))
     }
 }

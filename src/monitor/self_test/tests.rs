@@ -96,7 +96,7 @@ fn reference_is_no_alarm_and_the_smallest_shift_is_found_as_often_as_it_says() {
             let error = (CHANCE_ALPHA / test.draws as f64).sqrt();
             assert!(feature.chance_rate <= CHANCE_ALPHA + 3.0 * error, "{feature:?}");
             for shift in &feature.shifts {
-                assert!((shift.found - shift.power).abs() < 0.14, "{feature:?}");
+                assert!((shift.found - shift.power).abs() < 0.16, "{feature:?}");
                 assert_eq!(shift.sigma.is_some(), feature.feature != "word");
             }
         }
@@ -276,11 +276,11 @@ fn rows_of_every_kind_of_tensor_are_counted_without_an_alarm() {
 #[test]
 fn work_is_bounded_by_fewer_windows_and_then_by_fewer_rows() {
     let size = |features, live_rows| Size::new(Work::default(), features, 4, [live_rows, 200]);
-    assert_eq!(size(11, 300), Size { rows: 300, draws: 250 });
-    assert_eq!(size(11, 10_000), Size { rows: 10_000, draws: 121 });
-    assert_eq!(size(11, 1_000_000), Size { rows: 60_608, draws: LEAST_DRAWS });
+    assert_eq!(size(11, 300), Size { rows: 300, draws: MOST_DRAWS });
+    assert_eq!(size(11, 10_000), Size { rows: 10_000, draws: 60 });
+    assert_eq!(size(11, 1_000_000), Size { rows: 30_304, draws: LEAST_DRAWS });
     assert_eq!(size(1000, 300), Size { rows: 300, draws: 3 });
-    assert_eq!(size(1000, 1_000_000), Size { rows: 4444, draws: 3 });
+    assert_eq!(size(1000, 1_000_000), Size { rows: 2224, draws: 3 });
     assert_eq!(size(100_000, 1_000_000), Size { rows: 200, draws: 1 });
-    assert_eq!(size(0, 0), Size { rows: 200, draws: 250 });
+    assert_eq!(size(0, 0), Size { rows: 200, draws: MOST_DRAWS });
 }
