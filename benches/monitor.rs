@@ -65,7 +65,7 @@ fn offer(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// A report of the 20 features, as every scrape makes one for each window.
+/// A report of the 20 features over a window. The look once a second does as much work for each window with new rows.
 #[divan::bench]
 fn report(bencher: Bencher<'_, '_>) {
     let (monitor, now) = (monitor(), Duration::from_secs(1));

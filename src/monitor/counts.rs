@@ -9,20 +9,58 @@ use std::{
     time::Duration,
 };
 
-use super::{saved::SavedCounts, verdict::Series, window::Windows};
+use super::{
+    saved::SavedCounts,
+    verdict::Series,
+    window::{Start, Windows},
+};
 
 /// Counters of cells. One thread counts at a time; any thread may read, and sees every cell at some moment of late.
 #[derive(Debug)]
 pub(super) struct Counts {
     cells: Box<[AtomicU64]>,
     /// Held while counting, so that a reader of a window sees whole requests.
-    windows: Mutex<Windows>,
+    windows: Mutex<Watched>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    windows: Windows,
+    /// How often the counters were given to somebody who changes them.
+    changes: u64,
+}
+
+/// Tells whether the rows of a window may have changed since.
+#[derive(Debug, Clone)]
+pub(super) struct Mark {
+    changes: u64,
+    start: Start,
+}
+
+impl Mark {
+    /// Whether the rows are certainly the same.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.changes == other.changes && self.start.is_same(&other.start)
+    }
+
+    /// The rows of the window, given the totals of the same moment.
+    pub(super) fn rows(&self, totals: &[u64]) -> Vec<u64> {
+        self.start.rows(totals.to_vec())
+    }
+}
+
+/// Counters and windows at one moment.
+#[derive(Debug)]
+pub(super) struct Moment {
+    pub(super) totals: Vec<u64>,
+    /// By window.
+    pub(super) marks: Vec<Mark>,
 }
 
 /// The right to count, at one time.
 pub(super) struct Counting<'a> {
     cells: &'a [AtomicU64],
-    _windows: MutexGuard<'a, Windows>,
+    _windows: MutexGuard<'a, Watched>,
 }
 
 impl Counting<'_> {
@@ -36,14 +74,15 @@ impl Counting<'_> {
 
 impl Counts {
     pub(super) fn new(cells: usize, windows: &[Duration], sub_windows: usize) -> Self {
-        let windows = Mutex::new(Windows::new(windows, sub_windows, cells));
+        let windows = Mutex::new(Watched { windows: Windows::new(windows, sub_windows, cells), changes: 0 });
         Self { cells: (0..cells).map(|_| AtomicU64::new(0)).collect(), windows }
     }
 
     /// Begins to count rows of the time `now`.
     pub(super) fn begin(&self, now: Duration) -> Counting<'_> {
         let mut windows = self.windows();
-        windows.advance(now, || self.totals());
+        windows.changes += 1;
+        windows.windows.advance(now, || self.totals());
         Counting { cells: &self.cells, _windows: windows }
     }
 
@@ -54,37 +93,52 @@ impl Counts {
 
     /// The rows of all cells in the last `window`.
     pub(super) fn within(&self, window: Duration, now: Duration) -> Vec<u64> {
-        let windows = self.windows();
-        windows.counts(now, window, self.totals())
+        let (start, totals) = {
+            let windows = self.windows();
+            (windows.windows.start(now, window), self.totals())
+        };
+        start.rows(totals)
+    }
+
+    /// The rows of these windows, all of one moment; `None` when none of them has changed since these marks.
+    ///
+    /// Who counts waits for the totals to be copied, and for nothing else.
+    pub(super) fn moment(&self, windows: &[Duration], now: Duration, known: &[Mark]) -> Option<Moment> {
+        let watched = self.windows();
+        let mark = |window: &Duration| Mark { changes: watched.changes, start: watched.windows.start(now, *window) };
+        let marks: Vec<_> = windows.iter().map(mark).collect();
+        let is_known = marks.len() == known.len() && marks.iter().zip(known).all(|(mark, known)| mark.is_same(known));
+        (!is_known).then(|| Moment { totals: self.totals(), marks })
     }
 
     /// The rows of these cells by sub-window, see [`Windows::over_time`]. Who counts waits as long as it takes to read them,
     /// so they are those of one feature.
     pub(super) fn over_time(&self, cells: Range<usize>, window: Duration, now: Duration) -> Vec<Series> {
-        let windows = self.windows();
+        let watched = self.windows();
         let totals: Vec<u64> = self.cells[cells.clone()].iter().map(|cell| cell.load(Ordering::Relaxed)).collect();
-        windows.over_time(now, window, &cells, &totals)
+        watched.windows.over_time(now, window, &cells, &totals)
     }
 
     /// All that is needed to go on counting later.
     pub(super) fn save(&self) -> SavedCounts {
         let windows = self.windows();
-        SavedCounts { totals: self.totals(), rings: windows.save() }
+        SavedCounts { totals: self.totals(), rings: windows.windows.save() }
     }
 
     /// Goes on from what was saved; false, and nothing changes, when that is of other cells or windows.
     pub(super) fn restore(&self, saved: SavedCounts, now: Duration) -> bool {
         let mut windows = self.windows();
-        if saved.totals.len() != self.cells.len() || !windows.restore(saved.rings, &saved.totals, now) {
+        if saved.totals.len() != self.cells.len() || !windows.windows.restore(saved.rings, &saved.totals, now) {
             return false;
         }
+        windows.changes += 1;
         for (cell, total) in self.cells.iter().zip(saved.totals) {
             cell.store(total, Ordering::Relaxed);
         }
         true
     }
 
-    fn windows(&self) -> MutexGuard<'_, Windows> {
+    fn windows(&self) -> MutexGuard<'_, Watched> {
         // A panic while counting leaves the windows as they were: they hold only noted totals.
         self.windows.lock().unwrap_or_else(PoisonError::into_inner)
     }

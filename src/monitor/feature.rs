@@ -8,8 +8,8 @@ use super::{
     histogram::{Classifier, Layout, reference_cells},
     measures,
     profile::{Category, Distribution, FeatureProfile, FeatureRole, FineBins, Source},
-    quality::{self, Check, Sides},
-    verdict::{Judge, Sample, Series},
+    quality::{self, Check, Quality, Sides},
+    verdict::{Judge, Sample, Series, Verdict},
 };
 use crate::domain::{DataType, Labels, Signature, Tensor, TensorSpec};
 
@@ -97,6 +97,24 @@ impl Rows {
     }
 }
 
+/// How far the live rows of a feature are from its reference: a report of it without the bins.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Judged {
+    /// Missing ones included.
+    pub(super) rows: u64,
+    pub(super) missing: u64,
+    /// The verdict on the distribution alone.
+    pub(super) distribution: DriftState,
+    /// The worst of the distribution's verdict and the quality's.
+    pub(super) state: DriftState,
+    pub(super) threshold: f64,
+    pub(super) design_effect: Option<f64>,
+    pub(super) effective_rows: Option<f64>,
+    pub(super) interval: Option<(f64, f64)>,
+    pub(super) measures: Measures,
+    pub(super) quality: Quality,
+}
+
 /// The states of a feature's verdicts that the last look left.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Standing {
@@ -116,10 +134,10 @@ impl Standing {
         self.quality.into_iter().fold(self.distribution, Ord::max)
     }
 
-    /// What a report leaves.
-    pub(super) fn after(report: &FeatureReport) -> Self {
-        let of = |check| report.quality.of(check).map_or(DriftState::Ok, |checked| checked.state);
-        Self { distribution: report.distribution, quality: Check::ALL.map(of) }
+    /// What a look leaves.
+    pub(super) fn after(judged: &Judged) -> Self {
+        let of = |check| judged.quality.of(check).map_or(DriftState::Ok, |checked| checked.state);
+        Self { distribution: judged.distribution, quality: Check::ALL.map(of) }
     }
 }
 
@@ -229,14 +247,14 @@ impl MonitoredFeature {
     }
 
     /// How far `live` is from `reference`, at one of the looks that come every `look`, after the states that stand.
-    pub(super) fn report(
+    pub(super) fn judge(
         &self,
         reference: Side<'_>,
         live: Side<'_>,
         judge: &Judge,
         look: Duration,
         standing: Standing,
-    ) -> FeatureReport {
+    ) -> Judged {
         let layout = self.classifier.layout();
         // Read once for all verdicts, if at all.
         let over_time = [reference, live].map(|side| LazyCell::new(move || (side.over_time)()));
@@ -267,11 +285,7 @@ impl MonitoredFeature {
             look,
             standing.quality,
         );
-        let bins = self.labels.iter().zip(&reference.bins).zip(&live.bins);
-        FeatureReport {
-            tensor: self.profile.tensor.clone(),
-            feature: self.profile.feature.clone(),
-            kind: self.profile.kind(),
+        Judged {
             rows: live.bins.iter().sum(),
             missing: live.bins[layout.missing()],
             distribution: verdict.state,
@@ -280,6 +294,56 @@ impl MonitoredFeature {
             design_effect: verdict.design_effect,
             effective_rows: verdict.design_effect.map(|effect| live_bins[..judged].iter().sum::<u64>() as f64 / effect),
             interval: verdict.interval,
+            measures,
+            quality,
+        }
+    }
+
+    /// The verdict on the distribution alone.
+    pub(super) fn distribution(
+        &self,
+        reference: &Rows,
+        live: &Rows,
+        judge: &Judge,
+        look: Duration,
+        standing: DriftState,
+    ) -> Verdict {
+        let (reference_bins, live_bins) = self.compared(&reference.bins, &live.bins);
+        // What the reference never had is judged as a share of its own.
+        let judged = match self.classifier.layout() {
+            Layout::Categorical { categories } if reference.bins[categories] == 0 => categories,
+            _ => reference_bins.len(),
+        };
+        judge.judge(&reference_bins[..judged], &live_bins[..judged], look, standing)
+    }
+
+    /// What was found of these rows, with the rows.
+    pub(super) fn report(&self, reference: &Rows, live: &Rows, judged: Judged) -> FeatureReport {
+        let Judged {
+            rows,
+            missing,
+            distribution,
+            state,
+            threshold,
+            design_effect,
+            effective_rows,
+            interval,
+            measures,
+            quality,
+        } = judged;
+        let bins = self.labels.iter().zip(&reference.bins).zip(&live.bins);
+        FeatureReport {
+            tensor: self.profile.tensor.clone(),
+            feature: self.profile.feature.clone(),
+            kind: self.profile.kind(),
+            rows,
+            missing,
+            distribution,
+            state,
+            threshold,
+            design_effect,
+            effective_rows,
+            interval,
             measures,
             quality,
             bins: bins.map(|((bin, &reference), &live)| BinCount { bin: bin.clone(), reference, live }).collect(),

@@ -1,4 +1,4 @@
-//! The monitor's second thread: looks once a second whether verdicts changed, saves counts now and then, and deletes what
+//! The monitor's second thread: computes distances and verdicts once a second, tells of those that changed, saves counts now and then, and deletes what
 //! was kept of versions that are gone.
 
 use std::{
@@ -101,7 +101,7 @@ impl Kept {
         let mut versions = BTreeMap::new();
         for (model, version, watch) in (options.versions)() {
             let monitor = watch.monitor();
-            for change in monitor.iter().flat_map(|monitor| monitor.look(&model, version, now)) {
+            for change in monitor.iter().flat_map(|monitor| monitor.look(now)) {
                 (options.tell)(&model, version, &change);
             }
             let place = (model, version);
@@ -185,7 +185,7 @@ pub fn restore(directory: &Path, model: &ModelName, version: Version, monitor: &
         Ok(true) => {
             tracing::info!(%model, version = version.get(), "the monitor's counts go on");
             // Verdicts go on too: what was told before is no news.
-            drop(monitor.look(model, version, now));
+            drop(monitor.look(now));
         }
         Ok(false) => {
             tracing::info!(%model, version = version.get(), "saved counts are of another profile or other windows");

@@ -1,4 +1,5 @@
-//! The monitor's metrics, made when Prometheus asks.
+//! The monitor's metrics, made when Prometheus asks: of the counters as they are, and of what the latest look found. A
+//! scrape computes no distance.
 //!
 //! The rows by bin are counters, so that drift of a whole fleet is exact: sums of counters, not means of scores.
 //! `tidegate_reference_bin_ratio` has what the PSI needs besides: for each bin that the PSI looks at the
@@ -19,9 +20,10 @@ use prometheus::{
 };
 
 use super::{
-    Check, Clock, DriftReport, LearningProgress, Measures, MonitorHandle, Watched,
+    Check, Clock, LearningProgress, Measures, MonitorHandle, Watched,
     feature::MonitoredFeature,
     histogram::Layout,
+    looks::Seen,
     measures::{numbers, smoothed},
 };
 
@@ -199,8 +201,8 @@ pub struct ExportSettings {
     pub max_series: usize,
 }
 
-/// Makes the metrics of all monitored versions. A scrape waits shortly for the monitor to catch up
-/// and computes every distance, so it must not run on a thread that serves requests.
+/// Makes the metrics of all monitored versions. A scrape waits shortly for the monitor to catch up, so it must not run
+/// on a thread that serves requests.
 pub struct MonitorCollector {
     handle: MonitorHandle,
     versions: Box<dyn Fn() -> Vec<Watched> + Send + Sync>,
@@ -272,8 +274,8 @@ impl Collector for MonitorCollector {
             for (feature, _) in monitor.features().iter().zip(&exported).filter(|(_, exported)| **exported) {
                 families.count(&of_version, feature, &feature.rows(&totals).bins);
             }
-            for &window in windows {
-                families.score(&of_version, &monitor.report(&model, version, window, (self.clock)()), &exported);
+            for seen in &*monitor.latest() {
+                families.score(&of_version, monitor.features(), seen, &exported);
             }
             families.add(Family::Violations, of_version, monitor.violations() as f64);
         }
@@ -335,22 +337,23 @@ impl Families {
     }
 
     /// The scores and verdicts of a version over a window.
-    fn score(&mut self, of_version: &[LabelPair], report: &DriftReport, exported: &[bool]) {
-        let window = window_label(report.window);
-        for (feature, _) in report.features.iter().zip(exported).filter(|(_, exported)| **exported) {
-            let labels = [("tensor", &*feature.tensor), ("feature", &feature.feature), ("window", &window)];
+    fn score(&mut self, of_version: &[LabelPair], features: &[MonitoredFeature], seen: &Seen, exported: &[bool]) {
+        let window = window_label(seen.window);
+        let features = features.iter().zip(&seen.features).zip(exported).filter(|(_, exported)| **exported);
+        for ((MonitoredFeature { profile, .. }, judged), _) in features {
+            let labels = [("tensor", &*profile.tensor), ("feature", &profile.feature), ("window", &window)];
             let labels = with(of_version, &labels);
-            for (measure, value) in scores(&feature.measures) {
+            for (measure, value) in scores(&judged.measures) {
                 if let Some(value) = value {
                     self.add(Family::Score, with(&labels, &[("measure", measure)]), value);
                 }
             }
-            for checked in &feature.quality.checks {
+            for checked in &judged.quality.checks {
                 let labels = with(&labels, &[("check", checked.check.as_str())]);
                 self.add(Family::Quality, labels, checked.state.as_number().into());
             }
-            self.add(Family::Threshold, labels.clone(), feature.threshold);
-            self.add(Family::State, labels, feature.state.as_number().into());
+            self.add(Family::Threshold, labels.clone(), judged.threshold);
+            self.add(Family::State, labels, judged.state.as_number().into());
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! A version's [`Profile`] says what its inputs and outputs looked like when it was made. Every
 //! answered request is offered to the [`Monitor`], whose own thread counts its rows into the bins
-//! of the profile ([`VersionMonitor`]); scores and verdicts are computed from the counts when
-//! somebody looks, never on the way of a request. [`ProfileBuilder`] and [`Table`] make profiles.
+//! of the profile ([`VersionMonitor`]). Scores and verdicts are computed from the counts once a second, and
+//! when somebody asks for a report, never on the way of a request or of a scrape. [`ProfileBuilder`] and [`Table`] make profiles.
 
 mod builder;
 mod change;
@@ -23,6 +23,7 @@ mod keeper;
 mod learning;
 mod leb128;
 mod leftovers;
+mod looks;
 mod lot;
 pub mod measures;
 mod metrics;

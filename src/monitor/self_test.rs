@@ -1,26 +1,36 @@
 //! The monitor's test of itself: what it says of rows that are drawn from the reference, and of such that have shifted.
 //!
-//! Windows are drawn feature by feature from the finest counts of the profile, as many rows as are in the window now, and
-//! judged as live ones are. Promised false alarms are too rare to be met by drawing, so the same windows are
+//! Rows are drawn from the profile, value by value ([`rows`], [`values`]), and counted by a monitor of the same profile that
+//! is the test's own, at a time that is made up ([`replay`]): by the code that counts live rows, in windows that slide
+//! over them, under looks like any. Features are drawn independently, and those that are derived of a row
+//! (a norm, a length, what several inputs have in common) as the numbers that they are: a profile does not
+//! say which rows they came of.
+//!
+//! Promised false alarms are too rare to be met by drawing, so the same windows are
 //! also judged by a test that chance passes once in a hundred, without floors: that it does so no more often shows that the law
 //! behind the promise holds for these features. A shift moves all values up as if they were those of a normal
 //! variable whose mean moves by so many standard deviations; ordered categories likewise.
 
+mod law;
+mod replay;
+mod rows;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::time::Duration;
 
+use law::Law;
+use replay::{Replay, Stage};
+
 use super::{
-    DriftState, FeatureKind,
-    feature::{MonitoredFeature, Side, Standing},
-    histogram::Layout,
-    measures::{normal_quantile, normal_tail},
+    DriftState, FeatureKind, MonitorSettings,
+    feature::MonitoredFeature,
     profile::Distribution,
     simulation::Random,
-    verdict::{Judge, Tests, Thresholds, judged_psi},
+    verdict::{Judge, Tests, Thresholds},
 };
-use crate::domain::{ModelName, Version};
+use crate::domain::{ModelName, Signature, Version};
 
 /// How often chance passes the test that is easy enough to be met by drawing.
 pub const CHANCE_ALPHA: f64 = 0.01;
@@ -28,12 +38,27 @@ pub const CHANCE_ALPHA: f64 = 0.01;
 /// The probabilities that a smallest shift is found with.
 const POWERS: [f64; 2] = [0.5, 0.8];
 
-/// Judgements in all: less than a second of work.
-const WORK: usize = 16_000;
-/// Judgements of a feature for each window drawn: two without a shift, one for each power.
-const JUDGEMENTS: usize = 2 + POWERS.len();
+/// What a test may cost: one to two seconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Work {
+    /// Values drawn and counted.
+    pub(super) values: u64,
+    /// Verdicts on a feature.
+    pub(super) verdicts: u64,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self { values: 20_000_000, verdicts: 40_000 }
+    }
+}
+
 /// More windows than this say nothing more.
-const MOST_DRAWS: usize = 500;
+const MOST_DRAWS: u64 = 100;
+/// With fewer windows than this it is better to draw fewer rows.
+const LEAST_DRAWS: u64 = 20;
+/// Features that are replayed at once: bounds the memory.
+const GROUP: usize = 128;
 
 /// What the monitor of a version says of rows drawn from its profile.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,10 +66,15 @@ pub struct SelfTest {
     pub model: ModelName,
     pub version: Version,
     pub window: Duration,
-    /// Rows of each window drawn: those in the window now, and at least as many as a verdict needs.
+    /// Rows in the window now.
+    pub live_rows: u64,
+    /// Rows of each window drawn: those in the window now, but at least as many as a verdict needs, and no more than there
+    /// is time for.
     pub rows: u64,
-    /// Windows drawn of each feature without a shift, and as many with each shift.
-    pub draws: usize,
+    /// Looks at each feature without a shift, at windows that slide by a part of their rows.
+    pub looks: u64,
+    /// Windows drawn of each feature with each shift.
+    pub draws: u64,
     /// The promised probability of a false alarm of one test at one look.
     pub alpha: f64,
     pub features: Vec<FeatureSelfTest>,
@@ -56,13 +86,17 @@ pub struct FeatureSelfTest {
     pub tensor: String,
     pub feature: String,
     pub kind: FeatureKind,
-    /// Windows without a shift whose state is `warning`.
-    pub false_warnings: usize,
-    /// Windows without a shift whose state is `drift`.
-    pub false_drifts: usize,
-    /// The share of windows without a shift that a test with [`CHANCE_ALPHA`] and no floor takes for drift.
+    /// Values that were counted in another bin than they were drawn from, or not at all; 0 unless the monitor is broken, or
+    /// the profile contradicts itself.
+    pub miscounted: u64,
+    /// Looks without a shift that found the state `warning`.
+    pub false_warnings: u64,
+    /// Looks without a shift that found the state `drift`.
+    pub false_drifts: u64,
+    /// The share of looks without a shift at which a test with [`CHANCE_ALPHA`] and no floor finds drift.
     pub chance_rate: f64,
-    /// By probability; empty where no shift is ever found, such as of a constant feature.
+    /// By probability; empty where no shift is ever found, such as of a constant feature, or of one with too few values for
+    /// a verdict.
     pub shifts: Vec<FoundShift>,
 }
 
@@ -79,196 +113,188 @@ pub struct FoundShift {
     pub found: f64,
 }
 
-/// Draws and judges.
+/// Draws, counts and judges.
 pub(super) struct Tester<'a> {
     features: &'a [MonitoredFeature],
     judge: &'a Judge,
     easy: Judge,
-    min_rows: u64,
-    look: Duration,
-    draws: usize,
+    stage: Stage<'a>,
+    work: Work,
+}
+
+/// How much is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Size {
+    rows: u64,
+    draws: u64,
+}
+
+impl Size {
+    /// As many rows as there are and at least the least, and as many windows of them as there is time for; where that is
+    /// too few, more windows of fewer rows.
+    fn new(work: Work, features: u64, steps: u64, [live_rows, least_rows]: [u64; 2]) -> Self {
+        let (features, shifts) = (features.max(1), POWERS.len() as u64);
+        // Without a shift two verdicts at a look, with each shift one, and one on the empty window before.
+        let most = (work.verdicts / (features * (2 * steps + 2 * shifts))).clamp(1, MOST_DRAWS);
+        let (wanted, values) = (live_rows.max(least_rows), work.values / ((1 + shifts) * features));
+        let draws = (values / wanted.max(1)).clamp(LEAST_DRAWS.min(most), most);
+        let rows = wanted.min((values / draws).max(least_rows));
+        Self { rows: rows.next_multiple_of(steps), draws }
+    }
 }
 
 impl<'a> Tester<'a> {
     pub(super) fn new(
         features: &'a [MonitoredFeature],
         judge: &'a Judge,
-        thresholds: Thresholds,
-        look: Duration,
+        (signature, settings): (&'a Signature, &'a MonitorSettings),
+        window: Duration,
+        work: Work,
     ) -> Self {
         let most_bins = features.iter().map(|feature| feature.labels.len()).max().unwrap_or(0);
         // With false alarms allowed all the time, the test is as easy as it ever is.
+        let thresholds = settings.thresholds;
         let easy = Thresholds { warning: 0.0, drift: 0.0, false_alarm_interval: Duration::from_nanos(1), ..thresholds };
         let easy = Judge::new(easy, Tests { features: 1, horizons: 1 }, most_bins);
-        let draws = (WORK / (JUDGEMENTS * features.len().max(1))).clamp(1, MOST_DRAWS);
-        Self { features, judge, easy, min_rows: thresholds.min_rows.max(1), look, draws }
+        let tests = Tests { features: features.len(), horizons: settings.windows.len() };
+        let stage = Stage { signature, settings, window: window.max(Duration::from_millis(1)), tests };
+        Self { features, judge, easy, stage, work }
     }
 
-    pub(super) fn test(&self, (model, version): (&ModelName, Version), window: Duration, rows: u64) -> SelfTest {
-        let rows = rows.max(self.min_rows);
-        let of_feature = |(at, feature): (u64, &MonitoredFeature)| self.test_feature(feature, rows, at);
+    pub(super) fn test(&self, (model, version): (&ModelName, Version), live_rows: u64) -> SelfTest {
+        let laws: Vec<_> = self.features.iter().map(Law::new).collect();
+        let size = self.size(&laws, live_rows);
+        let groups = (1..).zip(laws.chunks(GROUP));
+        let Size { rows, draws } = size;
         SelfTest {
             model: model.clone(),
             version,
-            window,
+            window: self.stage.window,
+            live_rows,
             rows,
-            draws: self.draws,
-            alpha: self.judge.alpha(self.look),
-            features: (0..).zip(self.features).map(of_feature).collect(),
+            looks: draws * self.stage.steps(),
+            draws,
+            alpha: self.judge.alpha(self.look_interval()),
+            features: groups.flat_map(|(seed, laws)| self.test_group(laws, size, seed)).collect(),
         }
     }
 
-    fn test_feature(&self, feature: &MonitoredFeature, rows: u64, seed: u64) -> FeatureSelfTest {
-        let source = Source::new(feature, rows, self.min_rows);
-        let mut random = Random::new(seed + 1);
-        let (mut warnings, mut drifts, mut by_chance) = (0, 0, 0);
-        for _ in 0..self.draws {
-            let window = source.draw(&source.shares, &mut random);
-            match self.judged(&source, &window, self.judge).0 {
-                DriftState::Ok => {}
-                DriftState::Warning => warnings += 1,
-                DriftState::Drift => drifts += 1,
+    fn size(&self, laws: &[Law<'_>], live_rows: u64) -> Size {
+        let least = laws.iter().filter_map(|law| law.least_rows(self.min_rows())).max();
+        let least = least.unwrap_or(0).max(self.min_rows());
+        Size::new(self.work, laws.len() as u64, self.stage.steps(), [live_rows, least])
+    }
+
+    fn test_group(&self, laws: &[Law<'_>], size: Size, seed: u64) -> Vec<FeatureSelfTest> {
+        let mut replay = Replay::new(laws, self.stage, Random::new(seed));
+        let mut tests = self.without_shift(&mut replay, laws, size);
+        for power in POWERS {
+            self.with_shift(&mut replay, laws, size, power, &mut tests);
+        }
+        for (test, miscounted) in tests.iter_mut().zip(replay.miscounted()) {
+            test.miscounted = miscounted;
+        }
+        tests
+    }
+
+    /// What looks find while rows of the reference go by.
+    fn without_shift(&self, replay: &mut Replay, laws: &[Law<'_>], Size { rows, draws }: Size) -> Vec<FeatureSelfTest> {
+        let steps = replay.steps();
+        let looks = draws * steps;
+        let test = |law: &Law<'_>| FeatureSelfTest {
+            tensor: law.feature.profile.tensor.clone(),
+            feature: law.feature.profile.feature.clone(),
+            kind: law.feature.profile.kind(),
+            miscounted: 0,
+            false_warnings: 0,
+            false_drifts: 0,
+            chance_rate: 0.0,
+            shifts: Vec::new(),
+        };
+        let mut tests: Vec<_> = laws.iter().map(test).collect();
+        let mut by_chance = vec![0_u64; laws.len()];
+        // The window is filled first.
+        (1..steps).for_each(|_| replay.count(rows / steps));
+        for _ in 0..looks {
+            replay.count(rows / steps);
+            let Some(seen) = replay.look() else { continue };
+            for (test, judged) in tests.iter_mut().zip(&seen.features) {
+                match judged.state {
+                    DriftState::Ok => {}
+                    DriftState::Warning => test.false_warnings += 1,
+                    DriftState::Drift => test.false_drifts += 1,
+                }
             }
-            by_chance += usize::from(self.judged(&source, &window, &self.easy).1 != DriftState::Ok);
+            for (by_chance, state) in by_chance.iter_mut().zip(replay.states_by(&self.easy)) {
+                *by_chance += u64::from(state != DriftState::Ok);
+            }
         }
-        FeatureSelfTest {
-            tensor: feature.profile.tensor.clone(),
-            feature: feature.profile.feature.clone(),
-            kind: feature.profile.kind(),
-            false_warnings: warnings,
-            false_drifts: drifts,
-            chance_rate: by_chance as f64 / self.draws as f64,
-            shifts: POWERS.iter().filter_map(|power| self.smallest(&source, *power, &mut random)).collect(),
+        for (test, by_chance) in tests.iter_mut().zip(by_chance) {
+            test.chance_rate = by_chance as f64 / looks.max(1) as f64;
+        }
+        tests
+    }
+
+    /// How often windows are found whose features have moved by the smallest shift that is found with this probability.
+    fn with_shift(
+        &self,
+        replay: &mut Replay,
+        laws: &[Law<'_>],
+        Size { rows, draws }: Size,
+        power: f64,
+        tests: &mut [FeatureSelfTest],
+    ) {
+        let shifts: Vec<_> = laws.iter().map(|law| self.smallest(law, rows, power)).collect();
+        if shifts.iter().all(Option::is_none) {
+            return;
+        }
+        let sigma = |shift: &Option<(f64, f64)>| shift.map_or(0.0, |(_, sigma)| sigma);
+        let shares: Vec<_> = laws.iter().zip(&shifts).map(|(law, shift)| law.shifted(sigma(shift))).collect();
+        replay.shift(laws, &shares);
+        let (steps, mut found) = (replay.steps(), vec![0_u64; laws.len()]);
+        for _ in 0..draws {
+            replay.pass();
+            (0..steps).for_each(|_| replay.count(rows / steps));
+            let Some(seen) = replay.look() else { continue };
+            for (found, judged) in found.iter_mut().zip(&seen.features) {
+                *found += u64::from(judged.distribution == DriftState::Drift);
+            }
+        }
+        for (((test, law), shift), found) in tests.iter_mut().zip(laws).zip(shifts).zip(found) {
+            let is_number = matches!(law.feature.profile.distribution, Distribution::Numeric { .. });
+            test.shifts.extend(shift.map(|(psi, sigma)| FoundShift {
+                power,
+                psi,
+                sigma: is_number.then_some(sigma),
+                found: found as f64 / draws as f64,
+            }));
         }
     }
 
-    /// The state of a window drawn, and that of its distribution alone.
-    fn judged(&self, source: &Source<'_>, cells: &[u64], judge: &Judge) -> (DriftState, DriftState) {
-        let reference = source.feature.reference();
-        let live = source.feature.rows(cells);
-        let [reference, live] = [&reference, &live].map(Side::independent);
-        let report = source.feature.report(reference, live, judge, self.look, Standing::default());
-        (report.state, report.distribution)
-    }
-
-    fn smallest(&self, source: &Source<'_>, power: f64, random: &mut Random) -> Option<FoundShift> {
-        let (_, bins) = source.psi(0.0);
+    /// The smallest shift that is found with this probability: its true PSI, and by how much it moves a normal variable.
+    fn smallest(&self, law: &Law<'_>, rows: u64, power: f64) -> Option<(f64, f64)> {
+        let (mean, deviation) = law.values(rows);
+        if mean - 3.0 * deviation < self.min_rows() as f64 {
+            // There would be no verdict on many of the windows, whatever they hold.
+            return None;
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of the rows")]
+        let values = mean.round() as u64;
+        let (_, bins) = law.psi(0.0, values);
         if bins < 2 {
             return None;
         }
-        let reference_rows = source.reference.iter().sum();
-        let rows = [reference_rows, source.values];
-        let psi = self.judge.smallest_shift(bins, rows, self.look, DriftState::Drift, power).psi;
-        let sigma = source.shift_of(psi)?;
-        let shares = source.shifted(sigma);
-        let is_found = |_: &usize| {
-            let window = source.draw(&shares, random);
-            self.judged(source, &window, self.judge).1 == DriftState::Drift
-        };
-        let found = (0..self.draws).filter(is_found).count() as f64 / self.draws as f64;
-        let is_number = matches!(source.feature.profile.distribution, Distribution::Numeric { .. });
-        Some(FoundShift { power, psi, sigma: is_number.then_some(sigma), found })
-    }
-}
-
-/// What the windows of a feature are drawn from.
-struct Source<'a> {
-    feature: &'a MonitoredFeature,
-    /// The reference's rows of the bins that are judged.
-    reference: Vec<u64>,
-    /// The reference's shares of the finest cells of values, in their order.
-    shares: Vec<f64>,
-    /// A normal variable stays under these with the probabilities that values stay under the cells' upper ends.
-    ends: Vec<f64>,
-    /// Rows of each window that have a value, that lack one, and that are not finite.
-    values: u64,
-    rows: u64,
-    missing: f64,
-    nonfinite: f64,
-}
-
-impl<'a> Source<'a> {
-    fn new(feature: &'a MonitoredFeature, rows: u64, min_rows: u64) -> Self {
-        let profile = &feature.profile;
-        let layout = feature.classifier.layout();
-        let mut reference = layout.fold(&feature.reference);
-        // The reference's pooled rare categories are a bin; an empty one is judged apart.
-        if matches!(layout, Layout::Categorical { .. }) && reference.last() == Some(&0) {
-            reference.pop();
-        }
-        let cells = match &profile.distribution {
-            Distribution::Numeric { fine: Some(fine), .. } => fine.counts.clone(),
-            Distribution::Numeric { counts, .. } => counts.clone(),
-            Distribution::Categorical { .. } => reference.clone(),
-        };
-        let all = cells.iter().sum::<u64>().max(1) as f64;
-        let shares: Vec<f64> = cells.iter().map(|rows| *rows as f64 / all).collect();
-        let under = shares.iter().scan(0.0, |under, share| {
-            *under = f64::min(*under + share, 1.0);
-            Some(normal_quantile(*under))
-        });
-        let mut ends: Vec<f64> = under.collect();
-        // Rounding may leave the last a hair under 1.
-        if let Some(last) = ends.last_mut() {
-            *last = f64::INFINITY;
-        }
-        let of_all = |rows: u64| rows as f64 / profile.rows.max(1) as f64;
-        let (missing, nonfinite) = (of_all(profile.missing), of_all(profile.nonfinite));
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of the rows")]
-        let values = ((rows as f64 * (1.0 - missing - nonfinite)).round() as u64).max(min_rows);
-        Self { feature, reference, shares, ends, values, rows, missing, nonfinite }
+        let reference_rows = law.reference.iter().sum();
+        let look = self.look_interval();
+        let psi = self.judge.smallest_shift(bins, [reference_rows, values], look, DriftState::Drift, power).psi;
+        Some((psi, law.shift_of(psi, values)?))
     }
 
-    /// The shares of the cells once all values have moved up by `sigma`.
-    fn shifted(&self, sigma: f64) -> Vec<f64> {
-        let mut above = 1.0;
-        let share = |end: &f64| {
-            let next = normal_tail(end - sigma);
-            let share = f64::max(above - next, 0.0);
-            above = next;
-            share
-        };
-        self.ends.iter().map(share).collect()
+    fn min_rows(&self) -> u64 {
+        self.stage.settings.thresholds.min_rows.max(1)
     }
 
-    /// The true PSI of such a shift, and how many bins it is over.
-    fn psi(&self, sigma: f64) -> (f64, usize) {
-        let shares = self.shifted(sigma);
-        let mut by_bin = vec![0.0; self.reference.len()];
-        for (cell, share) in shares.into_iter().enumerate() {
-            by_bin[self.feature.classifier.bin_of_cell(cell)] += share;
-        }
-        judged_psi(&self.reference, &by_bin, self.values)
-    }
-
-    /// The shift whose true PSI is `psi`; `None` when even the largest has less.
-    fn shift_of(&self, psi: f64) -> Option<f64> {
-        let (mut low, mut high) = (0.0, 8.0);
-        if self.psi(high).0 < psi {
-            return None;
-        }
-        for _ in 0..30 {
-            let middle = f64::midpoint(low, high);
-            if self.psi(middle).0 < psi { low = middle } else { high = middle }
-        }
-        Some(f64::midpoint(low, high))
-    }
-
-    /// A window, by cell of all features; those of others are empty.
-    fn draw(&self, shares: &[f64], random: &mut Random) -> Vec<u64> {
-        let own = &self.feature.cells;
-        let mut cells = vec![0; own.end];
-        let drawn = random.multinomial(self.values, shares);
-        cells[own.start..own.start + drawn.len()].copy_from_slice(&drawn);
-        // The last cells: missing of a category; missing and not finite of a number.
-        let missing = random.binomial(self.rows, self.missing);
-        match self.feature.classifier.layout() {
-            Layout::Categorical { .. } => cells[own.end - 1] = missing,
-            Layout::Numeric { .. } => {
-                cells[own.end - 2] = missing;
-                cells[own.end - 1] = random.binomial(self.rows, self.nonfinite);
-            }
-        }
-        cells
+    fn look_interval(&self) -> Duration {
+        self.stage.settings.look_interval(self.stage.window)
     }
 }

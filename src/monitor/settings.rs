@@ -64,3 +64,11 @@ impl Default for MonitorSettings {
         }
     }
 }
+
+impl MonitorSettings {
+    /// How often a window is looked at: when it slides, and at most once a second.
+    pub(super) fn look_interval(&self, window: Duration) -> Duration {
+        let parts = u32::try_from(self.sub_windows).unwrap_or(u32::MAX).max(1);
+        (window / parts).max(Duration::from_secs(1))
+    }
+}

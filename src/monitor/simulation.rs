@@ -1,4 +1,4 @@
-//! Random rows, the same on every machine: for the self-test, and for the tests.
+//! Random numbers, the same on every machine, for the self-test; and rows by bin of them, for the tests.
 
 #[cfg(test)]
 use statrs::function::gamma::ln_gamma;
@@ -17,7 +17,10 @@ impl Random {
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
     }
+}
 
+#[cfg(test)]
+impl Random {
     /// From 0 to 1, neither of them.
     pub(super) fn uniform(&mut self) -> f64 {
         ((self.whole() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
@@ -73,7 +76,6 @@ impl Random {
 
     /// Rows by bin whose variance is `inflation` times that of [`Random::multinomial`], with the logarithm of
     /// how much likelier they are under that (importance sampling by the Dirichlet-multinomial law).
-    #[cfg(test)]
     pub(super) fn inflated(&mut self, rows: u64, shares: &[f64], inflation: f64) -> (Vec<u64>, f64) {
         let concentration = (rows as f64 - inflation) / (inflation - 1.0);
         let weights: Vec<_> = shares.iter().map(|share| self.gamma(concentration * share)).collect();

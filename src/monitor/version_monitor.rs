@@ -5,7 +5,7 @@ mod reports;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -14,14 +14,15 @@ use std::{
 use arc_swap::ArcSwapOption;
 
 use super::{
-    Change,
+    Change, DriftState,
     comparison::Comparison,
     counts::Counts,
-    feature::{MonitoredFeature, Standing, Violation},
+    feature::{MonitoredFeature, Violation},
     joint::Joint,
+    looks::{Looks, Seen},
     profile::{Distribution, FeatureProfile, FeatureRole, Profile, ProfileError},
     segments::Segments,
-    self_test::{SelfTest, Tester},
+    self_test::{SelfTest, Tester, Work},
     settings::{Contract, MonitorSettings},
     verdict::{Judge, Tests},
 };
@@ -60,24 +61,13 @@ pub struct VersionMonitor {
     /// Of the profile.
     digest: u64,
     violations: AtomicU64,
-    /// What the latest looks left, window by window. Requests and the counting thread never take this lock.
-    looks: Mutex<Vec<Looks>>,
+    looks: Looks,
     /// Held by who writes the counts to their file.
     saving: Mutex<()>,
     /// The rows of a canary, in the bins of this version.
     canary: ArcSwapOption<Comparison>,
     /// Grows with everything that is counted or restored.
     changes: AtomicU64,
-}
-
-/// The looks over one window.
-#[derive(Debug)]
-struct Looks {
-    window: Duration,
-    /// The sub-window of the latest look.
-    latest: Option<u128>,
-    /// By feature.
-    standing: Vec<Standing>,
 }
 
 #[derive(Debug)]
@@ -93,6 +83,17 @@ impl VersionMonitor {
     /// # Errors
     /// When the profile does not fit the signature: all that does not is named.
     pub fn new(profile: Profile, signature: &Signature, settings: &MonitorSettings) -> Result<Self, ProfileError> {
+        let tests = Tests { features: profile.features.len(), horizons: settings.windows.len() };
+        Self::with_tests(profile, signature, settings, tests)
+    }
+
+    /// The same, of which the budget of false alarms is shared out among these tests.
+    pub(super) fn with_tests(
+        profile: Profile,
+        signature: &Signature,
+        settings: &MonitorSettings,
+        tests: Tests,
+    ) -> Result<Self, ProfileError> {
         let misfits = profile.fit(signature);
         if !misfits.is_empty() {
             return Err(ProfileError::Unfit(misfits));
@@ -109,17 +110,12 @@ impl VersionMonitor {
             })
             .collect();
         let most_bins = features.iter().map(|feature| feature.labels.len()).max().unwrap_or(0);
-        let tests = Tests { features: features.len(), horizons: settings.windows.len() };
-        let looks = |window: &Duration| Looks {
-            window: *window,
-            latest: None,
-            standing: vec![Standing::default(); features.len()],
-        };
+        let judge = Judge::new(settings.thresholds, tests, most_bins);
         Ok(Self {
             tensors: tensors_of(&features),
             joint: profile.components.map(Joint::new),
-            judge: Judge::new(settings.thresholds, tests, most_bins),
-            looks: Mutex::new(settings.windows.iter().map(looks).collect()),
+            looks: Looks::new(&features, &judge, settings),
+            judge,
             counts: Counts::new(cells, &settings.windows, settings.sub_windows),
             segments: Segments::new(settings, &features),
             digest,
@@ -207,39 +203,15 @@ impl VersionMonitor {
         }
     }
 
-    /// Looks at every window that has slid since the last look, and tells which verdicts changed. These are the looks
-    /// that the budget of false alarms is for.
-    pub fn look(&self, model: &ModelName, version: Version, now: Duration) -> Vec<Change> {
-        let mut changes = Vec::new();
-        for window in self.window_lengths() {
-            let at = now.as_nanos() / self.look_interval(*window).as_nanos();
-            let is_due = |looks: &Looks| looks.window == *window && looks.latest != Some(at);
-            if !self.looks().iter().any(is_due) {
-                continue;
-            }
-            let report = self.report(model, version, *window, now);
-            if let Some(looks) = self.looks().iter_mut().find(|looks| looks.window == *window) {
-                looks.latest = Some(at);
-                for (standing, feature) in looks.standing.iter_mut().zip(report.features) {
-                    let before = standing.worst();
-                    *standing = Standing::after(&feature);
-                    if before != feature.state {
-                        changes.push(Change { window: *window, before, now: feature });
-                    }
-                }
-            }
-        }
-        changes
+    /// Computes the distances of what has changed since the last look, for those who scrape, and tells which verdicts
+    /// changed over the windows that have slid since: these are the looks that the budget of false alarms is for.
+    pub fn look(&self, now: Duration) -> Vec<Change> {
+        self.looks.look(&self.features, &self.judge, &self.counts, now)
     }
 
-    /// How often a window is looked at: when it slides, and at most once a second.
-    fn look_interval(&self, window: Duration) -> Duration {
-        let parts = u32::try_from(self.settings.sub_windows).unwrap_or(u32::MAX).max(1);
-        (window / parts).max(Duration::from_secs(1))
-    }
-
-    fn looks(&self) -> MutexGuard<'_, Vec<Looks>> {
-        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What the latest look found, window by window. Nobody is waited for, and nothing is computed.
+    pub(super) fn latest(&self) -> Arc<Vec<Arc<Seen>>> {
+        self.looks.latest()
     }
 
     /// Whether another monitor counts the same, as long as both are of the same signature.
@@ -283,17 +255,36 @@ impl VersionMonitor {
         is_enough.then_some(Profile { format: Profile::FORMAT, rows, learnt_from: None, features, components })
     }
 
-    /// What this monitor says of rows that are drawn from its own profile, as many as are in the window now; without one,
-    /// in the window that says most.
+    /// What such a monitor says of rows that are drawn from its own profile, as many as are in the window now; without
+    /// one, in the window that says most. Nothing of this monitor is touched. One to two seconds of work at most.
     #[must_use]
-    pub fn self_test(&self, model: &ModelName, version: Version, window: Option<Duration>, now: Duration) -> SelfTest {
+    pub fn self_test(
+        &self,
+        (model, version): (&ModelName, Version),
+        signature: &Signature,
+        window: Option<Duration>,
+        now: Duration,
+    ) -> SelfTest {
         let telling = || self.telling_report(model, version, now).map(|report| report.window);
         let window = window.or_else(telling).unwrap_or_default();
         let live = self.counts.within(window, now);
         let rows = self.features.iter().map(|feature| feature.rows(&live).bins.iter().sum()).max().unwrap_or(0);
-        let thresholds = self.settings.thresholds;
-        let tester = Tester::new(&self.features, &self.judge, thresholds, self.look_interval(window));
-        tester.test((model, version), window, rows)
+        let of = (signature, &self.settings);
+        Tester::new(&self.features, &self.judge, of, window, Work::default()).test((model, version), rows)
+    }
+
+    /// What another judge says of the distributions of the last `window`, without what stands.
+    pub(super) fn distributions_by(
+        &self,
+        judge: &Judge,
+        window: Duration,
+        now: Duration,
+    ) -> impl Iterator<Item = DriftState> {
+        let (live, look) = (self.counts.within(window, now), self.settings.look_interval(window));
+        self.features.iter().map(move |feature| {
+            let (reference, live) = (feature.reference(), feature.rows(&live));
+            feature.distribution(&reference, &live, judge, look, DriftState::Ok).state
+        })
     }
 
     /// The edges between the reference's bins of a numeric column.
@@ -354,4 +345,4 @@ fn tensors_of(features: &[MonitoredFeature]) -> Vec<MonitoredTensor> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -4,7 +4,7 @@
 //! counts of a window are today's totals less those noted at its start. So counting a row costs
 //! nothing here, and an old sub-window leaves by being overwritten.
 
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use super::{saved::SavedRing, verdict::Series};
 
@@ -15,6 +15,38 @@ use super::{saved::SavedRing, verdict::Series};
 pub(super) struct Windows {
     /// Shortest first.
     rings: Vec<Ring>,
+}
+
+/// What is taken off the totals to have the rows of a window.
+#[derive(Debug, Clone)]
+pub(super) enum Start {
+    /// Nothing: there are no windows.
+    Ever,
+    /// The totals at its start.
+    Noted(Arc<[u64]>),
+    /// All: nothing was counted since.
+    Empty,
+}
+
+impl Start {
+    /// The rows of the window, cell by cell, given the totals of the same moment.
+    pub(super) fn rows(&self, mut totals: Vec<u64>) -> Vec<u64> {
+        match self {
+            Self::Ever => {}
+            Self::Noted(before) => totals.iter_mut().zip(&**before).for_each(|(total, before)| *total -= before),
+            Self::Empty => totals.fill(0),
+        }
+        totals
+    }
+
+    /// Whether the same is taken off. True only where that is cheap to see.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Ever, Self::Ever) | (Self::Empty, Self::Empty) => true,
+            (Self::Noted(own), Self::Noted(other)) => Arc::ptr_eq(own, other),
+            _ => false,
+        }
+    }
 }
 
 impl Windows {
@@ -31,29 +63,20 @@ impl Windows {
     /// counters only when a sub-window has begun since.
     pub(super) fn advance(&mut self, now: Duration, totals: impl Fn() -> Vec<u64>) {
         if self.rings.iter().any(|ring| ring.index(now) > ring.latest) {
-            let totals = totals();
+            let totals: Arc<[u64]> = totals().into();
             for ring in &mut self.rings {
                 ring.advance(now, &totals);
             }
         }
     }
 
-    /// The rows counted in the last `window`, cell by cell, given the totals of `now`: none is
-    /// older than `window`, and those within one sub-window of that age may be left out already.
+    /// Where the last `window` starts: none of its rows is older, and those within one sub-window of that age may be
+    /// left out already.
     ///
     /// A window longer than the longest configured is cut to that.
-    pub(super) fn counts(&self, now: Duration, window: Duration, mut totals: Vec<u64>) -> Vec<u64> {
-        let Some(ring) = self.rings.iter().find(|ring| ring.length >= window).or(self.rings.last()) else {
-            return totals;
-        };
-        if let Some(start) = ring.start(now, window) {
-            for (total, before) in totals.iter_mut().zip(start) {
-                *total -= before;
-            }
-        } else {
-            totals.fill(0);
-        }
-        totals
+    pub(super) fn start(&self, now: Duration, window: Duration) -> Start {
+        let ring = self.rings.iter().find(|ring| ring.length >= window).or(self.rings.last());
+        ring.map_or(Start::Ever, |ring| ring.start(now, window))
     }
 
     /// The rows of these cells by sub-window, the oldest first: of the last `window`; of the next longer one before that
@@ -89,7 +112,9 @@ impl Windows {
             return false;
         }
         for (ring, saved) in self.rings.iter_mut().zip(saved) {
-            (ring.latest, ring.starts) = (saved.latest, saved.starts.into());
+            let cells = ring.cells;
+            let noted = |sub_window: usize| saved.starts[sub_window * cells..][..cells].into();
+            (ring.latest, ring.starts) = (saved.latest, (0..ring.sub_windows).map(noted).collect());
         }
         true
     }
@@ -103,26 +128,26 @@ struct Ring {
     cells: usize,
     /// The latest sub-window whose start is noted.
     latest: u64,
-    /// Sub-window `i` at `i % sub_windows`, `cells` totals each.
-    starts: Box<[u64]>,
+    /// Sub-window `i` at `i % sub_windows`, `cells` totals each. Those between which nothing was counted are shared.
+    starts: Box<[Arc<[u64]>]>,
 }
 
 impl Ring {
     fn new(length: Duration, sub_windows: usize, cells: usize) -> Self {
-        let starts = vec![0; sub_windows * cells].into();
+        let starts = vec![vec![0; cells].into(); sub_windows].into();
         Self { length, sub_windows, cells, latest: 0, starts }
     }
 
     fn save(&self) -> SavedRing {
         let Self { length, latest, starts, .. } = self;
         let length_millis = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-        SavedRing { length_millis, latest: *latest, starts: starts.to_vec() }
+        SavedRing { length_millis, latest: *latest, starts: starts.concat() }
     }
 
     fn is_like(&self, saved: &SavedRing, totals: &[u64], now: Duration) -> bool {
         let noted = || saved.starts.chunks_exact(self.cells.max(1));
         u128::from(saved.length_millis) == self.length.as_millis()
-            && saved.starts.len() == self.starts.len()
+            && saved.starts.len() == self.sub_windows * self.cells
             && saved.latest <= self.index(now)
             && noted().all(|noted| noted.iter().zip(totals).all(|(before, total)| before <= total))
     }
@@ -133,21 +158,20 @@ impl Ring {
         u64::try_from(index).unwrap_or(u64::MAX)
     }
 
-    fn advance(&mut self, now: Duration, totals: &[u64]) {
+    fn advance(&mut self, now: Duration, totals: &Arc<[u64]>) {
         let index = self.index(now);
         // Nothing was counted since `latest` was: all sub-windows since begin with these totals.
         let begun = index.saturating_sub(self.latest).min(self.sub_windows as u64);
         for sub_window in index + 1 - begun..=index {
-            let at = self.offset(sub_window);
-            self.starts[at..at + self.cells].copy_from_slice(totals);
+            self.starts[self.place(sub_window)] = Arc::clone(totals);
         }
         self.latest = self.latest.max(index);
     }
 
-    /// The totals at the start of a window that ends at `now`; `None` when nothing was counted since.
-    fn start(&self, now: Duration, window: Duration) -> Option<&[u64]> {
+    /// The start of a window that ends at `now`.
+    fn start(&self, now: Duration, window: Duration) -> Start {
         let first = self.first(now, window);
-        (first <= self.latest).then(|| self.noted(first))
+        if first > self.latest { Start::Empty } else { Start::Noted(Arc::clone(&self.starts[self.place(first)])) }
     }
 
     /// The rows of these cells by sub-window of a window that ends at `now`, of those before the sub-window `end`.
@@ -169,14 +193,13 @@ impl Ring {
 
     /// The totals at the start of one of the latest sub-windows.
     fn noted(&self, sub_window: u64) -> &[u64] {
-        let at = self.offset(sub_window);
-        &self.starts[at..at + self.cells]
+        &self.starts[self.place(sub_window)]
     }
 
-    fn offset(&self, sub_window: u64) -> usize {
+    fn place(&self, sub_window: u64) -> usize {
         #[expect(clippy::cast_possible_truncation, reason = "a remainder of a usize")]
-        let slot = (sub_window % self.sub_windows as u64) as usize;
-        slot * self.cells
+        let place = (sub_window % self.sub_windows as u64) as usize;
+        place
     }
 }
 

@@ -1,11 +1,15 @@
 //! What the monitors of versions say.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use super::{Registry, RegistryError, state::State};
 use crate::{
     domain::{ModelName, Version},
     monitor::{Against, Drift, DriftQuery, Lacking, SelfTest, VersionMonitor, Watch},
+    route::Servable,
 };
 
 /// How long a drift view waits for the monitor to catch up, at most.
@@ -57,22 +61,27 @@ impl Registry {
         })
     }
 
-    /// The self-test of a version's monitor, at as many rows as it counted in the window. About a second of work.
+    /// The self-test of a version's monitor, at as many rows as it counted in the window: one to two seconds of work at most.
+    /// One is done at a time, so that their memory and work are bounded: others wait.
     pub fn drift_self_test(
         &self,
         name: &ModelName,
         version: Option<Version>,
         window: Option<Duration>,
     ) -> Result<SelfTest, RegistryError> {
-        let (version, watch) = {
+        let (version, servable) = {
             let state = self.lock();
             let stable = state.entry(name)?.release.stable;
             let version = version.or(stable).ok_or_else(|| RegistryError::NoStable(name.clone()))?;
-            (version, watch_of(&state, name, version)?)
+            (version, servable_of(&state, name, version)?)
         };
         self.check_window(window)?;
-        let now = (self.shared.watchers.clock)();
-        Ok(monitor_of(&watch, name, version, now)?.self_test(name, version, window, now))
+        let watch = servable.as_ref().map(|servable| Arc::clone(&servable.watch)).unwrap_or_default();
+        let monitor = monitor_of(&watch, name, version, (self.shared.watchers.clock)())?;
+        let unmonitored = || RegistryError::NotMonitored { model: name.clone(), version };
+        let signature = &servable.as_ref().ok_or_else(unmonitored)?.signature;
+        let _only_one = self.shared.self_test.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(monitor.self_test((name, version), signature, window, (self.shared.watchers.clock)()))
     }
 
     /// All versions have the same windows.
@@ -89,10 +98,15 @@ impl Registry {
 
 /// What watches a version that is ready.
 fn watch_of(state: &State, name: &ModelName, version: Version) -> Result<Arc<Watch>, RegistryError> {
+    let servable = servable_of(state, name, version)?;
+    Ok(servable.map(|servable| Arc::clone(&servable.watch)).unwrap_or_default())
+}
+
+/// A version that is ready; `None` while it is on its way to be.
+fn servable_of(state: &State, name: &ModelName, version: Version) -> Result<Option<Arc<Servable>>, RegistryError> {
     let entry = state.entry(name)?;
     entry.check_ready(name, version)?;
-    let servable = entry.versions.get(&version).and_then(|known| known.servable.as_ref());
-    Ok(servable.map(|servable| Arc::clone(&servable.watch)).unwrap_or_default())
+    Ok(entry.versions.get(&version).and_then(|known| known.servable.clone()))
 }
 
 fn monitor_of(

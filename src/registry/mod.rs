@@ -129,6 +129,8 @@ struct Shared {
     /// Told of every change of a version's state.
     changed: Condvar,
     jobs: mpsc::Sender<LoadJob>,
+    /// Held by a self-test of a monitor: there is one at a time.
+    self_test: Mutex<()>,
 }
 
 /// The author of changes that the gateway makes by itself.
@@ -178,6 +180,7 @@ impl Registry {
             state: Mutex::new(state),
             changed: Condvar::new(),
             jobs,
+            self_test: Mutex::default(),
         };
         let registry = Self { shared: Arc::new(shared) };
         loader::start(&registry, queue, threads)?;

@@ -1,6 +1,7 @@
 """The work of an operator, through the command line alone."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -273,12 +274,14 @@ def test_drift_of_a_chosen_version(gateway):
     assert report["version"] == 1
 
 
-def test_self_test_draws_from_the_profile_and_finds_nothing(gateway):
+def test_self_test_replays_the_profile_and_finds_nothing(gateway):
     test = parsed(gateway.cli("drift", "car_loan", "--self-test", "--window", "5m", "--output", "json"))
     assert (test["version"], test["window"], test["false_warnings"], test["false_drifts"]) == (2, "5m", 0, 0)
+    assert (test["looks"], test["draws"], test["miscounted"]) == (400, 100, 0)
+    assert test["rows"] == max(200, math.ceil(test["live_rows"] / 4) * 4)
     assert test["chance_rate"] <= test["chance_alpha"] * 1.5
     head, _, table = printed(gateway.cli("drift", "car_loan", "--self-test")).partition("\n\n")
-    assert "drawn from the profile" in head
+    assert "drawn from its profile" in head
     assert set(NUMERIC + CATEGORICAL) <= {row["FEATURE"] for row in rows("\n" + table)}
 
 

@@ -202,8 +202,12 @@ async fn every_answered_row_is_on_the_metrics_once() {
         .sum();
     assert_eq!(all, 300.0, "each row is in exactly one bin");
     assert_eq!(sample(&text, "tidegate_monitor_dropped_total", &[]), Some(0.0));
-    let psi = [("feature", "car_value"), ("measure", "psi")];
-    assert!(sample(&text, "tidegate_drift_score", &psi).unwrap() > 0.2);
+    // Distances are those of the last look: one comes every second.
+    let psi = [("feature", "car_value"), ("measure", "psi"), ("window", "5m")];
+    let found = tokio::task::block_in_place(|| {
+        gateway.wait("a look at the rows", || gateway.metric("tidegate_drift_score", &psi))
+    });
+    assert!(found > 0.2, "{found}");
 }
 
 #[test]
@@ -249,6 +253,7 @@ async fn self_test_says_the_same_over_both_protocols() {
     });
     assert_eq!((status, &rest["rows"], &rest["false_drifts"]), (200, &json!(200), &json!(0)), "{rest}");
     assert_eq!((&rest["window"], &rest["model"]), (&json!("5m"), &json!("car_loan")));
+    assert_eq!((&rest["miscounted"], &rest["live_rows"]), (&json!(0), &json!(0)));
     let mut admin = AdminServiceClient::connect(format!("http://{}", gateway.addresses.admin)).await.unwrap();
     let asked = GetDriftSelfTestRequest { model: "car_loan".into(), version: 0, window: "5m".into() };
     let grpc = admin.get_drift_self_test(asked.clone()).await.unwrap().into_inner();

@@ -5,24 +5,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::monitor;
 
-/// What a version's monitor says of rows that are drawn from its profile.
+/// What a monitor like a version's says of rows that are drawn from its profile.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DriftSelfTest {
     pub model: String,
     pub version: u64,
     /// A duration such as `5m`.
     pub window: String,
-    /// Rows of each window drawn: those in the window now, and at least as many as a verdict needs.
+    /// Rows in the window now.
+    pub live_rows: u64,
+    /// Rows of each window drawn: as many as `live_rows`, but enough for a verdict, and no more than there is time for.
     pub rows: u64,
-    /// Windows drawn of each feature without a shift, and as many with each shift.
+    /// Looks at each feature without a shift, at windows that slide by a part of their rows.
+    pub looks: u64,
+    /// Windows drawn of each feature with each shift.
     pub draws: u64,
     /// The promised probability of a false alarm of one test at one look.
     pub alpha: f64,
-    /// Windows without a shift, of all features, whose state is `warning`.
+    /// Values, of all features, that were counted in another bin than they were drawn from: 0 unless the monitor is broken.
+    pub miscounted: u64,
+    /// Looks without a shift, of all features, that found the state `warning`.
     pub false_warnings: u64,
-    /// Windows without a shift, of all features, whose state is `drift`.
+    /// Looks without a shift, of all features, that found the state `drift`.
     pub false_drifts: u64,
-    /// How often chance passes an easier test without floors, and the share of all windows without a shift that passed it.
+    /// How often chance passes an easier test without floors, and the share of all looks without a shift at which it found
+    /// drift.
     pub chance_alpha: f64,
     pub chance_rate: f64,
     pub features: Vec<FeatureSelfTest>,
@@ -33,9 +40,10 @@ pub struct FeatureSelfTest {
     pub tensor: String,
     pub feature: String,
     pub kind: String,
+    pub miscounted: u64,
     pub false_warnings: u64,
     pub false_drifts: u64,
-    /// The share of windows without a shift that passed the easier test.
+    /// The share of looks without a shift at which the easier test found drift.
     pub chance_rate: f64,
     /// The smallest shifts that are found at these rows; empty where none ever is.
     pub shifts: Vec<FoundShift>,
@@ -60,8 +68,9 @@ impl From<&monitor::FeatureSelfTest> for FeatureSelfTest {
             tensor: test.tensor.clone(),
             feature: test.feature.clone(),
             kind: test.kind.as_str().to_owned(),
-            false_warnings: test.false_warnings as u64,
-            false_drifts: test.false_drifts as u64,
+            miscounted: test.miscounted,
+            false_warnings: test.false_warnings,
+            false_drifts: test.false_drifts,
             chance_rate: test.chance_rate,
             shifts: test.shifts.iter().copied().map(shift).collect(),
         }
@@ -75,9 +84,12 @@ impl From<&monitor::SelfTest> for DriftSelfTest {
             model: test.model.to_string(),
             version: test.version.get(),
             window: monitor::window_label(test.window),
+            live_rows: test.live_rows,
             rows: test.rows,
-            draws: test.draws as u64,
+            looks: test.looks,
+            draws: test.draws,
             alpha: test.alpha,
+            miscounted: features.iter().map(|feature| feature.miscounted).sum(),
             false_warnings: features.iter().map(|feature| feature.false_warnings).sum(),
             false_drifts: features.iter().map(|feature| feature.false_drifts).sum(),
             chance_alpha: monitor::CHANCE_ALPHA,

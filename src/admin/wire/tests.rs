@@ -261,6 +261,7 @@ fn self_test_adds_up_what_its_features_say() {
         tensor: "input".to_owned(),
         feature: "age".to_owned(),
         kind: monitor::FeatureKind::Numeric,
+        miscounted: 5,
         false_warnings,
         false_drifts,
         chance_rate,
@@ -270,22 +271,24 @@ fn self_test_adds_up_what_its_features_say() {
         model: "fraud".parse().unwrap(),
         version: v(1),
         window: Duration::from_hours(1),
+        live_rows: 150,
         rows: 200,
+        looks: 400,
         draws: 100,
         alpha: 1e-7,
         features: vec![feature(1, 2, 0.0, Some(0.25)), feature(3, 4, 0.5, None)],
     };
     let printed = serde_json::to_value(DriftSelfTest::from(&test)).unwrap();
     let one = |warnings, drifts, rate: f64, sigma: Option<f64>| {
-        json!({"tensor": "input", "feature": "age", "kind": "numeric", "false_warnings": warnings,
-            "false_drifts": drifts, "chance_rate": rate,
+        json!({"tensor": "input", "feature": "age", "kind": "numeric", "miscounted": 5,
+            "false_warnings": warnings, "false_drifts": drifts, "chance_rate": rate,
             "shifts": [{"power": 0.8, "psi": 0.05, "sigma": sigma, "found": 0.75}]})
     };
     assert_eq!(
         printed,
         json!({
-            "model": "fraud", "version": 1, "window": "1h", "rows": 200, "draws": 100, "alpha": 1e-7,
-            "false_warnings": 4, "false_drifts": 6, "chance_alpha": 0.01, "chance_rate": 0.25,
+            "model": "fraud", "version": 1, "window": "1h", "live_rows": 150, "rows": 200, "looks": 400, "draws": 100,
+            "alpha": 1e-7, "miscounted": 10, "false_warnings": 4, "false_drifts": 6, "chance_alpha": 0.01, "chance_rate": 0.25,
             "features": [one(1, 2, 0.0, Some(0.25)), one(3, 4, 0.5, None)],
         })
     );

@@ -161,11 +161,11 @@ fn drift_asks_for_what_to_compare_with_and_for_the_segment() {
 
 #[test]
 fn self_test_is_asked_for_the_version_and_window_and_for_nothing_else() {
-    let test = r#"{"model":"fraud","version":2,"window":"5m","rows":200,"draws":400,"alpha":1e-8,"false_warnings":0,
-        "false_drifts":0,"chance_alpha":0.01,"chance_rate":0.008,"features":[]}"#;
+    let test = r#"{"model":"fraud","version":2,"window":"5m","live_rows":0,"rows":200,"looks":1600,"draws":400,"alpha":1e-8,
+        "miscounted":0,"false_warnings":0,"false_drifts":0,"chance_alpha":0.01,"chance_rate":0.008,"features":[]}"#;
     let (url, server) = gateway(vec![(200, test)]);
     let answer = run_line("tidegate drift fraud --self-test --version 2 --window 5m", &url).unwrap();
-    assert!(answer.text.starts_with("fraud version 2: 400 windows of 200 rows"), "{}", answer.text);
+    assert!(answer.text.contains("200 in a window of 5m (0 now)"), "{}", answer.text);
     let asked = server.join().unwrap();
     assert_eq!(asked[0][0], "GET /admin/v1/models/fraud/drift/self-test?version=2&window=5m HTTP/1.1");
     for option in ["--against stable", "--segment a=b", "--report a.html"] {

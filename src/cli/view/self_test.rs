@@ -39,16 +39,20 @@ pub(in crate::cli) fn self_test(test: &DriftSelfTest, look: Look) -> String {
 }
 
 fn head(test: &DriftSelfTest) -> String {
-    let DriftSelfTest { rows, draws, false_warnings, false_drifts, .. } = test;
+    let DriftSelfTest { rows, live_rows, looks, draws, miscounted, false_warnings, false_drifts, .. } = test;
+    let now = if live_rows == rows { "as now".to_owned() } else { format!("{live_rows} now") };
+    let features = test.features.len() as u64;
     format!(
-        "{} version {}: {draws} windows of {rows} rows drawn from the profile of each of {} features, as over {}\n\
-         false alarms: {false_warnings} warning, {false_drifts} drift of {} windows; promised for one test: {:.1e}\n\
-         by chance, in a test without floors that allows {}: {}\n",
+        "{} version {}: rows drawn from its profile, through a monitor like its own: {rows} in a window of {} ({now})\n\
+         miscounted: {miscounted} values\n\
+         false alarms: {false_warnings} warning, {false_drifts} drift at {} looks, {looks} at each of {features} features; \
+         promised for one test: {:.1e}\n\
+         by chance, in a test without floors that allows {}: {}\n\
+         found: of {draws} windows with each shift\n",
         printable(&test.model),
         test.version,
-        test.features.len(),
         printable(&test.window),
-        test.features.len() as u64 * draws,
+        features * looks,
         test.alpha,
         percent(test.chance_alpha),
         percent(test.chance_rate),

@@ -397,6 +397,7 @@ fn self_test_shows_what_the_monitor_gets_wrong_and_what_it_finds() {
         tensor: "input".to_owned(),
         feature: name.to_owned(),
         kind: "numeric".to_owned(),
+        miscounted: 3,
         false_warnings: 0,
         false_drifts,
         chance_rate: 0.0082,
@@ -406,9 +407,12 @@ fn self_test_shows_what_the_monitor_gets_wrong_and_what_it_finds() {
         model: "fraud".to_owned(),
         version: 2,
         window: "5m".to_owned(),
+        live_rows: 300,
         rows: 300,
-        draws: 400,
+        looks: 1000,
+        draws: 250,
         alpha: 1.2e-8,
+        miscounted: 6,
         false_warnings: 0,
         false_drifts: 1,
         chance_alpha: 0.01,
@@ -420,14 +424,18 @@ fn self_test_shows_what_the_monitor_gets_wrong_and_what_it_finds() {
     };
     assert_eq!(
         self_test(&test, PIPE),
-        "fraud version 2: 400 windows of 300 rows drawn from the profile of each of 2 features, as over 5m\n\
-         false alarms: 0 warning, 1 drift of 800 windows; promised for one test: 1.2e-8\n\
+        "fraud version 2: rows drawn from its profile, through a monitor like its own: 300 in a window of 5m (as now)\n\
+         miscounted: 6 values\n\
+         false alarms: 0 warning, 1 drift at 2000 looks, 1000 at each of 2 features; promised for one test: 1.2e-8\n\
          by chance, in a test without floors that allows 1.0 %: 0.8 %\n\
+         found: of 250 windows with each shift\n\
          \n\
          FEATURE   KIND     FALSE ALARMS  BY CHANCE  PSI 50 %   FOUND  PSI 80 %   FOUND  SHIFT 80 %\n\
          age       numeric             1      0.8 %    0.1630  48.0 %    0.2180  77.2 %      0.48 σ\n\
          constant  numeric             0      0.8 %         -       -         -       -           -\n"
     );
+    let capped = self_test(&DriftSelfTest { live_rows: 1_000_000, ..test }, PIPE);
+    assert!(capped.contains(": 300 in a window of 5m (1000000 now)\n"), "{capped}");
 }
 
 #[test]

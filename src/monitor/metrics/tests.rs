@@ -75,8 +75,10 @@ fn scraped(registry: &Registry) -> String {
     String::from_utf8(text).unwrap()
 }
 
+const NOW: Duration = Duration::from_secs(100);
+
 fn service() -> Monitor {
-    Monitor::start(Arc::new(|| Duration::from_secs(100)), 0).unwrap()
+    Monitor::start(Arc::new(|| NOW), 0).unwrap()
 }
 
 #[test]
@@ -192,6 +194,8 @@ fn recording_rules_over_the_counters_give_the_psi_of_the_report() {
     let registry = registry(&service, &monitor);
     let offer = |inputs: Vec<Tensor>| {
         Observed::of(Arc::clone(&monitor), inputs.into()).offer_to(&service.handle());
+        assert!(service.handle().settle(Duration::from_mins(1)));
+        monitor.look(NOW);
     };
     offer(vec![
         numbers((0..400).map(|i| (i * 2) as f32 - 100.0)),
@@ -210,6 +214,34 @@ fn recording_rules_over_the_counters_give_the_psi_of_the_report() {
     // A value that the reference has not: `unseen` becomes a bin.
     offer(vec![texts("s", &["new"; 30])]);
     close(&registry.gather(), "s", 1e-3);
+}
+
+#[test]
+fn scrape_has_the_counters_as_they_are_and_what_the_last_look_found() {
+    let (service, monitor) = (service(), monitor());
+    let registry = registry(&service, &monitor);
+    let of_x = |families: &[MetricFamily], name: &str, by: &str, value: &str| {
+        values(families, name, by).get(&("x".into(), value.into())).map(|(number, _)| *number)
+    };
+    let rows = |families: &[MetricFamily]| of_x(families, "tidegate_feature_observations_total", "window", "");
+    let state = |families: &[MetricFamily]| of_x(families, "tidegate_drift_state", "window", "5m");
+    Observed::of(Arc::clone(&monitor), vec![numbers((0..400).map(|_| 1.0))].into()).offer_to(&service.handle());
+    for _ in 0..2 {
+        let before = registry.gather();
+        assert_eq!((rows(&before), state(&before)), (Some(400.0), Some(0.0)));
+        assert!(!before.iter().any(|family| family.name() == "tidegate_drift_score"), "a scrape computes nothing");
+    }
+    monitor.look(NOW);
+    let after = registry.gather();
+    assert_eq!((rows(&after), state(&after)), (Some(400.0), Some(2.0)));
+    let [score, threshold] = [("tidegate_drift_score", "psi_corrected"), ("tidegate_drift_threshold", "")]
+        .map(|(name, measure)| of_x(&after, name, "measure", measure).unwrap());
+    assert!(score > threshold, "the state is that of the numbers: {score} over {threshold}");
+    // The time goes on, and no look comes.
+    monitor.count(Answered::new(&[numbers((0..1000).map(|i| i as f32))], &[]), NOW + Duration::from_hours(1));
+    let later = registry.gather();
+    let score_later = of_x(&later, "tidegate_drift_score", "measure", "psi_corrected");
+    assert_eq!((rows(&later), score_later, state(&later)), (Some(1400.0), Some(score), Some(2.0)));
 }
 
 #[test]

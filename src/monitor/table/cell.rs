@@ -6,7 +6,7 @@ use crate::domain::{DataType, Shape, Tensor, TensorError};
 
 /// A value as the file has it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Cell<'a> {
+pub(in crate::monitor) enum Cell<'a> {
     Missing,
     /// Text of a CSV file, which may spell a number; or a string.
     Text(&'a [u8]),
@@ -21,13 +21,13 @@ pub(super) enum Cell<'a> {
 const MISSING_WORDS: [&str; 8] = ["", "nan", "na", "n/a", "<na>", "null", "none", "#n/a"];
 
 /// The elements of a tensor to be.
-pub(super) enum Elements {
+pub(in crate::monitor) enum Elements {
     Plain(DataType, Vec<u8>),
     Text(Vec<Bytes>),
 }
 
 impl Elements {
-    pub(super) fn new(datatype: DataType) -> Self {
+    pub(in crate::monitor) fn new(datatype: DataType) -> Self {
         if datatype == DataType::Bytes { Self::Text(Vec::new()) } else { Self::Plain(datatype, Vec::new()) }
     }
 
@@ -35,7 +35,7 @@ impl Elements {
     ///
     /// # Errors
     /// What is wrong with the value.
-    pub(super) fn push(&mut self, cell: Cell<'_>) -> Result<(), String> {
+    pub(in crate::monitor) fn push(&mut self, cell: Cell<'_>) -> Result<(), String> {
         match self {
             Self::Text(texts) => texts.push(text(cell)?),
             Self::Plain(datatype, bytes) => push_plain(*datatype, bytes, cell)?,
@@ -43,7 +43,7 @@ impl Elements {
         Ok(())
     }
 
-    pub(super) fn into_tensor(self, name: &str, shape: Shape) -> Result<Tensor, TensorError> {
+    pub(in crate::monitor) fn into_tensor(self, name: &str, shape: Shape) -> Result<Tensor, TensorError> {
         match self {
             Self::Plain(datatype, bytes) => Tensor::plain(name, datatype, shape, bytes.into()),
             Self::Text(texts) => Tensor::text(name, shape, texts),

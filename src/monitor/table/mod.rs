@@ -8,7 +8,7 @@ mod source;
 
 use std::path::{Path, PathBuf};
 
-use cell::Elements;
+pub(super) use cell::{Cell, Elements};
 use source::{Format, Source};
 
 use super::columns::{ColumnNames, declared_columns, feature_names};

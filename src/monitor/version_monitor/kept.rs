@@ -71,9 +71,14 @@ impl VersionMonitor {
 
     /// Goes on from another monitor of the same version, loaded before.
     pub fn adopt(&self, before: &Self, now: Duration) {
-        let adopted = before.save().map_err(SavedError::from).and_then(|bytes| self.restore(&bytes, now));
-        if let Err(error) = adopted {
-            tracing::warn!(%error, "the counts of the version do not go on");
+        match before.save().map_err(SavedError::from).and_then(|bytes| self.restore(&bytes, now)) {
+            Ok(true) => {
+                self.looks.adopt(&before.looks);
+                // What a scrape finds from now on. Nothing of it is news.
+                drop(self.look(now));
+            }
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "the counts of the version do not go on"),
         }
         self.violations.fetch_add(before.violations.load(Ordering::Relaxed), Ordering::Relaxed);
     }

@@ -19,10 +19,9 @@ impl VersionMonitor {
     #[must_use]
     pub fn report(&self, model: &ModelName, version: Version, window: Duration, now: Duration) -> DriftReport {
         let live = self.counts.within(window, now);
-        let standing = self.looks().iter().find(|looks| looks.window == window).map(|looks| looks.standing.clone());
         let rows = |feature: &MonitoredFeature| (feature.reference(), feature.rows(&live));
         let over_time = |cells: Range<usize>| self.counts.over_time(cells, window, now);
-        self.compare((model, version), window, &standing.unwrap_or_default(), rows, [&|_| Vec::new(), &over_time])
+        self.compare((model, version), window, &self.looks.standing(window), rows, [&|_| Vec::new(), &over_time])
     }
 
     /// The report that says most: of the worst state, over the shortest window of these; where all is well, over the
@@ -93,17 +92,14 @@ impl VersionMonitor {
         rows: impl Fn(&MonitoredFeature) -> (Rows, Rows),
         over_time: [OverTime<'_>; 2],
     ) -> DriftReport {
-        let look = self.look_interval(window);
+        let look = self.settings.look_interval(window);
         let report = |(at, feature): (usize, &MonitoredFeature)| {
             let (reference, live) = rows(feature);
             let series = over_time.map(|of| move || feature.over_time(of(feature.cells.clone())));
-            feature.report(
-                Side { rows: &reference, over_time: &series[0] },
-                Side { rows: &live, over_time: &series[1] },
-                &self.judge,
-                look,
-                standing.get(at).copied().unwrap_or_default(),
-            )
+            let sides = [(&reference, &series[0]), (&live, &series[1])];
+            let [one, other] = sides.map(|(rows, over_time)| Side { rows, over_time });
+            let standing = standing.get(at).copied().unwrap_or_default();
+            feature.report(&reference, &live, feature.judge(one, other, &self.judge, look, standing))
         };
         let features: Vec<_> = self.features.iter().enumerate().map(report).collect();
         DriftReport {

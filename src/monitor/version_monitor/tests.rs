@@ -9,18 +9,18 @@ use crate::{
     monitor::{DriftReport, DriftState, Measures, ProfileBuilder},
 };
 
-pub(super) fn numbers(name: &str, values: impl Iterator<Item = i32>) -> Tensor {
+pub(in crate::monitor) fn numbers(name: &str, values: impl Iterator<Item = i32>) -> Tensor {
     let bytes: Vec<u8> = values.flat_map(|value| (value as f32).to_le_bytes()).collect();
     let shape = Shape::new(vec![i64::try_from(bytes.len() / 4).unwrap()]).unwrap();
     Tensor::plain(name, DataType::Fp32, shape, bytes.into()).unwrap()
 }
 
-fn words(values: &[&'static str]) -> Tensor {
+pub(in crate::monitor) fn words(values: &[&'static str]) -> Tensor {
     let shape = Shape::new(vec![i64::try_from(values.len()).unwrap()]).unwrap();
     Tensor::text("s", shape, values.iter().map(|value| Bytes::from_static(value.as_bytes())).collect()).unwrap()
 }
 
-pub(super) fn monitor() -> VersionMonitor {
+pub(in crate::monitor) fn monitor() -> VersionMonitor {
     let mut builder = ProfileBuilder::default();
     let inputs = [numbers("x", 0..1000), words(&[["a"; 900].as_slice(), &["b"; 100]].concat())];
     builder.add(&inputs, &[numbers("y", 0..1000)]);
@@ -149,9 +149,7 @@ fn users_with_many_alike_rows_are_no_drift_and_the_report_says_what_they_are_wor
     assert!((known.effective_rows.unwrap() - 1500.0 / effect).abs() < 1e-9);
     assert!(known.threshold > 5.0 * unknown.threshold, "{} and {}", known.threshold, unknown.threshold);
     // A look sees the same.
-    let looked = |monitor: &VersionMonitor| {
-        monitor.look(&"m".parse().unwrap(), Version::new(1).unwrap(), Duration::from_secs(1299)).len()
-    };
+    let looked = |monitor: &VersionMonitor| monitor.look(Duration::from_secs(1299)).len();
     // The hour and the day have only begun, but the shorter window tells.
     assert_eq!((looked(&spread), looked(&at_once)), (0, 3));
 }

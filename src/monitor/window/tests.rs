@@ -13,18 +13,18 @@ fn window_forgets_rows_older_than_itself() {
     let mut windows = Windows::new(&[seconds(60)], 60, 1);
     windows.advance(seconds(10), || vec![0]);
     // Seven rows at 10 s.
-    assert_eq!(windows.counts(seconds(10), seconds(60), vec![7]), [7]);
-    assert_eq!(windows.counts(seconds(69), seconds(60), vec![7]), [7]);
-    assert_eq!(windows.counts(seconds(70), seconds(60), vec![7]), [0]);
-    assert_eq!(windows.counts(seconds(69), seconds(30), vec![7]), [0]);
+    assert_eq!(windows.start(seconds(10), seconds(60)).rows(vec![7]), [7]);
+    assert_eq!(windows.start(seconds(69), seconds(60)).rows(vec![7]), [7]);
+    assert_eq!(windows.start(seconds(70), seconds(60)).rows(vec![7]), [0]);
+    assert_eq!(windows.start(seconds(69), seconds(30)).rows(vec![7]), [0]);
 }
 
 #[test]
 fn window_before_its_length_has_passed_counts_all() {
     let mut windows = Windows::new(&[seconds(60), seconds(3600)], 60, 2);
     windows.advance(seconds(0), || vec![0, 0]);
-    assert_eq!(windows.counts(seconds(1), seconds(3600), vec![1, 2]), [1, 2]);
-    assert_eq!(windows.counts(seconds(1), seconds(99_999), vec![1, 2]), [1, 2]);
+    assert_eq!(windows.start(seconds(1), seconds(3600)).rows(vec![1, 2]), [1, 2]);
+    assert_eq!(windows.start(seconds(1), seconds(99_999)).rows(vec![1, 2]), [1, 2]);
 }
 
 #[test]
@@ -86,7 +86,7 @@ proptest! {
             let parts = (asked.min(length) * sub_windows as u64).div_ceil(length);
             let index = |time: Duration| time.as_secs() * sub_windows as u64 / length;
             let naive: u64 = rows.iter().filter(|(time, _)| index(*time) + parts > index(now)).map(|(_, count)| count).sum();
-            prop_assert_eq!(windows.counts(now, seconds(asked), vec![total]), vec![naive]);
+            prop_assert_eq!(windows.start(now, seconds(asked)).rows(vec![total]), vec![naive]);
 
             let over_time = windows.over_time(now, seconds(asked), &(0..1), &[total]);
             let rows: u64 = over_time[0].iter().map(|cells| cells[0]).sum();
