@@ -29,6 +29,7 @@ mod pca;
 mod profile;
 mod quality;
 mod quantile;
+mod rare;
 mod report;
 mod row_batch;
 mod saved;
@@ -58,6 +59,7 @@ pub use pca::{ComponentFeature, MAX_COMPONENT_FEATURES, Moments, PrincipalCompon
 pub use profile::{Category, Distribution, FeatureProfile, FeatureRole, FineBins, Profile, ProfileError, Source};
 pub use quality::{Check, Checked, Quality};
 pub use quantile::inner_edges;
+pub use rare::RareValues;
 pub use report::{
     Against, BinCount, DriftQuery, DriftReport, DriftState, FeatureKind, FeatureReport, Measures, SegmentName,
 };

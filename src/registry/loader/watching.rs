@@ -49,8 +49,12 @@ impl Registry {
         };
         match (profile.or_else(learnt), settings.baseline) {
             (Some(profile), _) => {
+                let untold: Vec<_> = profile.inputs_of_unknown_values().map(str::to_owned).collect();
                 let monitor = VersionMonitor::new(profile, model.signature(), &settings);
                 let monitor = monitor.map_err(|error| format!("profile: {error}"))?;
+                if settings.contract != Contract::Off {
+                    warn_of_unknown_values(job, &untold);
+                }
                 self.forget_learning(job, &settings);
                 Ok(self.go_on(job, &settings, monitor, model.signature()))
             }
@@ -195,6 +199,16 @@ fn keep(place: Option<&Path>, model: &ModelName, version: Version, profile: &Pro
     let json = profile.to_json().map_err(|error| error.to_string());
     let written = json.and_then(|json| monitor::write(place, json.as_bytes()).map_err(|error| error.to_string()));
     if let Err(error) = &written {
+/// Says that the contract lets unknown values of these features pass.
+fn warn_of_unknown_values(job: &LoadJob, features: &[String]) {
+    if !features.is_empty() {
+        let (model, version, features) = (&job.model, job.version.get(), features.join(", "));
+        let message =
+            "the profile does not know its rare values: no category of these features is against the contract";
+        tracing::warn!(%model, version, features, "{message}");
+    }
+}
+
         tracing::warn!(%model, version, %error, "the learnt profile is not kept over a restart");
     }
     written.is_ok()
