@@ -100,7 +100,7 @@ pub struct FeatureReport {
     pub state: DriftState,
     /// The corrected PSI at which the distribution's verdict becomes `drift`, at this number of rows.
     pub threshold: f64,
-    /// Holds the true corrected PSI with probability 0.95; `None` without rows.
+    /// Holds the true corrected PSI with probability 0.95; `None` without rows, or with one bin.
     pub interval: Option<(f64, f64)>,
     pub measures: Measures,
     pub quality: Quality,

@@ -96,7 +96,7 @@ pub struct Verdict {
     /// The `corrected` at which a new state is `drift`, at this number of rows (or at the fewest
     /// rows that get a verdict, when there are fewer).
     pub threshold: f64,
-    /// Holds the true PSI over the pooled bins with probability 0.95; `None` without rows.
+    /// Holds the true PSI over the pooled bins with probability 0.95; `None` without rows, or with one bin.
     pub interval: Option<(f64, f64)>,
     /// The probability of a false alarm at this look.
     pub alpha: f64,
@@ -147,7 +147,7 @@ impl Judge {
     #[must_use]
     pub fn judge(&self, reference: &[u64], live: &[u64], look: Duration, previous: DriftState) -> Verdict {
         let Finding { state, corrected, threshold, pooled } = self.find(reference, live, look, previous);
-        let interval = corrected.map(|_| measures::psi_interval(&pooled.0, &pooled.1, CONFIDENCE));
+        let interval = corrected.and_then(|_| measures::psi_interval(&pooled.0, &pooled.1, CONFIDENCE));
         Verdict { state, corrected, threshold, interval, alpha: self.alpha(look) }
     }
 
