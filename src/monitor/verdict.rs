@@ -171,14 +171,18 @@ impl Judge {
             1.0
         };
         let critical = self.critical(freedom, look);
-        // The quantile is above the mean of the law, so this is positive.
+        // The quantile is above the mean of the law, so this is positive (0 for one bin).
         let significant = critical * strictness * scale(judged_rows) - bias(judged_rows);
         let threshold = drift.max(significant);
         if live_rows == 0 {
             return Finding { state: DriftState::Ok, corrected: None, threshold, pooled };
         }
         let corrected = (psi - bias(live_rows)).max(0.0);
-        let state = self.state(corrected, [warning.max(significant), threshold], live_rows, previous);
+        // One bin has all rows whatever happens: without this a floor of 0 would be reached.
+        let state = match freedom {
+            0 => DriftState::Ok,
+            _ => self.state(corrected, [warning.max(significant), threshold], live_rows, previous),
+        };
         Finding { state, corrected: Some(corrected), threshold, pooled }
     }
 
