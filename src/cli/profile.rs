@@ -63,6 +63,9 @@ fn run(args: &ProfileArgs) -> Result<()> {
     for skipped in &built.skipped {
         eprintln!("not profiled: {}: {}", skipped.name, skipped.reason);
     }
+    if built.profile.features.is_empty() {
+        bail!("no column of {} has a value: nothing to compare live traffic with", args.data.display());
+    }
     let out = args.out.clone().unwrap_or_else(|| directory.join("profile.json"));
     write(&built.profile, &out)?;
     eprintln!("{}: {} features from {} rows", out.display(), built.profile.features.len(), built.profile.rows);
@@ -74,7 +77,10 @@ fn write(profile: &Profile, out: &Path) -> Result<()> {
     let mut temporary = out.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = PathBuf::from(temporary);
-    fs::write(&temporary, profile.to_json()?)
+    let json = profile.to_json()?;
+    // A gateway must take it.
+    Profile::parse(json.as_bytes())?;
+    fs::write(&temporary, json)
         .and_then(|()| fs::rename(&temporary, out))
         .with_context(|| format!("cannot write {}", out.display()))
 }
