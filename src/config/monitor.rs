@@ -100,6 +100,9 @@ impl MonitorConfig {
         let positive = |spans: &[Span]| spans.iter().all(|span| !span.0.is_zero());
         check(!self.windows.is_empty(), "monitor.windows must have at least one window");
         check(positive(&self.windows), "monitor.windows must be more than 0s each");
+        let twice = self.windows.iter().enumerate().find(|(at, window)| self.windows[..*at].contains(window));
+        let repeated = twice.map(|(_, window)| format!("monitor.windows has {window} twice"));
+        check(repeated.is_none(), &repeated.unwrap_or_default());
         check(self.warning > 0.0, "monitor.warning must be more than 0");
         let Self { warning, drift, share_warning, share_drift, .. } = self;
         check(drift >= warning, &format!("monitor.drift ({drift}) must be at least monitor.warning ({warning})"));
