@@ -29,7 +29,7 @@ pub struct MonitorConfig {
     pub false_alarm_interval: Span,
     /// Input features and request parameters by whose values rows are counted apart too.
     pub segments: Vec<String>,
-    /// Values of them that are told apart, for each version; the others are counted as `other`.
+    /// Values of each of them that are told apart, for each version; the others are counted as `other`.
     pub max_segments: usize,
     /// Rows counted in a second, over all models: of more, as many are drawn by lot. 0: all are counted.
     pub max_rows_per_second: u64,

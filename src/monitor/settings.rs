@@ -15,7 +15,7 @@ pub struct MonitorSettings {
     pub thresholds: Thresholds,
     /// Features and request parameters by whose values rows are counted apart too.
     pub segments: Vec<String>,
-    /// Values of all of them together that are told apart; the others are counted as `other`.
+    /// Values of each of them that are told apart; the others are counted as `other`.
     pub max_segments: usize,
     pub contract: Contract,
     pub baseline: Baseline,
