@@ -76,7 +76,7 @@ impl Default for MonitorConfig {
 pub enum Baseline {
     /// Nothing: it is not monitored.
     Profile,
-    /// What the stable version saw in the longest window, when the version was first loaded.
+    /// What the stable version saw in the longest window, when the version was first loaded, or once that is rows enough.
     Stable,
     /// Its own rows, from the first on for so long.
     Learn(Span),

@@ -1,5 +1,5 @@
-//! The monitor's second thread: looks once a second whether verdicts changed, saves counts now and then, and deletes what
-//! was kept of versions that are gone.
+//! The monitor's second thread: looks once a second whether verdicts changed and whether monitors that are waited for can
+//! begin, saves counts now and then, and deletes what was kept of versions that are gone.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -100,6 +100,7 @@ impl Kept {
         let now = (options.clock)();
         let mut versions = BTreeMap::new();
         for (model, version, watch) in (options.versions)() {
+            watch.look_for_monitor();
             let monitor = watch.monitor();
             for change in monitor.iter().flat_map(|monitor| monitor.look(&model, version, now)) {
                 (options.tell)(&model, version, &change);

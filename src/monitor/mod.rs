@@ -70,4 +70,4 @@ pub use settings::{Baseline, Contract, MonitorSettings};
 pub use table::{Batches, Table, TableError};
 pub use verdict::{Judge, ShareVerdict, SmallestShift, Tests, Thresholds, Verdict, smallest_shift};
 pub use version_monitor::{Answered, VersionMonitor};
-pub use watch::Watch;
+pub use watch::{MakeMonitor, Watch};

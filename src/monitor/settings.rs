@@ -42,7 +42,7 @@ pub enum Baseline {
     /// Nothing.
     #[default]
     Profile,
-    /// What was live on the stable version when it was loaded.
+    /// What was live on the stable version when it was loaded, or once that is rows enough.
     Stable,
     /// Its own rows of so long, from the first on.
     Learn(Duration),

@@ -75,6 +75,11 @@ pub enum RegistryError {
     NoStable(ModelName),
     #[error("version {version} of model '{model}' has no profile.json: its drift is not watched")]
     NotMonitored { model: ModelName, version: Version },
+    #[error(
+        "version {version} of model '{model}' has no profile.json, and its drift is not watched yet: monitor.baseline is \
+         \"stable\", and {what}"
+    )]
+    AwaitsBaseline { model: ModelName, version: Version, what: String },
     #[error("version {version} of model '{model}' is learning its profile from its first rows")]
     Learning { model: ModelName, version: Version },
     #[error("model '{0}' has no canary to compare with stable")]
@@ -105,6 +110,7 @@ impl Fault for RegistryError {
             Self::UnknownModel(_)
             | Self::UnknownVersion { .. }
             | Self::NotMonitored { .. }
+            | Self::AwaitsBaseline { .. }
             | Self::Learning { .. }
             | Self::NoCanary(_)
             | Self::NotCompared { .. }
@@ -325,12 +331,7 @@ impl Registry {
             entry.check_ready(name, watching)?;
             let servable = entry.versions.get(&watching).and_then(|known| known.servable.as_ref());
             let monitor = servable.and_then(|servable| servable.watch.monitor());
-            let is_learning = servable.is_some_and(|servable| servable.watch.wants_rows());
-            let unmonitored = || match name.clone() {
-                model if is_learning => RegistryError::Learning { model, version: watching },
-                model => RegistryError::NotMonitored { model, version: watching },
-            };
-            (version, monitor.ok_or_else(unmonitored)?)
+            (version, monitor.ok_or_else(|| entry.unwatched(name, watching))?)
         };
         let longest = monitor.window_lengths().iter().max().copied().unwrap_or_default();
         if query.window.is_some_and(|window| window.is_zero() || window > longest) {

@@ -23,7 +23,7 @@ impl Registry {
             entry.check_ready(name, version)?;
             let servable = entry.versions.get(&version).and_then(|known| known.servable.as_ref());
             let monitor = servable.and_then(|servable| servable.watch.monitor());
-            (version, monitor.ok_or_else(|| RegistryError::NotMonitored { model: name.clone(), version })?)
+            (version, monitor.ok_or_else(|| entry.unwatched(name, version))?)
         };
         let longest = monitor.window_lengths().iter().max().copied().unwrap_or_default();
         if window.is_some_and(|window| window.is_zero() || window > longest) {
