@@ -15,7 +15,7 @@ use super::{ProfileArgs, check::load_runtime};
 use crate::{
     config::ModelConfig,
     engine::{EngineOptions, Model},
-    monitor::{Profile, ProfileBuilder, Table},
+    monitor::{Profile, ProfileBuilder, RareValues, Table},
     registry::{self, open_version},
 };
 
@@ -62,6 +62,12 @@ fn run(args: &ProfileArgs) -> Result<()> {
     let built = builder.finish();
     for skipped in &built.skipped {
         eprintln!("not profiled: {}: {}", skipped.name, skipped.reason);
+    }
+    for feature in built.profile.inputs_of_unknown_values() {
+        let most = RareValues::MOST;
+        eprintln!(
+            "{feature}: it has more than {most} rare values: values that it never had will not be told from them"
+        );
     }
     if built.profile.features.is_empty() {
         bail!("no column of {} has a value: nothing to compare live traffic with", args.data.display());
