@@ -15,7 +15,7 @@ use super::{ProfileArgs, check::load_runtime};
 use crate::{
     config::ModelConfig,
     engine::{EngineOptions, Model},
-    monitor::{Profile, ProfileBuilder, Table},
+    monitor::{Profile, ProfileBuilder, RareValues, Table},
     registry::{self, open_version},
 };
 
@@ -63,6 +63,15 @@ fn run(args: &ProfileArgs) -> Result<()> {
     for skipped in &built.skipped {
         eprintln!("not profiled: {}: {}", skipped.name, skipped.reason);
     }
+    for feature in built.profile.inputs_of_unknown_values() {
+        let most = RareValues::MOST;
+        eprintln!(
+            "{feature}: it has more than {most} rare values: values that it never had will not be told from them"
+        );
+    }
+    if built.profile.features.is_empty() {
+        bail!("no column of {} has a value: nothing to compare live traffic with", args.data.display());
+    }
     let out = args.out.clone().unwrap_or_else(|| directory.join("profile.json"));
     write(&built.profile, &out)?;
     eprintln!("{}: {} features from {} rows", out.display(), built.profile.features.len(), built.profile.rows);
@@ -74,7 +83,10 @@ fn write(profile: &Profile, out: &Path) -> Result<()> {
     let mut temporary = out.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = PathBuf::from(temporary);
-    fs::write(&temporary, profile.to_json()?)
+    let json = profile.to_json()?;
+    // A gateway must take it.
+    Profile::parse(json.as_bytes())?;
+    fs::write(&temporary, json)
         .and_then(|()| fs::rename(&temporary, out))
         .with_context(|| format!("cannot write {}", out.display()))
 }

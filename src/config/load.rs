@@ -298,6 +298,16 @@ mod tests {
         );
     }
 
+    #[test]
+    fn windows_that_are_one_under_two_names_are_refused() {
+        let fault = |windows: &str| {
+            let file = file(&format!("[monitor]\nwindows = {windows}\n"));
+            load(Some(file.path()), [], &Overrides::default()).unwrap_err().to_string()
+        };
+        assert!(fault(r#"["1m", "5m", "60s"]"#).contains("line 2: monitor.windows has 1m twice"));
+        assert!(fault(r#"["5m", "5m"]"#).contains("monitor.windows has 5m twice"));
+    }
+
     /// The documented example shows every key with its default.
     #[test]
     fn example_file_states_the_defaults_of_every_key() {

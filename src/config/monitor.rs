@@ -29,7 +29,7 @@ pub struct MonitorConfig {
     pub false_alarm_interval: Span,
     /// Input features and request parameters by whose values rows are counted apart too.
     pub segments: Vec<String>,
-    /// Values of them that are told apart, for each version; the others are counted as `other`.
+    /// Values of each of them that are told apart, for each version; the others are counted as `other`.
     pub max_segments: usize,
     /// Rows counted or learnt from in a second, over all models: of more, as many are drawn by lot. 0: all are counted.
     pub max_rows_per_second: u64,
@@ -76,7 +76,7 @@ impl Default for MonitorConfig {
 pub enum Baseline {
     /// Nothing: it is not monitored.
     Profile,
-    /// What the stable version saw in the longest window, when the version was first loaded.
+    /// What the stable version saw in the longest window, when the version was first loaded, or once that is rows enough.
     Stable,
     /// Its own rows, from the first on for so long.
     Learn(Span),
@@ -100,6 +100,9 @@ impl MonitorConfig {
         let positive = |spans: &[Span]| spans.iter().all(|span| !span.0.is_zero());
         check(!self.windows.is_empty(), "monitor.windows must have at least one window");
         check(positive(&self.windows), "monitor.windows must be more than 0s each");
+        let twice = self.windows.iter().enumerate().find(|(at, window)| self.windows[..*at].contains(window));
+        let repeated = twice.map(|(_, window)| format!("monitor.windows has {window} twice"));
+        check(repeated.is_none(), &repeated.unwrap_or_default());
         check(self.warning > 0.0, "monitor.warning must be more than 0");
         let Self { warning, drift, share_warning, share_drift, .. } = self;
         check(drift >= warning, &format!("monitor.drift ({drift}) must be at least monitor.warning ({warning})"));

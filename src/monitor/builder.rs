@@ -2,8 +2,8 @@
 //!
 //! Floats are numeric; whole numbers too, unless they have ten values or fewer; strings and
 //! booleans are categorical. Of a categorical feature the hundred most frequent
-//! values of at most 128 bytes of UTF-8 are its categories, all others are pooled: each category is a bin, and each
-//! bin a time series. Where most rows of a text would be pooled it is free text: its length and its characters
+//! values of at most 128 bytes of UTF-8 are its categories, all others are pooled and known by their hashes: each category
+//! is a bin, and each bin a time series. Where most rows of a text would be pooled it is free text: its length and its characters
 //! are looked at instead. Of a row with many columns (an embedding, an image) the norm, the mean and a few random
 //! projections are. Where one number makes up nearly all of a feature it gets a bin of its own, so that any
 //! change of it shows.
@@ -21,6 +21,7 @@ use super::{
     columns::{ColumnNames, MAX_COLUMNS, columns_of, each_number, each_whole, feature_names},
     derived,
     profile::{Category, Distribution, FeatureProfile, FeatureRole, Profile, Source},
+    rare::RareValues,
 };
 use crate::domain::{DataType, Elements, Tensor};
 
@@ -258,11 +259,11 @@ impl Values {
         match self {
             Self::Wholes(_, Some(counts)) => {
                 let counts = counts.into_iter().map(|(whole, count)| (whole.to_string(), count));
-                described(categorical(counts, 0), 0)
+                described(categorical(counts, 0, None), 0)
             }
             Self::Flags([no, yes]) => {
                 let seen = [("false", no), ("true", yes)].into_iter().filter(|(_, count)| *count > 0);
-                described(categorical(seen.map(|(value, count)| (value.to_owned(), count)), 0), 0)
+                described(categorical(seen.map(|(value, count)| (value.to_owned(), count)), 0, None), 0)
             }
             Self::Texts(mut counts) => {
                 let missing = counts.remove(&[][..]).unwrap_or(0);
@@ -315,24 +316,31 @@ fn of_text(source: Source, counts: &HashMap<Box<[u8]>, u64>, missing: u64) -> Op
 }
 
 fn texts(counts: HashMap<Box<[u8]>, u64>) -> Option<Distribution> {
-    let (mut values, mut other) = (Vec::new(), 0);
+    let (mut values, mut rare) = (Vec::new(), Vec::new());
     for (bytes, count) in counts {
         match String::from_utf8(bytes.into()) {
             Ok(value) if value.len() <= MAX_CATEGORY_BYTES => values.push((value, count)),
-            _ => other += count,
+            Ok(value) => rare.push((value.into_bytes(), count)),
+            Err(error) => rare.push((error.into_bytes(), count)),
         }
     }
     // The most frequent first; of equally frequent ones the first in the alphabet.
     values.sort_unstable_by(|(a, a_count), (b, b_count)| b_count.cmp(a_count).then_with(|| a.cmp(b)));
-    other += values.iter().skip(MAX_CATEGORIES).map(|(_, count)| count).sum::<u64>();
-    values.truncate(MAX_CATEGORIES);
-    categorical(values.into_iter(), other)
+    let pooled = values.split_off(values.len().min(MAX_CATEGORIES));
+    rare.extend(pooled.into_iter().map(|(value, count)| (value.into_bytes(), count)));
+    let other = rare.iter().map(|(_, count)| count).sum();
+    let rare = RareValues::of(rare.iter().map(|(value, _)| value.as_slice()));
+    categorical(values.into_iter(), other, rare)
 }
 
-fn categorical(counts: impl Iterator<Item = (String, u64)>, other: u64) -> Option<Distribution> {
+fn categorical(
+    counts: impl Iterator<Item = (String, u64)>,
+    other: u64,
+    rare: Option<RareValues>,
+) -> Option<Distribution> {
     let mut categories: Vec<_> = counts.map(|(value, count)| Category { value, count }).collect();
     categories.sort_unstable_by(|a, b| a.value.cmp(&b.value));
-    (other > 0 || !categories.is_empty()).then_some(Distribution::Categorical { categories, other })
+    (other > 0 || !categories.is_empty()).then_some(Distribution::Categorical { categories, other, rare })
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ impl Rows {
     fn sides(&self, layout: Layout) -> Sides<'_> {
         let finest = match layout {
             Layout::Numeric { .. } => self.fine.as_slice(),
-            Layout::Categorical { categories } => &self.bins[..categories],
+            Layout::Categorical { categories, .. } => &self.bins[..categories],
         };
         Sides { bins: &self.bins, finest, over_time: &Vec::new }
     }
@@ -210,10 +210,12 @@ impl MonitoredFeature {
                 let (min, max, mean, std) = (*min, *max, *mean, *std);
                 Distribution::Numeric { min, max, mean, std, edges: edges.clone(), counts: folded, fine }
             }
-            Distribution::Categorical { categories, .. } => {
+            Distribution::Categorical { categories, rare, .. } => {
                 let of = |(category, &count): (&Category, &u64)| Category { count, ..category.clone() };
-                let other = folded[categories.len()];
-                Distribution::Categorical { categories: categories.iter().zip(&folded).map(of).collect(), other }
+                let other = folded[categories.len()..].iter().sum();
+                // Which values were unseen is not known, so that they are not told from new ones any more.
+                let rare = rare.clone().filter(|_| folded[layout.outside()] == 0);
+                Distribution::Categorical { categories: categories.iter().zip(&folded).map(of).collect(), other, rare }
             }
         };
         let nonfinite = match layout {
@@ -262,7 +264,7 @@ impl MonitoredFeature {
         let (reference_bins, live_bins) = self.compared(&reference.bins, &live.bins);
         // What the reference never had is judged as a share of its own.
         let judged = match layout {
-            Layout::Categorical { categories } if reference.bins[categories] == 0 => categories,
+            Layout::Categorical { .. } if reference.bins[layout.outside()] == 0 => layout.outside(),
             _ => reference_bins.len(),
         };
         let series_of = |side: usize| {
@@ -311,7 +313,7 @@ impl MonitoredFeature {
         let (reference_bins, live_bins) = self.compared(&reference.bins, &live.bins);
         // What the reference never had is judged as a share of its own.
         let judged = match self.classifier.layout() {
-            Layout::Categorical { categories } if reference.bins[categories] == 0 => categories,
+            layout @ Layout::Categorical { .. } if reference.bins[layout.outside()] == 0 => layout.outside(),
             _ => reference_bins.len(),
         };
         judge.judge(&reference_bins[..judged], &live_bins[..judged], look, standing)

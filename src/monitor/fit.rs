@@ -64,7 +64,10 @@ fn kind_misfit(feature: &FeatureProfile, spec: &TensorSpec) -> Option<String> {
         let kind = feature.kind().as_str();
         return Some(format!("feature '{name}' is {kind}, but {role} '{}' has datatype {datatype}", spec.name));
     }
-    let Distribution::Categorical { categories, .. } = &feature.distribution else { return None };
+    let Distribution::Categorical { categories, rare, .. } = &feature.distribution else { return None };
+    if rare.is_some() && datatype != DataType::Bytes {
+        return Some(format!("feature '{name}' has rare values, but {role} '{}' has no texts", spec.name));
+    }
     let stranger = categories.iter().find(|category| !is_value_of(&category.value, datatype))?;
     Some(format!(
         "feature '{name}' has the category '{}', which is no {datatype} of {role} '{}'",

@@ -1,7 +1,8 @@
 //! The histogram of a feature: which bins there are, and which bin a value belongs to.
 //!
 //! The cells of a numeric feature are its bins, then `below`, `above`, `missing`, `nonfinite`;
-//! of a categorical one its categories, then `unseen`, `missing`. Every row lands in exactly one.
+//! of a categorical one its categories, `other` where its rare values are known, then `unseen`, `missing`. Every row
+//! lands in exactly one.
 
 use std::collections::HashMap;
 
@@ -10,14 +11,21 @@ use super::{
     derived,
     edges::Edges,
     profile::{Distribution, FeatureProfile, Source},
+    rare::RareValues,
 };
 use crate::domain::{DataType, Elements, Tensor};
 
 /// The cells of a feature, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
-    Numeric { bins: usize },
-    Categorical { categories: usize },
+    Numeric {
+        bins: usize,
+    },
+    /// `has_other`: the reference's rare values have a cell apart from those that it never had.
+    Categorical {
+        categories: usize,
+        has_other: bool,
+    },
 }
 
 /// Numbers that are read at once.
@@ -33,30 +41,38 @@ impl Layout {
     pub(super) fn of(distribution: &Distribution) -> Self {
         match distribution {
             Distribution::Numeric { counts, .. } => Self::Numeric { bins: counts.len() },
-            Distribution::Categorical { categories, .. } => Self::Categorical { categories: categories.len() },
+            Distribution::Categorical { categories, rare, .. } => {
+                Self::Categorical { categories: categories.len(), has_other: rare.is_some() }
+            }
         }
     }
 
     pub(super) fn cells(self) -> usize {
         match self {
             Self::Numeric { bins } => bins + OUTSIDE,
-            Self::Categorical { categories } => categories + 2,
+            Self::Categorical { .. } => self.outside() + 2,
+        }
+    }
+
+    /// The first cell that is none of the reference's own values: `below` of a numeric feature, `unseen` of a categorical
+    /// one.
+    pub(super) fn outside(self) -> usize {
+        match self {
+            Self::Numeric { bins } => bins,
+            Self::Categorical { categories, has_other } => categories + usize::from(has_other),
         }
     }
 
     /// Whether a cell is none of the reference's own values.
     pub(super) fn is_outside(self, cell: usize) -> bool {
-        match self {
-            Self::Numeric { bins } => cell >= bins,
-            Self::Categorical { categories } => cell >= categories,
-        }
+        cell >= self.outside()
     }
 
     /// The cell of missing values.
     pub(super) fn missing(self) -> usize {
         match self {
             Self::Numeric { bins } => bins + 2,
-            Self::Categorical { categories } => categories + 1,
+            Self::Categorical { .. } => self.outside() + 1,
         }
     }
 
@@ -71,7 +87,7 @@ impl Layout {
                 folded[bins - 1] += cells[bins + 1];
                 folded
             }
-            Self::Categorical { categories } => cells[..=categories].to_vec(),
+            Self::Categorical { .. } => cells[..=self.outside()].to_vec(),
         }
     }
 
@@ -85,12 +101,12 @@ impl Layout {
                 let words = ["below", "above", "missing", "nonfinite"].map(String::from);
                 (0..counts.len()).map(|bin| bin.to_string()).chain(words).collect()
             }
-            Distribution::Categorical { categories, .. } => {
+            Distribution::Categorical { categories, rare, .. } => {
                 let marked = |value: &String| match value.trim_start_matches('=') {
                     word if WORDS.contains(&word) => format!("={value}"),
                     _ => value.clone(),
                 };
-                let words = ["unseen", "missing"].map(String::from);
+                let words = rare.iter().map(|_| "other").chain(["unseen", "missing"]).map(String::from);
                 categories.iter().map(|category| marked(&category.value)).chain(words).collect()
             }
         }
@@ -103,8 +119,15 @@ pub(super) fn reference_cells(feature: &FeatureProfile) -> Vec<u64> {
         Distribution::Numeric { counts, .. } => {
             counts.iter().copied().chain([0, 0, feature.missing, feature.nonfinite]).collect()
         }
-        Distribution::Categorical { categories, other } => {
-            categories.iter().map(|category| category.count).chain([*other, feature.missing]).collect()
+        Distribution::Categorical { categories, other, rare } => {
+            let unseen = rare.iter().map(|_| 0);
+            categories
+                .iter()
+                .map(|category| category.count)
+                .chain([*other])
+                .chain(unseen)
+                .chain([feature.missing])
+                .collect()
         }
     }
 }
@@ -128,7 +151,7 @@ enum Classes {
     Numeric(Edges),
     /// Whole numbers and booleans: sorted, with their cells.
     Whole(Box<[(i128, usize)]>),
-    Text(HashMap<Box<[u8]>, usize>),
+    Text(HashMap<Box<[u8]>, usize>, Option<RareValues>),
 }
 
 impl Classifier {
@@ -143,9 +166,9 @@ impl Classifier {
                 };
                 (Classes::Numeric(Edges::new(fine_edges, *min, *max)), coarse)
             }
-            Distribution::Categorical { categories, .. } => {
+            Distribution::Categorical { categories, rare, .. } => {
                 let values = categories.iter().map(|category| category.value.as_str());
-                (classes_of(values, datatype), Vec::new())
+                (classes_of(values, rare.as_ref(), datatype), Vec::new())
             }
         };
         Self { column: feature.column, source: feature.source, layout, classes, coarse: coarse.into() }
@@ -175,18 +198,19 @@ impl Classifier {
                 }
             }
             (Classes::Whole(values), Elements::Plain { datatype, bytes }) => {
-                let unseen = values.len();
+                let unseen = self.layout.outside();
                 each_whole(*datatype, bytes, columns, self.column, |value| {
                     let found = values.binary_search_by_key(&value, |(known, _)| *known);
                     next(found.map_or(unseen, |at| values[at].1));
                 });
             }
-            (Classes::Text(values), Elements::Text(elements)) => {
-                let unseen = values.len();
+            (Classes::Text(values, rare), Elements::Text(elements)) => {
+                let is_rare = |value: &[u8]| rare.as_ref().is_some_and(|rare| rare.contains(value));
+                let unknown = |value: &[u8]| if is_rare(value) { values.len() } else { self.layout.outside() };
                 for element in elements.iter().skip(self.column).step_by(columns) {
                     next(match element.as_ref() {
-                        [] => unseen + 1,
-                        value => values.get(value).copied().unwrap_or(unseen),
+                        [] => self.layout.missing(),
+                        value => values.get(value).copied().unwrap_or_else(|| unknown(value)),
                     });
                 }
             }
@@ -195,7 +219,7 @@ impl Classifier {
                     next(self.cell_of(derived::of_text(self.source, element)));
                 }
             }
-            (Classes::Whole(_), Elements::Text(_)) | (Classes::Text(_), Elements::Plain { .. }) => {}
+            (Classes::Whole(_), Elements::Text(_)) | (Classes::Text(..), Elements::Plain { .. }) => {}
         }
     }
 
@@ -203,7 +227,7 @@ impl Classifier {
     pub(super) fn cell_of(&self, value: f64) -> usize {
         match &self.classes {
             Classes::Numeric(edges) => edges.cell_of(value),
-            Classes::Whole(_) | Classes::Text(_) => self.layout.missing(),
+            Classes::Whole(_) | Classes::Text(..) => self.layout.missing(),
         }
     }
 
@@ -247,9 +271,10 @@ impl Classifier {
 }
 
 /// The categories with their cells, in the form that the tensor's values have.
-fn classes_of<'a>(values: impl Iterator<Item = &'a str>, datatype: DataType) -> Classes {
+fn classes_of<'a>(values: impl Iterator<Item = &'a str>, rare: Option<&RareValues>, datatype: DataType) -> Classes {
     if datatype == DataType::Bytes {
-        return Classes::Text(values.enumerate().map(|(cell, value)| (value.as_bytes().into(), cell)).collect());
+        let cells = values.enumerate().map(|(cell, value)| (value.as_bytes().into(), cell)).collect();
+        return Classes::Text(cells, rare.cloned());
     }
     let whole = |value: &str| match value {
         "false" => 0,

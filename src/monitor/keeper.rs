@@ -1,5 +1,5 @@
-//! The monitor's second thread: computes distances and verdicts once a second, tells of those that changed, saves counts now and then, and deletes what
-//! was kept of versions that are gone.
+//! The monitor's second thread: computes distances and verdicts once a second, tells of those that changed, looks whether
+//! monitors that are waited for can begin, saves counts now and then, and deletes what was kept of versions that are gone.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -100,6 +100,7 @@ impl Kept {
         let now = (options.clock)();
         let mut versions = BTreeMap::new();
         for (model, version, watch) in (options.versions)() {
+            watch.look_for_monitor();
             let monitor = watch.monitor();
             for change in monitor.iter().flat_map(|monitor| monitor.look(now)) {
                 (options.tell)(&model, version, &change);

@@ -51,30 +51,32 @@ pub fn psi_bias(freedom: usize, reference_rows: f64, live_rows: f64) -> f64 {
 }
 
 /// An interval that holds the true PSI (of the distributions that the rows were drawn from) with
-/// probability `confidence`. Its lower end is 0 where the PSI could be chance.
+/// probability `confidence`. Its lower end is 0 where the PSI could be chance. `None` with one bin, which has no PSI.
 ///
 /// Where something drifts, `PSI / (1/n + 1/M)` follows the noncentral χ² law with `B−1` degrees of
 /// freedom, whose noncentrality is the true PSI in the same unit; the interval holds every PSI
 /// under which the one found would not be in a tail. A large drift spreads more than that law: the unit
 /// is then wider by the ratio of the variance of the delta method for two multinomial samples (Agresti,
 /// *Categorical Data Analysis*, 3rd ed., 16.1), `Var_q(ln(q/p) + 1 − p/q)/n + Var_p(ln(p/q) + 1 − q/p)/M`,
-/// to the law's own, `4·PSI·(1/n + 1/M)`. And the half rows draw a large drift towards none, by
+/// to the law's own, `4·PSI·(1/n + 1/M)`, where a PSI under its mean without drift counts as that. And the half rows draw a large drift towards none, by
 /// `½·Σ(ln(p/q) + KL(q‖p))/n` and the like for `M` (the second term of the same expansion): that is given back.
 #[must_use]
-pub fn psi_interval(reference: &[f64], live: &[f64], confidence: f64) -> (f64, f64) {
-    let Some(freedom) = reference.len().checked_sub(1).filter(|freedom| *freedom > 0) else { return (0.0, 0.0) };
+pub fn psi_interval(reference: &[f64], live: &[f64], confidence: f64) -> Option<(f64, f64)> {
+    let freedom = reference.len().checked_sub(1).filter(|freedom| *freedom > 0)?;
     let (p, q) = (smoothed(reference), smoothed(live));
     let (reference_rows, live_rows) = (reference.iter().sum::<f64>(), live.iter().sum::<f64>());
     let scale = 1.0 / live_rows + 1.0 / reference_rows;
     let drawn = shrinkage(&q, &p) / live_rows + shrinkage(&p, &q) / reference_rows;
     let found = psi_of_numbers(reference, live) + drawn;
     let spread = slope_variance(&q, &p) / live_rows + slope_variance(&p, &q) / reference_rows;
-    let unit = if found > 0.0 { scale.max(spread / (4.0 * found)) } else { scale };
+    // What chance gives anyway is no drift that spreads; and where the half rows are all that there is, `found` is a
+    // difference of rounding.
+    let unit = scale.max(spread / (4.0 * found.max(freedom as f64 * scale)));
     let tail = (1.0 - confidence) / 2.0;
     let low = noncentrality(found / unit, freedom, tail);
     // Rows that agree better than chance would have it say no more than those that agree as well.
     let high = noncentrality((found / unit).max(freedom as f64), freedom, 1.0 - tail);
-    (unit * low, unit * high)
+    Some((unit * low, unit * high))
 }
 
 /// By how much half a row in each bin lowers a PSI, times the rows.
@@ -342,7 +344,7 @@ mod tests {
         let mut covered = 0;
         for _ in 0..runs {
             let (reference, live) = (random.multinomial(10_000, &p), random.multinomial(rows.into(), &q));
-            let (low, high) = psi_interval(&numbers(&reference), &numbers(&live), 0.95);
+            let (low, high) = psi_interval(&numbers(&reference), &numbers(&live), 0.95).unwrap();
             covered += u32::from(low <= truth && truth <= high);
         }
         f64::from(covered) / f64::from(runs)
@@ -364,12 +366,27 @@ mod tests {
 
     #[test]
     fn interval_of_the_psi_narrows_with_the_rows_and_starts_at_zero() {
-        let (few, many) = (psi_interval(&[500.0; 2], &[10.0; 2], 0.95), psi_interval(&[500.0; 2], &[500.0; 2], 0.95));
+        let interval =
+            |reference: &[u64], live: &[u64]| psi_interval(&numbers(reference), &numbers(live), 0.95).unwrap();
+        let (few, many) = (interval(&[500, 500], &[10, 10]), interval(&[500, 500], &[500, 500]));
         assert!(few.0 == 0.0 && many.0 == 0.0 && few.1 > many.1, "{few:?} {many:?}");
-        let (low, high) = psi_interval(&[5000.0; 2], &[1000.0, 3000.0], 0.95);
+        let (low, high) = interval(&[5000, 5000], &[1000, 3000]);
         let found = psi(&[5000, 5000], &[1000, 3000]);
         assert!(low > 0.2 && low < found && found < high, "{low} {found} {high}");
         assert!((normal_quantile(0.975) - 1.959_963_985).abs() < 1e-8);
+    }
+
+    #[test]
+    fn interval_of_a_constant_is_narrow_and_one_bin_has_none() {
+        // Nothing but the half rows differs. Up to 2 % of 200 such rows may be of the other bin by chance: a PSI of 0.1 to 0.2.
+        for (reference, live) in
+            [([0.0, 3000.0], [0.0, 1000.0]), ([3000.0, 0.0], [1000.0, 0.0]), ([30_000.0, 0.0], [200.0, 0.0])]
+        {
+            let (low, high) = psi_interval(&reference, &live, 0.95).unwrap();
+            let scale = 1.0 / live.iter().sum::<f64>();
+            assert!(low == 0.0 && high > scale && high < 50.0 * scale, "{reference:?} {live:?}: {low} to {high}");
+        }
+        assert_eq!(psi_interval(&[3000.0], &[1000.0], 0.95), None);
     }
 
     #[test]
@@ -448,6 +465,13 @@ mod tests {
             let association = cramers_v(&reference, &live).unwrap_or(0.0);
             prop_assert!((0.0..=1.0 + 1e-12).contains(&association), "{association}");
             prop_assert!(likelihood_ratio(&numbers(&reference), &numbers(&live)) >= 0.0);
+            let (reference_rows, rows) = (total(&reference), total(&live));
+            if let Some((low, high)) = psi_interval(&numbers(&reference), &numbers(&live), 0.95) {
+                // Far above any PSI that there is: `ln` of the shares' ratio, both ways, and chance.
+                let most = 4.0 * (2.0 * reference_rows.max(rows) + reference.len() as f64).ln()
+                    + 100.0 * reference.len() as f64 / reference_rows.min(rows);
+                prop_assert!(low >= 0.0 && low <= high && high <= most, "{low} to {high}, at most {most}");
+            }
         }
     }
 }

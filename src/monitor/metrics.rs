@@ -6,7 +6,8 @@
 //! reference's smoothed share `p`, and in the label `psi_bin` where its rows belong there. `below` belongs to the first
 //! bin and `above` to the last, so they have the value 0 and the sum over a feature is 1; `missing` and `nonfinite`
 //! belong to none and are absent. `unseen` is a bin of the PSI only when it holds something; where the reference
-//! has rows in it (its pooled rare categories) its `psi_bin` is `other`, a bin like any.
+//! has rows in it (its pooled rare values, of a profile that does not know which they are) its `psi_bin` is `other`, a bin
+//! like any.
 //!
 //! `grafana/rules/tidegate_recording.yml` makes the PSI of all replicas of these, equal to
 //! `tidegate_drift_score{measure="psi"}` of their sum (where `unseen` has come up, to one part in twice the
@@ -86,7 +87,7 @@ const FAMILIES: [(Family, &str, &str, MetricType, &[&str]); 19] = [
     (
         Family::Unseen,
         "tidegate_feature_unseen_category_total",
-        "Rows of a categorical feature with a value that is no category of its reference.",
+        "Rows of a categorical feature with a value that its reference never had.",
         MetricType::COUNTER,
         FEATURE,
     ),
@@ -317,8 +318,8 @@ impl Families {
             Layout::Numeric { bins } => {
                 self.add(Family::OutOfRange, labels.clone(), (cells[bins] + cells[bins + 1]) as f64);
             }
-            Layout::Categorical { categories } => {
-                self.add(Family::Unseen, labels.clone(), cells[categories] as f64);
+            Layout::Categorical { .. } => {
+                self.add(Family::Unseen, labels.clone(), cells[layout.outside()] as f64);
             }
         }
         let (rows, missing) = (feature.profile.rows, feature.profile.missing);
@@ -393,19 +394,21 @@ impl Families {
 /// Where the reference has nothing in `unseen`, the shares of the categories are those of the PSI without that bin;
 /// when rows come up in it they are off by one part in twice the reference's rows.
 fn reference_ratios(feature: &MonitoredFeature) -> Vec<(String, String, f64)> {
-    let (labels, reference) = (&feature.labels, feature.classifier.layout().fold(&feature.reference));
-    match feature.classifier.layout() {
+    let layout = feature.classifier.layout();
+    let (labels, reference) = (&feature.labels, layout.fold(&feature.reference));
+    match layout {
         Layout::Numeric { bins } => {
             let inside =
                 labels.iter().zip(smoothed(&numbers(&reference))).map(|(bin, p)| (bin.clone(), bin.clone(), p));
             let outside = [("below", 0), ("above", bins - 1)];
             inside.chain(outside.map(|(word, bin)| (word.into(), labels[bin].clone(), 0.0))).collect()
         }
-        Layout::Categorical { categories } => {
-            let pooled = reference[categories] > 0;
-            let shares = smoothed(&numbers(if pooled { &reference } else { &reference[..categories] }));
-            let unseen = smoothed(&numbers(&reference))[categories];
-            let known = labels[..categories].iter().zip(shares).map(|(bin, p)| (bin.clone(), bin.clone(), p));
+        Layout::Categorical { .. } => {
+            let at = layout.outside();
+            let pooled = reference[at] > 0;
+            let shares = smoothed(&numbers(if pooled { &reference } else { &reference[..at] }));
+            let unseen = smoothed(&numbers(&reference))[at];
+            let known = labels[..at].iter().zip(shares).map(|(bin, p)| (bin.clone(), bin.clone(), p));
             let psi_bin = if pooled { "other" } else { "unseen" };
             known.chain([("unseen".into(), psi_bin.into(), unseen)]).collect()
         }

@@ -31,6 +31,7 @@ mod pca;
 mod profile;
 mod quality;
 mod quantile;
+mod rare;
 mod report;
 mod row_batch;
 mod saved;
@@ -60,6 +61,7 @@ pub use pca::{ComponentFeature, MAX_COMPONENT_FEATURES, Moments, PrincipalCompon
 pub use profile::{Category, Distribution, FeatureProfile, FeatureRole, FineBins, Profile, ProfileError, Source};
 pub use quality::{Check, Checked, Quality};
 pub use quantile::inner_edges;
+pub use rare::RareValues;
 pub use report::{
     Against, BinCount, Drift, DriftQuery, DriftReport, DriftState, FeatureKind, FeatureReport, Measures, SegmentName,
 };
@@ -72,4 +74,4 @@ pub use verdict::{
     Judge, Sample, Series, ShareSample, ShareVerdict, SmallestShift, Tests, Thresholds, Verdict, smallest_shift,
 };
 pub use version_monitor::{Answered, VersionMonitor};
-pub use watch::{Lacking, Watch};
+pub use watch::{Lacking, MakeMonitor, Watch};

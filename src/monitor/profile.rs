@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{FeatureKind, pca::PrincipalComponents};
+use super::{FeatureKind, pca::PrincipalComponents, rare::RareValues};
 
 /// More bins than this are refused: each is a time series of every replica.
 pub(super) const MAX_BINS: usize = 1000;
@@ -164,8 +164,11 @@ pub enum Distribution {
     Categorical {
         /// Sorted by value.
         categories: Vec<Category>,
-        /// Rows of rarer values, pooled: the reference of the bin `unseen`.
+        /// Rows of rarer values, pooled: the reference of the bin `other`, or of `unseen` where `rare` is not known.
         other: u64,
+        /// The rarer values. Without them they and values that the reference never had are one bin.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rare: Option<RareValues>,
     },
 }
 
@@ -190,8 +193,8 @@ pub struct Category {
 }
 
 impl Profile {
-    /// Format 1 lacks `fine`, `source` and `components`, and is read too.
-    pub const FORMAT: u32 = 2;
+    /// Format 2 lacks `rare`, format 1 also `fine`, `source` and `components`; both are read too.
+    pub const FORMAT: u32 = 3;
 
     /// The JSON Schema of the file.
     #[must_use]
@@ -222,13 +225,16 @@ impl Profile {
         if faults.is_empty() { Ok(profile) } else { Err(ProfileError::Inconsistent(faults)) }
     }
 
-    /// The profile as the text of its file: a line for each feature, so that two of them can be compared by `diff`.
+    /// The profile as the text of its file: a line for each feature, so that two of them can be compared by `diff`. What
+    /// format 2 can say is written in it: programs that know no other read it, and it is the same profile as before.
     ///
     /// # Errors
     /// Never for a profile that was parsed or built; the type cannot say so.
     pub fn to_json(&self) -> Result<String, ProfileError> {
         let Self { format: _, rows, learnt_from, features, components } = self;
-        let mut json = format!("{{\n\"format\": {},\n\"rows\": {rows},\n", Self::FORMAT);
+        let has_rare = |feature: &FeatureProfile| feature.distribution.rare().is_some();
+        let format = if features.iter().any(has_rare) { Self::FORMAT } else { 2 };
+        let mut json = format!("{{\n\"format\": {format},\n\"rows\": {rows},\n");
         if let Some(model) = learnt_from {
             json.push_str("\"learnt_from\": ");
             json.push_str(&serde_json::to_string(model)?);
@@ -246,6 +252,15 @@ impl Profile {
         }
         json.push_str("\n}\n");
         Ok(json)
+    }
+
+    /// The categorical inputs whose rare values are not known: a value that they never had is not told from those.
+    pub fn inputs_of_unknown_values(&self) -> impl Iterator<Item = &str> {
+        let is_it = |feature: &&FeatureProfile| {
+            feature.role == FeatureRole::Input
+                && matches!(feature.distribution, Distribution::Categorical { other: 1.., rare: None, .. })
+        };
+        self.features.iter().filter(is_it).map(|feature| &*feature.feature)
     }
 
     fn faults(&self) -> Vec<String> {
@@ -279,9 +294,17 @@ impl Distribution {
     fn rows(&self) -> Option<u64> {
         match self {
             Self::Numeric { counts, .. } => sum(counts.iter().copied()),
-            Self::Categorical { categories, other } => {
+            Self::Categorical { categories, other, .. } => {
                 sum(categories.iter().map(|category| category.count).chain([*other]))
             }
+        }
+    }
+
+    /// The rare values of a categorical feature, where they are known.
+    pub(super) fn rare(&self) -> Option<&RareValues> {
+        match self {
+            Self::Numeric { .. } => None,
+            Self::Categorical { rare, .. } => rare.as_ref(),
         }
     }
 
@@ -295,7 +318,9 @@ impl FeatureProfile {
     #[must_use]
     pub fn kind(&self) -> FeatureKind {
         match (&self.distribution, self.source) {
-            (Distribution::Categorical { categories, other: 0 }, _) if is_boolean(categories) => FeatureKind::Boolean,
+            (Distribution::Categorical { categories, other: 0, .. }, _) if is_boolean(categories) => {
+                FeatureKind::Boolean
+            }
             (Distribution::Categorical { .. }, _) => FeatureKind::Categorical,
             (_, Source::Value) => FeatureKind::Numeric,
             (_, Source::Length | Source::Letters | Source::Digits | Source::Spaces) => FeatureKind::Text,

@@ -123,16 +123,16 @@ pub(super) fn check(
             checks.push(of_cells(Check::Nonfinite, &[bins + 3]));
             checks.push(of_cells(Check::OutOfRange, &[bins, bins + 1]));
         }
-        Layout::Categorical { categories } => checks.push(of_cells(Check::Unseen, &[categories])),
+        Layout::Categorical { .. } => checks.push(of_cells(Check::Unseen, &[layout.outside()])),
     }
-    checks.extend(constant(judge.alpha(look), reference.finest, live.finest));
+    let with_value = [reference, live].map(|side| layout.fold(side.bins).iter().sum());
+    checks.extend(constant(judge.alpha(look), [reference.finest, live.finest], with_value));
     Quality { checks }
 }
 
-/// Whether all live rows have one value, and that is rarer than `alpha` by chance: `pⁿ`, where `p` is the share of the
-/// value in the reference, half a row added. `None` for a reference that is constant itself.
-fn constant(alpha: f64, reference: &[u64], live: &[u64]) -> Option<Checked> {
-    let (reference_rows, rows) = (reference.iter().sum::<u64>(), live.iter().sum::<u64>());
+/// Whether all live rows that have a value have the same, and that is rarer than `alpha` by chance: `pⁿ`, where `p` is the
+/// share of the value in the reference, half a row added. `None` for a reference that is constant itself.
+fn constant(alpha: f64, [reference, live]: [&[u64]; 2], [reference_rows, rows]: [u64; 2]) -> Option<Checked> {
     let most = reference.iter().copied().max().filter(|most| *most < reference_rows)?;
     let standing = live.iter().position(|filled| *filled > 0 && *filled == rows);
     let chance = |at: usize| {
@@ -163,7 +163,7 @@ mod tests {
         let judge = Judge::new(Thresholds::default(), Tests { features: 1, horizons: 1 }, 10);
         let values = |rows: &[u64]| match layout {
             Layout::Numeric { bins } => rows[..bins].to_vec(),
-            Layout::Categorical { categories } => rows[..categories].to_vec(),
+            Layout::Categorical { categories, .. } => rows[..categories].to_vec(),
         };
         let (of_reference, of_live) = (values(reference), values(live));
         let quality = check(
@@ -186,18 +186,29 @@ mod tests {
         assert_eq!(checked(numeric, &reference, &[390, 390, 0, 0, 220, 0]), [(Check::Missing, DriftState::Drift)]);
         assert_eq!(checked(numeric, &reference, &[430, 430, 20, 20, 100, 0]), [(Check::OutOfRange, DriftState::Drift)]);
         assert_eq!(checked(numeric, &reference, &[430, 430, 0, 0, 100, 40]), [(Check::Nonfinite, DriftState::Drift)]);
-        let categorical = Layout::Categorical { categories: 2 };
+        let categorical = Layout::Categorical { categories: 2, has_other: false };
         assert_eq!(checked(categorical, &[5000, 5000, 0, 0], &[490, 490, 20, 0]), [(Check::Unseen, DriftState::Drift)]);
+        let with_other = Layout::Categorical { categories: 2, has_other: true };
+        let unseen = [(Check::Unseen, DriftState::Drift)];
+        assert_eq!(checked(with_other, &[4500, 4500, 1000, 0, 0], &[440, 440, 100, 20, 0]), unseen);
+        assert_eq!(checked(with_other, &[4500, 4500, 1000, 0, 0], &[430, 430, 140, 0, 0]), []);
         assert_eq!(checked(categorical, &[5000, 5000, 0, 0], &[0, 0, 0, 0]), []);
     }
 
     #[test]
     fn value_that_stands_still_is_found_unless_it_nearly_did_before() {
-        let categorical = Layout::Categorical { categories: 2 };
+        let categorical = Layout::Categorical { categories: 2, has_other: false };
         let constant = [(Check::Constant, DriftState::Drift)];
         assert_eq!(checked(categorical, &[5000, 5000, 0, 0], &[200, 0, 0, 0]), constant);
         assert_eq!(checked(categorical, &[5000, 5000, 0, 0], &[5, 0, 0, 0]), []);
         assert_eq!(checked(categorical, &[9990, 10, 0, 0], &[1000, 0, 0, 0]), []);
         assert_eq!(checked(categorical, &[9000, 0, 0, 0], &[1000, 0, 0, 0]), []);
+        // `other` is no value, and beside it the rows of one category are not all.
+        let with_other = Layout::Categorical { categories: 2, has_other: true };
+        let reference = [3000, 3000, 4000, 0, 0];
+        assert_eq!(checked(with_other, &reference, &[200, 0, 0, 0, 0]), constant);
+        for live in [[0, 0, 200, 0, 0], [200, 0, 300, 0, 0]] {
+            assert_eq!(checked(with_other, &reference, &live), []);
+        }
     }
 }

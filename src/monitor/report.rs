@@ -105,7 +105,7 @@ pub struct FeatureReport {
     pub design_effect: Option<f64>,
     /// The live rows with a value divided by that.
     pub effective_rows: Option<f64>,
-    /// Holds the true corrected PSI with probability 0.95; `None` without rows.
+    /// Holds the true corrected PSI with probability 0.95; `None` without rows, or with one bin.
     pub interval: Option<(f64, f64)>,
     pub measures: Measures,
     pub quality: Quality,

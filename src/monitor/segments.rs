@@ -1,6 +1,6 @@
 //! Rows counted apart by segment: by the value of a feature, or of a request's parameter.
 //!
-//! The segments are bounded in number: the first values that come are told apart, the others are `other`.
+//! The segments of each key are bounded in number: the first values that come are told apart, the others are `other`.
 
 use std::{
     collections::BTreeMap,
@@ -29,6 +29,7 @@ pub(super) struct Segments {
     keys: Vec<Key>,
     windows: Vec<Duration>,
     cells: usize,
+    /// Of each key.
     most: usize,
     /// By key and value. Written by the thread that counts, when a value comes for the first time.
     known: RwLock<BTreeMap<(usize, String), Arc<Counts>>>,
@@ -111,7 +112,7 @@ impl Segments {
         let found = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&place).cloned();
         let counts = found.unwrap_or_else(|| {
             let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-            let told_apart = known.keys().filter(|(_, value)| value != OTHER).count();
+            let told_apart = known.keys().filter(|(of, value)| *of == key && value != OTHER).count();
             let place = if told_apart < self.most { place } else { (key, OTHER.to_owned()) };
             let new = || Arc::new(Counts::new(self.cells, &self.windows, SUB_WINDOWS));
             Arc::clone(known.entry(place).or_insert_with(new))

@@ -15,7 +15,7 @@ pub struct MonitorSettings {
     pub thresholds: Thresholds,
     /// Features and request parameters by whose values rows are counted apart too.
     pub segments: Vec<String>,
-    /// Values of all of them together that are told apart; the others are counted as `other`.
+    /// Values of each of them that are told apart; the others are counted as `other`.
     pub max_segments: usize,
     pub contract: Contract,
     pub baseline: Baseline,
@@ -42,7 +42,7 @@ pub enum Baseline {
     /// Nothing.
     #[default]
     Profile,
-    /// What was live on the stable version when it was loaded.
+    /// What was live on the stable version when it was loaded, or once that is rows enough.
     Stable,
     /// Its own rows of so long, from the first on.
     Learn(Duration),

@@ -102,7 +102,7 @@ pub struct Verdict {
     /// The `corrected` at which a new state is `drift`, at this number of rows (or at the fewest
     /// rows that get a verdict, when there are fewer).
     pub threshold: f64,
-    /// Holds the true PSI over the pooled bins with probability 0.95; `None` without rows.
+    /// Holds the true PSI over the pooled bins with probability 0.95; `None` without rows, or with one bin.
     pub interval: Option<(f64, f64)>,
     /// The probability of a false alarm at this look.
     pub alpha: f64,
@@ -186,7 +186,7 @@ impl Judge {
     ) -> Verdict {
         let Finding { state, corrected, threshold, pooled, design_effect } =
             self.find([reference, live], look, previous);
-        let interval = corrected.map(|_| measures::psi_interval(&pooled.0, &pooled.1, CONFIDENCE));
+        let interval = corrected.and_then(|_| measures::psi_interval(&pooled.0, &pooled.1, CONFIDENCE));
         Verdict { state, corrected, threshold, interval, alpha: self.alpha(look), design_effect }
     }
 
@@ -253,14 +253,18 @@ impl Judge {
             alpha if alpha < self.alpha(look) => measures::chi_square_critical(alpha, freedom),
             _ => self.critical(freedom, look),
         };
-        // The quantile is above the mean of the law, so this is positive.
+        // The quantile is above the mean of the law, so this is positive (0 for one bin).
         let significant = critical * strictness * scale(judged_rows) - bias(judged_rows);
         let threshold = drift.max(significant);
         if live_rows == 0 {
             return Finding { state: DriftState::Ok, corrected: None, threshold, pooled, design_effect: None };
         }
         let corrected = (psi - bias(effective_rows)).max(0.0);
-        let state = self.state(corrected, [warning.max(significant), threshold], live_rows, previous);
+        // One bin has all rows whatever happens: without this a floor of 0 would be reached.
+        let state = match freedom {
+            0 => DriftState::Ok,
+            _ => self.state(corrected, [warning.max(significant), threshold], live_rows, previous),
+        };
         Finding { state, corrected: Some(corrected), threshold, pooled, design_effect: None }
     }
 

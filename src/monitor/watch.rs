@@ -1,8 +1,11 @@
-//! What watches the rows of a version: its monitor, or what learns its profile first.
+//! What watches the rows of a version: its monitor, or what learns its profile first, or what waits for one.
 
 use std::{
-    io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    fmt, io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -20,6 +23,7 @@ pub struct Watch {
     is_learner: bool,
     /// What came of the learning; set while it is locked.
     learnt: Mutex<Option<Learnt>>,
+    awaited: Option<Awaited>,
 }
 
 /// What came of a learning that has all its rows.
@@ -39,6 +43,21 @@ pub enum Lacking {
     Failed,
 }
 
+/// Makes the monitor of a version, where it can be made by now.
+pub type MakeMonitor = Box<dyn Fn() -> Option<VersionMonitor> + Send + Sync>;
+
+/// A monitor that is made once the version has answered a row: what it is compared with is what was live until then.
+struct Awaited {
+    make: MakeMonitor,
+    has_row: AtomicBool,
+}
+
+impl fmt::Debug for Awaited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Awaited").field("has_row", &self.has_row).finish_non_exhaustive()
+    }
+}
+
 impl Watch {
     /// By a monitor from the start; with `None` the version is not watched.
     #[must_use]
@@ -50,6 +69,27 @@ impl Watch {
     #[must_use]
     pub fn learning(learning: Learning) -> Self {
         Self { learning: Mutex::new(Some(learning)), is_learner: true, ..Self::default() }
+    }
+
+    /// By a monitor that `make` gives at one of the looks after the first row.
+    #[must_use]
+    pub fn awaiting(make: MakeMonitor) -> Self {
+        Self { awaited: Some(Awaited { make, has_row: AtomicBool::new(false) }), ..Self::default() }
+    }
+
+    /// Makes the monitor that is waited for, if there is a row to be compared and it can be made. To be called now and then,
+    /// by one thread.
+    pub fn look_for_monitor(&self) {
+        let awaited = self.awaited.as_ref().filter(|awaited| awaited.has_row.load(Ordering::Relaxed));
+        if let Some(awaited) = awaited.filter(|_| self.monitor.load().is_none()) {
+            self.monitor.store((awaited.make)().map(Arc::new));
+        }
+    }
+
+    /// Whether there is no monitor yet, and one is waited for.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.awaited.is_some() && self.monitor.load().is_none()
     }
 
     /// The monitor, if there is one by now.
@@ -70,7 +110,8 @@ impl Watch {
     /// Whether rows are of any interest.
     #[must_use]
     pub fn wants_rows(&self) -> bool {
-        self.is_learner || self.monitor.load().is_some()
+        let waits = |awaited: &Awaited| !awaited.has_row.load(Ordering::Relaxed);
+        self.is_learner || self.monitor.load().is_some() || self.awaited.as_ref().is_some_and(waits)
     }
 
     /// Whether rows are told apart by parameters of their requests.
@@ -132,6 +173,10 @@ impl Watch {
     pub(super) fn count(self: &Arc<Self>, answered: Answered<'_>, now: Duration) {
         if let Some(monitor) = &*self.monitor.load() {
             return monitor.count(answered, now);
+        }
+        if let Some(awaited) = &self.awaited {
+            awaited.has_row.store(true, Ordering::Relaxed);
+            return;
         }
         let mut learning = self.lock();
         if learning.as_ref().is_some_and(|learning| learning.has_ended(now))

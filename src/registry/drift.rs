@@ -41,7 +41,7 @@ impl Registry {
             tracing::warn!(model = %name, "the monitor is behind: the drift view misses the latest rows");
         }
         let now = (self.shared.watchers.clock)();
-        let monitor = match monitor_of(&watch, name, watching, now) {
+        let monitor = match self.monitor_of(&watch, name, watching, now) {
             Ok(monitor) => monitor,
             // Of rows that are compared with others there is nothing to say before.
             Err(RegistryError::Learning { model, version, progress }) if query.against == Against::Profile => {
@@ -77,11 +77,30 @@ impl Registry {
         };
         self.check_window(window)?;
         let watch = servable.as_ref().map(|servable| Arc::clone(&servable.watch)).unwrap_or_default();
-        let monitor = monitor_of(&watch, name, version, (self.shared.watchers.clock)())?;
+        let monitor = self.monitor_of(&watch, name, version, (self.shared.watchers.clock)())?;
         let unmonitored = || RegistryError::NotMonitored { model: name.clone(), version };
         let signature = &servable.as_ref().ok_or_else(unmonitored)?.signature;
         let _only_one = self.shared.self_test.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(monitor.self_test((name, version), signature, window, (self.shared.watchers.clock)()))
+    }
+
+    fn monitor_of(
+        &self,
+        watch: &Watch,
+        name: &ModelName,
+        version: Version,
+        now: Duration,
+    ) -> Result<Arc<VersionMonitor>, RegistryError> {
+        let model = name.clone();
+        watch.monitor().ok_or_else(|| match watch.lacking(now) {
+            Some(Lacking::Learning(progress)) => RegistryError::Learning { model, version, progress },
+            Some(Lacking::Failed) => RegistryError::NotLearnt { model, version },
+            None if watch.is_waiting() => {
+                let what = self.lock().entry(name).map(|entry| entry.awaited(version)).unwrap_or_default();
+                RegistryError::AwaitsBaseline { model, version, what }
+            }
+            None => RegistryError::NotMonitored { model, version },
+        })
     }
 
     /// All versions have the same windows.
@@ -107,18 +126,4 @@ fn servable_of(state: &State, name: &ModelName, version: Version) -> Result<Opti
     let entry = state.entry(name)?;
     entry.check_ready(name, version)?;
     Ok(entry.versions.get(&version).and_then(|known| known.servable.clone()))
-}
-
-fn monitor_of(
-    watch: &Watch,
-    name: &ModelName,
-    version: Version,
-    now: Duration,
-) -> Result<Arc<VersionMonitor>, RegistryError> {
-    let model = name.clone();
-    watch.monitor().ok_or_else(|| match watch.lacking(now) {
-        Some(Lacking::Learning(progress)) => RegistryError::Learning { model, version, progress },
-        Some(Lacking::Failed) => RegistryError::NotLearnt { model, version },
-        None => RegistryError::NotMonitored { model, version },
-    })
 }

@@ -8,7 +8,7 @@
 //! - `loader` runs admissions on their own threads and puts the outcome into the book (`state`);
 //!   `retry` says when one that failed for a passing reason is tried again,
 //! - `operations` and `versions` are what operators ask for, `rollout` what they ask to happen by itself,
-//!   `audit` bounds what of it is written,
+//!   `audit` bounds what of it is written, `self_test` and `unwatched` say of the drift monitor how it does and why not,
 //! - `memory` plans what stays loaded, `room` acts on it,
 //! - `watch` notices changes on disk, `collect` exports the state as metrics.
 
@@ -29,6 +29,7 @@ mod selection;
 mod settings;
 mod state;
 mod status;
+mod unwatched;
 mod versions;
 mod watch;
 

@@ -75,6 +75,11 @@ pub enum RegistryError {
     NoStable(ModelName),
     #[error("version {version} of model '{model}' has no profile.json: its drift is not watched")]
     NotMonitored { model: ModelName, version: Version },
+    #[error(
+        "version {version} of model '{model}' has no profile.json, and its drift is not watched yet: monitor.baseline is \
+         \"stable\", and {what}"
+    )]
+    AwaitsBaseline { model: ModelName, version: Version, what: String },
     #[error("version {version} of model '{model}' is learning its profile from its first rows: {progress}")]
     Learning { model: ModelName, version: Version, progress: LearningProgress },
     #[error("what version {version} of model '{model}' learnt is no profile of any use: the gateway's log says why")]
@@ -107,6 +112,7 @@ impl Fault for RegistryError {
             Self::UnknownModel(_)
             | Self::UnknownVersion { .. }
             | Self::NotMonitored { .. }
+            | Self::AwaitsBaseline { .. }
             | Self::Learning { .. }
             | Self::NotLearnt { .. }
             | Self::NoCanary(_)

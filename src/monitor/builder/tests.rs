@@ -74,8 +74,11 @@ fn rare_and_long_texts_are_pooled() {
     let mut values: Vec<String> = (0..150).flat_map(|i| vec![format!("c{i:03}"); 150 - i]).collect();
     values.extend([String::new(), "x".repeat(129)]);
     let feature = only_feature(strings(&values));
-    let Distribution::Categorical { categories, other } = &feature.distribution else { panic!() };
+    let Distribution::Categorical { categories, other, rare } = &feature.distribution else { panic!() };
     assert_eq!((categories.len(), *other), (100, (1..=50).sum::<u64>() + 1));
+    let is_rare = |value: &str| rare.as_ref().unwrap().contains(value.as_bytes());
+    assert!(is_rare("c100") && is_rare("c149") && is_rare(&"x".repeat(129)));
+    assert!(!is_rare("c099") && !is_rare("") && !is_rare("new"));
     assert_eq!(categories[99], Category { value: "c099".into(), count: 51 });
     assert_eq!(feature.missing, 1);
 }

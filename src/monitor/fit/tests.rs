@@ -24,7 +24,8 @@ fn signature() -> Signature {
 fn feature(role: FeatureRole, tensor: &str, column: usize, category: Option<&str>) -> FeatureProfile {
     let distribution = match category {
         Some(value) => {
-            Distribution::Categorical { categories: vec![Category { value: value.into(), count: 1 }], other: 0 }
+            let categories = vec![Category { value: value.into(), count: 1 }];
+            Distribution::Categorical { categories, other: 0, rare: None }
         }
         None => Distribution::Numeric {
             min: 0.0,

@@ -31,7 +31,7 @@ fn numeric(edges: &[f64]) -> Distribution {
 
 fn categorical(values: &[&str]) -> Distribution {
     let categories = values.iter().map(|&value| Category { value: value.into(), count: 1 }).collect();
-    Distribution::Categorical { categories, other: 4 }
+    Distribution::Categorical { categories, other: 4, rare: None }
 }
 
 fn floats(values: &[f64], columns: i64) -> Tensor {
@@ -73,6 +73,23 @@ fn text_counts_by_category_with_unseen_and_missing() {
 }
 
 #[test]
+fn rare_value_is_told_from_one_that_the_reference_never_had() {
+    let rare = [&b"rare"[..], b"\xff", &[b'x'; 200]];
+    let distribution = match categorical(&["a", "b"]) {
+        Distribution::Categorical { categories, other, .. } => {
+            Distribution::Categorical { categories, other, rare: RareValues::of(rare.into_iter()) }
+        }
+        numeric @ Distribution::Numeric { .. } => numeric,
+    };
+    let values = [&b"b"[..], b"new", b"rare", b"\xff", &[b'x'; 200], b"", b"Rare"].map(Bytes::copy_from_slice);
+    let tensor = Tensor::text("x", Shape::new(vec![7]).unwrap(), values.to_vec()).unwrap();
+    let feature = feature(0, distribution);
+    assert_eq!(counted(&feature, &tensor), [0, 1, 3, 2, 1]);
+    assert_eq!(Layout::labels(&feature.distribution), ["a", "b", "other", "unseen", "missing"]);
+    assert_eq!(reference_cells(&feature), [1, 1, 4, 0, 3]);
+}
+
+#[test]
 fn whole_numbers_and_booleans_count_by_their_text() {
     let plain = |datatype, bytes: Vec<u8>, rows| {
         Tensor::plain("x", datatype, Shape::new(vec![rows]).unwrap(), bytes.into()).unwrap()
@@ -88,7 +105,8 @@ fn whole_numbers_and_booleans_count_by_their_text() {
 fn fold_puts_what_is_out_of_range_into_the_outer_bins() {
     assert_eq!(Layout::Numeric { bins: 3 }.fold(&[1, 2, 3, 10, 20, 5, 6]), [11, 2, 23]);
     assert_eq!(Layout::Numeric { bins: 1 }.fold(&[1, 10, 20, 5, 6]), [31]);
-    assert_eq!(Layout::Categorical { categories: 2 }.fold(&[1, 2, 3, 4]), [1, 2, 3]);
+    assert_eq!(Layout::Categorical { categories: 2, has_other: false }.fold(&[1, 2, 3, 4]), [1, 2, 3]);
+    assert_eq!(Layout::Categorical { categories: 2, has_other: true }.fold(&[1, 2, 3, 4, 5]), [1, 2, 3, 4]);
 }
 
 #[test]

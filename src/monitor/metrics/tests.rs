@@ -29,14 +29,15 @@ fn texts(name: &str, values: &[&'static str]) -> Tensor {
     Tensor::text(name, shape, elements).unwrap()
 }
 
+const LONG: &str = "a text that is longer than the 128 bytes that a category may have, since each category is the value \
+    of a label of a time series, and those are short";
+
 fn monitor() -> Arc<VersionMonitor> {
     let mut builder = ProfileBuilder::default();
     // Half of the numbers are one value: equal edges merge. One text is too long for a category.
     let x = numbers((0..1000).map(|i| (i as f32 - 500.0).max(0.0)));
-    let long: &'static str = "a text that is longer than the 128 bytes that a category may have, since each category is \
-        the value of a label of a time series, and those are short";
     let s = texts("s", &[vec!["a"; 300], vec!["b"; 200], vec!["unseen"; 90], vec![""; 10]].concat());
-    let o = texts("o", &[vec!["other"; 300], vec!["\"quoted\"\n"; 200], vec![long; 10]].concat());
+    let o = texts("o", &[vec!["other"; 300], vec!["\"quoted\"\n"; 200], vec![LONG; 10]].concat());
     builder.add(&[x, s, o], &[]);
     let spec = |name: &str, datatype, shape: &[Dim]| TensorSpec {
         name: name.into(),
@@ -200,7 +201,7 @@ fn recording_rules_over_the_counters_give_the_psi_of_the_report() {
     offer(vec![
         numbers((0..400).map(|i| (i * 2) as f32 - 100.0)),
         texts("s", &[vec!["a"; 100], vec!["b"; 200], vec![""; 7]].concat()),
-        texts("o", &[vec!["other"; 100], vec!["what"; 20]].concat()),
+        texts("o", &[vec!["other"; 100], vec![LONG; 20]].concat()),
     ]);
     let close = |families: &[MetricFamily], feature: &str, tolerance: f64| {
         let psi = values(families, "tidegate_drift_score", "measure")[&(feature.into(), "psi".into())].0;
@@ -212,8 +213,10 @@ fn recording_rules_over_the_counters_give_the_psi_of_the_report() {
         close(&families, feature, 1e-12);
     }
     // A value that the reference has not: `unseen` becomes a bin.
-    offer(vec![texts("s", &["new"; 30])]);
-    close(&registry.gather(), "s", 1e-3);
+    offer(vec![texts("s", &["new"; 30]), texts("o", &["new"; 30])]);
+    for feature in ["s", "o"] {
+        close(&registry.gather(), feature, 1e-3);
+    }
 }
 
 #[test]

@@ -35,6 +35,17 @@ fn profile_of_the_first_format_is_read() {
 }
 
 #[test]
+fn profile_says_which_format_it_needs() {
+    let profile = Profile::parse(GOOD.as_bytes()).unwrap();
+    assert!(profile.to_json().unwrap().contains("\"format\": 2,"), "older programs read it");
+    let rare = GOOD.replacen(r#""other": 2"#, r#""other": 2, "rare": "2d06800538d394c2e6c632b61e964e1f""#, 1);
+    let profile = Profile::parse(rare.as_bytes()).unwrap();
+    let json = profile.to_json().unwrap();
+    assert!(json.contains("\"format\": 3,"), "{json}");
+    assert_eq!(Profile::parse(json.as_bytes()).unwrap(), profile);
+}
+
+#[test]
 fn fine_bins_that_are_not_parts_of_the_bins_are_refused() {
     let with = |fine: &str| refusal(r#""counts": [3, 4]"#, &format!(r#""counts": [3, 4], "fine": {fine}"#));
     let whole = GOOD.replacen(
@@ -63,7 +74,8 @@ fn profile_numbers_survive_their_text_to_the_bit() {
 #[test]
 fn profile_that_contradicts_itself_is_refused_in_words() {
     let cases = [
-        (r#""format": 2"#, r#""format": 3"#, "format 3, this program reads formats 1 to 2"),
+        (r#""format": 2"#, r#""format": 4"#, "format 4, this program reads formats 1 to 3"),
+        (r#""other": 2"#, r#""other": 2, "rare": "abc""#, "not hashes of 16 hexadecimal digits"),
         (r#""rows": 10, "f"#, r#""lines": 10, "f"#, "unknown field `lines`"),
         ("[3, 4]", "[3, 5]", "feature 'age' of 'x': its counts do not add up to its 10 rows"),
         ("[3, 4]", "[3, 18446744073709551615]", "do not add up"),

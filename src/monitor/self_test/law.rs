@@ -75,8 +75,8 @@ impl<'a> Law<'a> {
         let mut weights: Vec<f64> = shares.iter().map(|share| share * present).collect();
         match self.feature.classifier.layout() {
             Layout::Numeric { .. } => weights.extend([self.missing, self.nonfinite]),
-            Layout::Categorical { categories } => {
-                weights.resize(categories + 1, 0.0);
+            layout @ Layout::Categorical { .. } => {
+                weights.resize(layout.outside() + 1, 0.0);
                 weights.push(self.missing);
             }
         }

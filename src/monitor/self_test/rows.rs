@@ -8,6 +8,7 @@ use super::{law::Law, values::Values};
 use crate::{
     domain::{DataType, Dim, Shape, Signature, Tensor, TensorSpec},
     monitor::{
+        RareValues,
         columns::declared_columns,
         profile::{Distribution, FeatureProfile, FeatureRole, Source},
         simulation::Random,
@@ -63,6 +64,12 @@ impl Rows {
                 extended.inputs.push(spec.clone());
                 (spec, values)
             });
+            if let (Distribution::Categorical { categories, rare: Some(rare), .. }, Values::Text(texts)) =
+                (&mut profile.distribution, &values)
+            {
+                // Hashes give no values back: one of our own stands for all.
+                *rare = RareValues::of([&*texts[categories.len()]].into_iter()).expect("one value is few");
+            }
             let weights = law.weights(&law.shares);
             let (lots, drawn) = (Lots::new(&weights), vec![0; weights.len()]);
             let feature = DrawnFeature { place, column: profile.column, values, lots, drawn };

@@ -28,10 +28,10 @@ impl Values {
     pub(super) fn of(profile: &FeatureProfile, datatype: DataType) -> Option<Self> {
         match &profile.distribution {
             Distribution::Numeric { .. } => numeric(profile, datatype).map(Self::Plain),
-            Distribution::Categorical { categories, other } if datatype == DataType::Bytes => {
-                Some(Self::Text(texts(categories, *other)))
+            Distribution::Categorical { categories, rare, .. } if datatype == DataType::Bytes => {
+                Some(Self::Text(texts(categories, rare.is_some())))
             }
-            Distribution::Categorical { categories, other } => {
+            Distribution::Categorical { categories, other, .. } => {
                 (profile.missing == 0).then(|| wholes(categories, *other, datatype)).flatten().map(Self::Plain)
             }
         }
@@ -113,14 +113,19 @@ fn bytes_of(datatype: DataType, cell: Cell<'_>) -> Option<[u8; 8]> {
     Some(element)
 }
 
-/// Of each category, then of none of them, then missing.
-fn texts(categories: &[Category], other: u64) -> Vec<Bytes> {
-    let mut unknown = "other".to_owned();
-    while other > 0 && categories.iter().any(|category| category.value == unknown) {
-        unknown.push('\'');
-    }
+/// Of each category, then of none of them (where rare values are known: one that stands for them, and one that is new),
+/// then missing.
+fn texts(categories: &[Category], has_rare: bool) -> Vec<Bytes> {
+    let unlike = |word: &str| {
+        let mut text = word.to_owned();
+        while categories.iter().any(|category| category.value == text) {
+            text.push('\'');
+        }
+        Bytes::from(text)
+    };
     let known = categories.iter().map(|category| Bytes::copy_from_slice(category.value.as_bytes()));
-    known.chain([unknown.into(), Bytes::new()]).collect()
+    let unseen = has_rare.then(|| unlike("unseen"));
+    known.chain([unlike("other")]).chain(unseen).chain([Bytes::new()]).collect()
 }
 
 /// The same of whole numbers and booleans, which cannot be missing.
@@ -211,17 +216,18 @@ mod tests {
         assert!(Values::of(&profile, DataType::Int32).is_none(), "a whole number cannot be missing");
         let categories =
             |names: &[&str]| names.iter().map(|name| Category { value: (*name).into(), count: 5 }).collect();
-        let known = Distribution::Categorical { categories: categories(&["0", "1"]), other: 3 };
+        let known = Distribution::Categorical { categories: categories(&["0", "1"]), other: 3, rare: None };
         let of = |datatype| Values::of(&self::profile(known.clone(), 13, 0, 0), datatype);
         let Some(Values::Plain(values)) = of(DataType::Uint8) else { panic!("of whole numbers") };
         assert_eq!(
             values.iter().map(|of_cell| of_cell.iter().map(|value| value[0]).collect()).collect::<Vec<Vec<_>>>(),
             [vec![0], vec![1], vec![2], vec![]]
         );
-        let flags = Distribution::Categorical { categories: categories(&["false", "true"]), other: 3 };
+        let flags = Distribution::Categorical { categories: categories(&["false", "true"]), other: 3, rare: None };
         assert!(Values::of(&self::profile(flags, 13, 0, 0), DataType::Bool).is_none(), "there is no third one");
-        let words = Distribution::Categorical { categories: categories(&["a", "other"]), other: 3 };
+        let words = Distribution::Categorical { categories: categories(&["a", "other"]), other: 3, rare: None };
         let Some(Values::Text(texts)) = Values::of(&self::profile(words, 13, 0, 0), DataType::Bytes) else { panic!() };
         assert_eq!(texts, ["a", "other", "other'", ""]);
+        assert_eq!(super::texts(&categories(&["unseen"]), true), ["unseen", "other", "unseen'", ""]);
     }
 }

@@ -39,6 +39,18 @@ fn no_rows_have_a_threshold_and_no_distance() {
 }
 
 #[test]
+fn one_bin_is_never_a_drift() {
+    let easy = Thresholds { warning: 0.0, drift: 0.0, ..THRESHOLDS };
+    for judge in [Judge::new(THRESHOLDS, ONE, 1), Judge::new(easy, ONE, 1)] {
+        for previous in [DriftState::Ok, DriftState::Drift] {
+            let verdict = judge.judge(&[3000], &[1000], LOOK, previous);
+            let found = (verdict.state, verdict.corrected, verdict.interval);
+            assert_eq!(found, (DriftState::Ok, Some(0.0), None));
+        }
+    }
+}
+
+#[test]
 fn false_alarm_budget_is_shared_among_looks_features_windows_and_tests() {
     let month = THRESHOLDS.false_alarm_interval.as_secs_f64();
     let alpha = |tests, look| Judge::new(THRESHOLDS, tests, 10).alpha(Duration::from_millis(look));

@@ -1,11 +1,11 @@
 //! The names of tensor columns, from the configuration and the model's own metadata.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     config::ModelConfig,
     domain::{Dim, Signature, TensorSpec},
-    monitor::ColumnNames,
+    monitor::{ColumnNames, Profile, Source},
     registry::facts::{COLUMNS_KEY, labels},
 };
 
@@ -29,7 +29,7 @@ pub fn columns(
     for (tensor, list) in &names {
         match signature.input(tensor).or_else(|| signature.output(tensor)) {
             None => faults.push(format!("columns: the model has no tensor '{tensor}'")),
-            Some(spec) => faults.extend(column_fault(spec, list)),
+            Some(spec) => faults.extend(count_fault(spec, list).into_iter().chain(name_faults(tensor, list))),
         }
     }
     if !faults.is_empty() {
@@ -38,7 +38,7 @@ pub fn columns(
     let labels = labels(config, metadata);
     for output in signature.outputs.iter().filter(|output| signature.input(&output.name).is_none()) {
         if let Some(classes) = labels.of(&output.name)
-            && column_fault(output, classes).is_none()
+            && count_fault(output, classes).is_none()
         {
             names.entry(output.name.clone()).or_insert_with(|| by_class(&output.name, classes));
         }
@@ -59,7 +59,7 @@ fn by_class(output: &str, classes: &[String]) -> Vec<String> {
     classes.iter().enumerate().map(name).collect()
 }
 
-fn column_fault(spec: &TensorSpec, list: &[String]) -> Option<String> {
+fn count_fault(spec: &TensorSpec, list: &[String]) -> Option<String> {
     let rows = usize::from(spec.shape != [Dim::Unranked]);
     let width: Option<u64> = spec
         .shape
@@ -76,6 +76,38 @@ fn column_fault(spec: &TensorSpec, list: &[String]) -> Option<String> {
     })
 }
 
+/// Names that tell no column.
+pub(super) fn name_faults(tensor: &str, list: &[String]) -> Vec<String> {
+    let mut known = BTreeSet::new();
+    let repeated: BTreeSet<&String> = list.iter().filter(|name| !name.is_empty() && !known.insert(*name)).collect();
+    let empty = list.iter().position(String::is_empty);
+    let empty = empty.map(|column| format!("columns: tensor '{tensor}' has no name for column {column}, from 0"));
+    let repeated = repeated.into_iter().map(|name| format!("columns: tensor '{tensor}' has '{name}' more than once"));
+    empty.into_iter().chain(repeated).collect()
+}
+
+/// What to know where a profile calls columns otherwise than `names` do.
+pub(super) fn other_names(profile: &Profile, names: &ColumnNames) -> Option<String> {
+    let of_row =
+        |source| matches!(source, Source::Norm | Source::Mean | Source::Projection(_) | Source::ReconstructionError);
+    let differs = |feature: &&crate::monitor::FeatureProfile| {
+        // A single column is called like its tensor.
+        let given = names.get(&feature.tensor).filter(|given| given.len() > 1 && !of_row(feature.source));
+        let given = given.and_then(|given| given.get(feature.column));
+        given.is_some_and(|name| feature.source.name(name) != feature.feature)
+    };
+    let others: Vec<_> = profile.features.iter().filter(differs).collect();
+    let first = others.first()?;
+    Some(format!(
+        "warning: the profile calls {} of its features otherwise than the model's configuration (such as column {} of '{}': \
+         '{}'): the names of the profile are used until `tidegate profile` makes it anew",
+        others.len(),
+        first.column,
+        first.tensor,
+        first.feature
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +119,14 @@ mod tests {
 
     /// The names of the columns of the outputs `y` (three columns) and `z` (any number), where `labels.txt` is this.
     fn named(classes: &[&str], toml: &[(&str, &[&str])], metadata: &[(&str, &str)]) -> ColumnNames {
+        try_named(classes, toml, metadata).unwrap()
+    }
+
+    fn try_named(
+        classes: &[&str],
+        toml: &[(&str, &[&str])],
+        metadata: &[(&str, &str)],
+    ) -> Result<ColumnNames, Vec<String>> {
         let text = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let mut config = ModelConfig::default();
         config.labels.all = (!classes.is_empty()).then(|| text(classes).into());
@@ -94,7 +134,7 @@ mod tests {
         let metadata = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let (inputs, outputs) =
             (vec![tensor("x", Dim::Fixed(3))], vec![tensor("y", Dim::Fixed(3)), tensor("z", Dim::Any)]);
-        columns(&config, &metadata, &Signature { inputs, outputs }).unwrap()
+        columns(&config, &metadata, &Signature { inputs, outputs })
     }
 
     #[test]
@@ -105,6 +145,38 @@ mod tests {
         assert_eq!(named(&["cat", "dog"], &[], &[]).keys().collect::<Vec<_>>(), ["z"], "as many as columns");
         assert_eq!(named(&["cat", "", "cat"], &[], &[])["y"], ["y[0]", "y[1]", "y[2]"]);
         assert_eq!(named(&["cat", "dog", ""], &[], &[])["y"], ["y[cat]", "y[dog]", "y[2]"]);
+    }
+
+    #[test]
+    fn names_that_repeat_are_empty_or_too_few_are_refused() {
+        let faults = |toml: &[(&str, &[&str])]| try_named(&[], toml, &[]).unwrap_err().join("; ");
+        assert_eq!(faults(&[("x", &["a", "b", "b"])]), "columns: tensor 'x' has 'b' more than once");
+        assert_eq!(faults(&[("z", &["a", "a", "a", "b", "b"])]).matches("more than once").count(), 2);
+        assert_eq!(faults(&[("x", &["a", "", ""])]), "columns: tensor 'x' has no name for column 1, from 0");
+        assert_eq!(faults(&[("x", &["a", "b"])]), "columns: tensor 'x' has 3 columns, 2 are named");
+        let own = try_named(&[], &[], &[("tidegate.columns.x", r#"["a", "b", "a"]"#)]).unwrap_err();
+        assert_eq!(own, ["columns: tensor 'x' has 'a' more than once"]);
+    }
+
+    #[test]
+    fn profile_with_other_names_of_columns_is_told_of() {
+        let feature = |name: &str, column: usize| {
+            format!(
+                r#"{{"tensor": "x", "column": {column}, "feature": "{name}", "role": "input", "rows": 1, "missing": 0,
+                "nonfinite": 0, "kind": {{"categorical": {{"categories": [{{"value": "1", "count": 1}}], "other": 0}}}}}}"#
+            )
+        };
+        let json = format!(r#"{{"format": 2, "rows": 1, "features": [{}, {}]}}"#, feature("a", 0), feature("b", 1));
+        let profile = Profile::parse(json.as_bytes()).unwrap();
+        let told = |names: &[&str]| other_names(&profile, &named(&[], &[("x", names)], &[]));
+        assert_eq!(told(&["a", "b", "c"]), None);
+        assert!(
+            told(&["a", "d", "c"])
+                .unwrap()
+                .contains("1 of its features otherwise than the model's configuration (such as column 1 of 'x': 'b')")
+        );
+        assert!(told(&["b", "a", "c"]).unwrap().contains("calls 2 of its features otherwise"));
+        assert_eq!(other_names(&profile, &ColumnNames::new()), None);
     }
 
     #[test]

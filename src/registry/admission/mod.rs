@@ -51,6 +51,7 @@ pub use self::{
     signature::{Baseline, SignatureChange},
 };
 use self::{
+    columns::other_names,
     complete::Parts,
     digest::{DigestCache, FileDigest},
     listing::Listing,
@@ -228,8 +229,14 @@ impl Admission {
                 let (profile, mut faults) = profile(&model, parts);
                 let origin = if parts.profile.is_some() { "profile.json" } else { PROFILE_KEY };
                 let profiled = profile.as_ref().map(|profile| (origin, profile));
-                faults.extend(misfits(&model, candidate.config.as_ref().ok(), profiled));
-                Verdict::with_faults(Loaded { model, profile, size, external }, faults, None)
+                let config = candidate.config.as_ref().ok();
+                faults.extend(misfits(&model, config, profiled));
+                let names = config.and_then(|config| columns(config, model.metadata(), model.signature()).ok());
+                let note = names.zip(profile.as_ref()).and_then(|(names, profile)| other_names(profile, &names));
+                if let Some(note) = &note {
+                    tracing::warn!(directory = %candidate.directory.display(), "{note}");
+                }
+                Verdict::with_faults(Loaded { model, profile, size, external }, faults, note)
             }
             Err(OpenError::Outside(faults)) => {
                 outside = faults;

@@ -14,6 +14,7 @@ use prost::{
     encoding::{DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field},
 };
 
+use super::columns::name_faults;
 use crate::proto::onnx::{
     GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto, TypeProto,
     ValueInfoProto, tensor_shape_proto, type_proto,
@@ -57,7 +58,9 @@ pub(super) fn flatten(model: &[u8]) -> Option<Vec<u8>> {
         put(MODEL_OPSET_IMPORT, &opset.encode_to_vec(), &mut out);
     }
     for map in &maps {
-        for prefix in [COLUMNS_KEY, LABELS_KEY] {
+        // Classes that are no names of columns are labels all the same.
+        let columns = name_faults(&map.output, &map.classes).is_empty().then_some(COLUMNS_KEY);
+        for prefix in columns.into_iter().chain([LABELS_KEY]) {
             let key = format!("{prefix}{}", map.output);
             if parsed.metadata_props.iter().all(|known| known.key() != key) {
                 let value = serde_json::to_string(&map.classes).ok()?;

@@ -41,7 +41,7 @@ impl Registry {
             Baseline::Profile => None,
             // The first one is kept: after a restart there may be nobody to learn from, and counts are of one profile.
             Baseline::Stable => kept().or_else(|| {
-                let live = self.live_profile(job).filter(fits)?;
+                let live = self.live_profile(&job.model, job.version).filter(fits)?;
                 keep(learnt_place(&settings, job).as_deref(), &job.model, job.version, &live);
                 Some(live)
             }),
@@ -49,8 +49,12 @@ impl Registry {
         };
         match (profile.or_else(learnt), settings.baseline) {
             (Some(profile), _) => {
+                let untold: Vec<_> = profile.inputs_of_unknown_values().map(str::to_owned).collect();
                 let monitor = VersionMonitor::new(profile, model.signature(), &settings);
                 let monitor = monitor.map_err(|error| format!("profile: {error}"))?;
+                if settings.contract != Contract::Off {
+                    warn_of_unknown_values(job, &untold);
+                }
                 self.forget_learning(job, &settings);
                 Ok(self.go_on(job, &settings, monitor, model.signature()))
             }
@@ -68,18 +72,32 @@ impl Registry {
                 });
                 Ok(self.go_on_learning(job, learning))
             }
-            (None, _) => Ok(Arc::default()),
+            (None, Baseline::Stable) => Ok(self.await_stable(job, settings, Arc::clone(model.signature()))),
+            (None, Baseline::Profile) => Ok(Arc::default()),
         }
     }
 
-    /// What is live on the stable version, as a profile.
-    fn live_profile(&self, job: &LoadJob) -> Option<Profile> {
+    /// A watch that begins when the stable version has rows enough and this one has something to compare.
+    fn await_stable(&self, job: &LoadJob, settings: MonitorSettings, signature: Arc<Signature>) -> Arc<Watch> {
+        let (shared, place) = (Arc::downgrade(&self.shared), learnt_place(&settings, job));
+        let (model, version) = (job.model.clone(), job.version);
+        Arc::new(Watch::awaiting(Box::new(move || {
+            let registry = Registry { shared: shared.upgrade()? };
+            let live = registry.live_profile(&model, version).filter(|live| live.fit(&signature).is_empty())?;
+            keep(place.as_deref(), &model, version, &live);
+            let monitor = VersionMonitor::new(live, &signature, &settings);
+            monitor
+                .inspect_err(|error| tracing::error!(%model, %error, "the stable version's rows are no profile"))
+                .ok()
+        })))
+    }
+
+    /// What is live on the stable version, or was before this one was, as a profile.
+    fn live_profile(&self, model: &ModelName, version: Version) -> Option<Profile> {
         let stable = {
             let state = self.lock();
-            let entry = state.entry(&job.model).ok()?;
-            // What a version saw itself is no baseline for it.
-            let stable = entry.release.stable.filter(|stable| *stable != job.version)?;
-            Arc::clone(entry.versions.get(&stable)?.servable.as_ref()?)
+            let entry = state.entry(model).ok()?;
+            Arc::clone(entry.versions.get(&entry.baseline_of(version)?)?.servable.as_ref()?)
         };
         let monitor = stable.watch.monitor()?;
         let longest = monitor.window_lengths().iter().max().copied()?;
@@ -179,6 +197,16 @@ fn settings_of(settings: &MonitorSettings, config: Option<&ModelConfig>) -> Moni
         settings.segments = config.segments.clone().unwrap_or(settings.segments);
     }
     settings
+}
+
+/// Says that the contract lets unknown values of these features pass.
+fn warn_of_unknown_values(job: &LoadJob, features: &[String]) {
+    if !features.is_empty() {
+        let (model, version, features) = (&job.model, job.version.get(), features.join(", "));
+        let message =
+            "the profile does not know its rare values: no category of these features is against the contract";
+        tracing::warn!(%model, version, features, "{message}");
+    }
 }
 
 /// Where the profile that a version learnt is kept; `None`: nowhere.

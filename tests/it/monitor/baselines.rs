@@ -4,7 +4,9 @@ use std::{thread, time::Duration};
 
 use serde_json::json;
 
-use super::{drift, feature, is_monitored, live, low, model, profile, repository, rows, send, send_to, start, usual};
+use super::{
+    DRIFT, drift, feature, is_monitored, live, low, model, profile, repository, rows, send, send_to, start, usual,
+};
 use crate::{
     harness::{Gateway, Repository},
     onnx,
@@ -60,6 +62,46 @@ fn version_is_compared_with_what_the_stable_one_saw_and_goes_on_so_after_a_resta
     let gateway = start(&repository, "");
     assert_eq!(reference(&gateway, 2), 600);
     assert_eq!(rows(&drift(&gateway, "?version=2&window=1h")), 600);
+}
+
+#[test]
+fn version_that_is_loaded_before_the_stable_one_has_rows_is_compared_once_both_have_answered() {
+    let repository = repository(1);
+    repository.write("m/model.toml", "[monitor]\nbaseline = \"stable\"\n");
+    let gateway = start(&repository, "");
+    repository.add("m", 2, &model());
+    gateway.wait_for_state("m", 2, "ready");
+    let said = || gateway.admin("GET", &format!("{DRIFT}?version=2"), None);
+    let (status, answer) = said();
+    let words = "baseline is \"stable\", and that takes min_rows rows of version 1 in the longest window";
+    assert!(status == 404 && answer["error"].as_str().unwrap().contains(words), "{answer}");
+
+    // Its own rows begin nothing, nor do so few of the stable version.
+    let to_second = |count| send_to(&gateway, "/v2/models/m/versions/2/infer", &low(count), &json!({}));
+    to_second(300);
+    send(&gateway, &low(100));
+    send(&gateway, &low(500));
+    gateway.wait("the comparison to begin", || is_monitored(&gateway, "?version=2").then_some(()));
+    assert_eq!(reference(&gateway, 2), 600);
+    to_second(600);
+    let report = drift(&gateway, "?version=2&window=1h");
+    assert_eq!((rows(&report), &report["state"]), (600, &json!("ok")), "as the stable version saw it");
+}
+
+#[test]
+fn version_without_anybody_to_be_compared_with_is_told_what_to_do() {
+    let repository = Repository::new();
+    repository.add("m", 1, &model());
+    let gateway = start(&repository, "baseline = \"stable\"");
+    let said = |version: u64| {
+        let (status, answer) = gateway.admin("GET", &format!("{DRIFT}?version={version}"), None);
+        assert_eq!(status, 404, "{answer}");
+        answer["error"].as_str().unwrap().to_owned()
+    };
+    assert!(said(1).contains("no other version to compare it with: give it a profile.json"), "{}", said(1));
+    repository.add("m", 2, &model());
+    gateway.wait_for_state("m", 2, "ready");
+    assert!(said(2).contains("version 1 is not watched itself: give it a profile.json"), "{}", said(2));
 }
 
 #[test]

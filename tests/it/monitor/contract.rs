@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use tidegate::proto::inference::{ModelInferRequest, infer_parameter::ParameterChoice};
 use tokio_stream::StreamExt;
 
-use super::{INFER, Row, body, client, message, repository, send, start, usual};
-use crate::harness::Gateway;
+use super::{INFER, Row, body, client, drift, live, message, model, profile, repository, send, start, usual};
+use crate::harness::{Gateway, Repository};
 
 /// Requests that break the contract in their third row, and words of what is said about each.
 fn violations() -> [(Vec<Row>, &'static str); 5] {
@@ -136,6 +136,43 @@ async fn flagged_requests_are_answered_with_the_violation_as_a_parameter() {
         assert!(answer.get("parameters").is_none(), "{answer}");
         assert_eq!(counted(&gateway), Some(count + 1.0));
     });
+}
+
+/// Rows of a reference with 150 words, of which 100 are categories.
+fn rows_of_many_words() -> Vec<Row> {
+    let words: Vec<&'static str> = (0..150).map(|at| &*format!("w{at:03}").leak()).collect();
+    let count = |at: usize| if at < 100 { 20 } else { 2 };
+    let all = words.iter().enumerate().flat_map(|(at, word)| std::iter::repeat_n(*word, count(at)));
+    all.zip(usual(3000)).map(|(word, (x, _))| (x, word)).collect()
+}
+
+/// The profile as a program wrote it that knew of no rare values.
+fn without_rare_values(profile: &str) -> String {
+    let mut parts = profile.split(",\"rare\":\"");
+    let first = parts.next().unwrap_or_default();
+    let rest = parts.map(|part| part.split_once('"').unwrap().1);
+    std::iter::once(first).chain(rest).collect::<String>().replacen("\"format\": 3", "\"format\": 2", 1)
+}
+
+#[test]
+fn rare_value_of_the_reference_is_no_violation_and_one_that_it_never_had_is() {
+    let profile = String::from_utf8(profile(&rows_of_many_words())).unwrap();
+    let old = without_rare_values(&profile);
+    assert!(profile.contains("\"rare\"") && !old.contains("\"rare\""));
+    for (profile, status, counted_as, unseen) in [(profile, 400, "other", 0.0), (old, 200, "unseen", 2.0)] {
+        let repository = Repository::new();
+        repository.add_files("m", 1, &[("model.onnx", &model()), ("profile.json", profile.as_bytes())]);
+        let gateway = start(&repository, "contract = \"reject\"");
+        let (found, answer) = gateway.post(INFER, &body(&[(5.0, "w149")], &json!({})));
+        assert_eq!(found, 200, "the reference had it: {answer}");
+        let (found, answer) = gateway.post(INFER, &body(&[(5.0, "nowhere")], &json!({})));
+        assert_eq!(found, status, "{answer}");
+        assert!(live(&drift(&gateway, "?window=1h"), "s").contains_key(counted_as));
+        let labels = [("model", "m"), ("version", "1"), ("feature", "s")];
+        assert_eq!(gateway.metric("tidegate_feature_unseen_category_total", &labels), Some(unseen));
+        assert_eq!(counted(&gateway), Some(if status == 400 { 1.0 } else { 0.0 }));
+        assert_eq!(gateway.log().contains("does not know its rare values"), status == 200, "{}", gateway.log());
+    }
 }
 
 #[test]

@@ -1,11 +1,16 @@
 //! Free text and wide rows: profiled by the command, counted live, and told when they shift.
 
-use std::{fmt::Write, fs, process::Command};
+use std::{
+    fmt::Write,
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
 
 use serde_json::{Value, json};
 use tidegate::domain::DataType;
 
-use super::{INFER, drift, feature, start};
+use super::{INFER, drift, feature, model, start};
 use crate::{
     harness::{Gateway, Repository},
     onnx,
@@ -15,13 +20,31 @@ use crate::{
 fn profiled(onnx: &[u8], csv: &str) -> Repository {
     let repository = Repository::new();
     let version = repository.add("m", 1, onnx);
+    let output = profile(&repository, &version, csv);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    repository
+}
+
+/// Runs the command on a version with a table.
+fn profile(repository: &Repository, version: &Path, csv: &str) -> Output {
     let data = repository.path().join("rows.csv");
     fs::write(&data, csv).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     let command = command.current_dir(env!("CARGO_MANIFEST_DIR")).arg("profile").arg(version).arg("--data").arg(data);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    repository
+    command.output().unwrap()
+}
+
+#[test]
+fn profile_of_nothing_but_missing_values_is_refused_and_the_old_one_is_kept() {
+    let repository = Repository::new();
+    let version = repository.add_files("m", 1, &[("model.onnx", &model()), ("profile.json", b"old")]);
+    let refused = profile(&repository, &version, &format!("x,s\n{}", "nan,\n".repeat(50)));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!((refused.status.code(), said.contains("no column")), (Some(1), true), "{said}");
+    assert!(said.contains("not profiled: x: it has no value in the data"), "{said}");
+    assert_eq!(fs::read(version.join("profile.json")).unwrap(), b"old");
+    let made = profile(&repository, &version, &format!("x,s\n{}", "nan,a\n".repeat(50)));
+    assert!(made.status.success(), "one column is something");
 }
 
 fn send(gateway: &Gateway, name: &str, datatype: &str, shape: [usize; 2], data: &Value) {

@@ -118,6 +118,24 @@ fn rows_are_told_apart_by_a_feature_row_by_row() {
 }
 
 #[test]
+fn many_values_of_one_key_take_no_place_of_anothers() {
+    let repository = repository(1);
+    let gateway = start(&repository, "segments = [\"user\", \"country\"]\nmax_segments = 2");
+    for user in ["a", "b", "c", "d"] {
+        send_to(&gateway, INFER, &usual(10), &json!({ "user": user }));
+    }
+    for country in ["DE", "FR", "ES"] {
+        send_to(&gateway, INFER, &usual(10), &json!({"user": "a", "country": country}));
+    }
+    let report = drift(&gateway, "?window=1h");
+    let expected = ["user=a", "user=b", "user=other", "country=DE", "country=FR", "country=other"];
+    assert_eq!(segments(&report), expected);
+    for (segment, count) in [("user=a", 40), ("user=other", 20), ("country=DE", 10), ("country=other", 10)] {
+        assert_eq!(rows(&drift(&gateway, &format!("?segment={segment}&window=1h"))), count, "{segment}");
+    }
+}
+
+#[test]
 fn segments_beyond_the_bound_are_counted_as_other_and_all_of_them_survive_a_restart() {
     let repository = repository(1);
     let settings = format!("{BY_COUNTRY}\nmax_segments = 2");
