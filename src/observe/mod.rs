@@ -48,6 +48,17 @@ pub struct VersionMetrics {
     totals: totals::Totals,
 }
 
+/// The requests that a version answered since the process started: all loads of it count into the same series.
+#[derive(Debug, Clone, Default)]
+pub struct Answered(Vec<IntCounter>);
+
+impl Answered {
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.0.iter().map(IntCounter::get).sum()
+    }
+}
+
 impl VersionMetrics {
     #[must_use]
     pub fn new(metrics: &Metrics, model: &ModelName, version: Version) -> Self {
@@ -95,10 +106,10 @@ impl VersionMetrics {
         }
     }
 
-    /// Requests that this version answered, in any role.
+    /// What counts the requests that this version answered, in any role.
     #[must_use]
-    pub fn requests(&self) -> u64 {
-        self.answered.iter().flatten().map(IntCounter::get).sum()
+    pub fn answered(&self) -> Answered {
+        Answered(self.answered.iter().flatten().cloned().collect())
     }
 
     /// Counts a copy of a request, of `rows` rows, that this version ran as shadow.
@@ -306,7 +317,7 @@ mod tests {
         record.executed(&[], &executed);
         record.close(Ok(()));
         assert_eq!(requests(&metrics, ["m", "1", "canary", "grpc", "ok"]), 1);
-        assert_eq!((version.inflight.get(), version.requests()), (0, 1));
+        assert_eq!((version.inflight.get(), version.answered().requests()), (0, 1));
         assert_eq!(version.request_duration[Protocol::Grpc as usize].get_sample_count(), 1);
         assert_eq!(version.overhead_duration[Protocol::Grpc as usize].get_sample_count(), 1);
     }

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     config::{ModelConfig, ModelConfigError, Policy},
     domain::{ModelName, Version},
-    observe::RecentRequests,
+    observe::{Answered, RecentRequests},
     release::Release,
     route::{ModelRoute, Servable},
     store::{Allowances, Store},
@@ -93,8 +93,8 @@ pub(super) struct VersionEntry {
     /// The load that `servable` came of, so that the end of an old one is not taken for that of a
     /// new one.
     pub(super) served: u64,
-    /// Requests answered by earlier loads of this version.
-    pub(super) requests_before: u64,
+    /// Counts what this version answered; it outlives the load.
+    pub(super) answered: Answered,
 }
 
 /// Why a version that nobody unloaded is not loaded.
@@ -117,7 +117,7 @@ impl VersionEntry {
             running: None,
             retry: Retry::default(),
             served: 0,
-            requests_before: 0,
+            answered: Answered::default(),
         }
     }
 
@@ -144,7 +144,7 @@ impl VersionEntry {
             digest: self.digest.clone(),
             memory_bytes: self.memory_bytes,
             loaded_at: self.loaded_at,
-            requests: self.requests_before + servable.map_or(0, |servable| servable.metrics.requests()),
+            requests: self.answered.requests(),
             monitored: servable.is_some_and(|servable| servable.watch.monitor().is_some()),
             shadow_dropped: servable
                 .map(|servable| servable.metrics.shadow_drops().filter(|(_, copies)| *copies > 0).collect())
