@@ -55,6 +55,11 @@ impl Fingerprint {
         age >= i128::try_from(settle.as_nanos()).unwrap_or(i128::MAX)
     }
 
+    /// True when there is no such directory.
+    pub(super) fn is_missing(&self) -> bool {
+        *self == Self::default()
+    }
+
     pub(super) fn has_model(&self) -> bool {
         // Which file it is, the configuration knows; the admission says when it is not there.
         let is_model = |path: &Path| path.components().count() == 1 && path.extension().is_some_and(|it| it == "onnx");

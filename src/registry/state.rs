@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -119,6 +119,20 @@ impl VersionEntry {
             served: 0,
             answered: Answered::default(),
         }
+    }
+
+    /// Its files are not on disk: it has failed, and is loaded once they are there. False when that is known, or it
+    /// serves all the same.
+    pub(super) fn miss(&mut self, directory: &Path) -> bool {
+        let is_over = self.servable.is_none() && self.running.is_none() && self.state != VersionState::Draining;
+        let reason = format!("it is gone from disk: there is no {}", directory.display());
+        if !is_over || !self.seen.is_missing() || self.reason.as_ref() == Some(&reason) {
+            return false;
+        }
+        (self.state, self.reason) = (VersionState::Failed, Some(reason));
+        // What comes back may be what was tried before.
+        (self.tried, self.retry) = (None, Retry::default());
+        true
     }
 
     /// Follows the model's `version_policy`: what it leaves out is not loaded by itself.
