@@ -67,7 +67,7 @@ use crate::{
     engine::Runtime,
     events::Events,
     monitor::{Clock, MonitorHandle, MonitorSettings, VersionMonitor, Watched},
-    observe::{RecentBudget, RecentRequests},
+    observe::{RecentBudget, RecentRequests, Serving},
     release::{Change, Release},
     route::{RoutePublisher, RouteTable},
     schedule::Pool,
@@ -192,6 +192,16 @@ impl Registry {
     pub fn monitors(&self) -> Vec<(ModelName, Version, Arc<VersionMonitor>)> {
         let monitored = |(name, version, watch): Watched| Some((name, version, watch.monitor()?));
         self.watched().into_iter().filter_map(monitored).collect()
+    }
+
+    /// All versions that serve, in order, and the requests that wait for each.
+    #[must_use]
+    pub fn all_serving(&self) -> Vec<Serving> {
+        let table = self.shared.publisher.current();
+        let mut models: Vec<_> = table.models.iter().collect();
+        models.sort_by_key(|(name, _)| *name);
+        let servables = models.into_iter().flat_map(|(_, route)| route.versions.values());
+        servables.map(|servable| (Arc::clone(servable) as _, servable.lane.status().waiting)).collect()
     }
 
     /// All versions that are loaded, in order, and what watches them.
