@@ -176,3 +176,15 @@ fn metrics_have_the_names_of_triton_too_when_asked_for() {
     assert_eq!(of("1", "nv_inference_count"), None, "gone with the version");
     assert_eq!(of("2", "nv_inference_count"), Some(0.0));
 }
+
+#[test]
+fn shared_memory_is_refused_over_http_too() {
+    let repository = Repository::new();
+    repository.add("m", 1, &onnx::add(10));
+    let gateway = Gateway::start(&repository);
+    let region = json!({"shared_memory_region": "r", "shared_memory_byte_size": 4});
+    let input = json!({"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1]});
+    let (status, answer) = gateway
+        .post("/v2/models/m/infer", &json!({"inputs": [input], "outputs": [{"name": "y", "parameters": region}]}));
+    assert_eq!((status, answer["error"].as_str().unwrap().contains("shared memory is not served")), (501, true));
+}
