@@ -48,6 +48,7 @@ pub use self::{
         SandboxOptions, SignatureChange, SignaturePolicy, SigningKey, Step, StepReport, columns, open_version,
         serve_trials,
     },
+    disk::{is_hidden, stray},
     operations::{ChangeOptions, Changed, RegistryError},
     rollout::{RolloutAsk, RolloutDriver},
     settings::{ServingDefaults, bytes_or_share, cores},
