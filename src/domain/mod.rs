@@ -11,7 +11,7 @@ mod signature;
 mod statistics;
 mod tensor;
 
-pub use facts::{Labels, ModelFacts, VersionPolicy};
+pub use facts::{Labels, ModelFacts, VersionPolicy, WarmupElements, WarmupFacts};
 pub use ids::{IdError, Label, ModelName, Percent, RequestId, Version};
 pub use request::{InferReply, InferRequest, OutputRequest, Priority, Protocol, Role, ShadowDrop, Target, Urgency};
 pub use settings::{BatchLimits, Batching, ServingSettings};

@@ -19,7 +19,7 @@ max_batch_size: 4
 input [ { name: "x" data_type: TYPE_FP32 dims: [ 1 ] } ]
 output [ { name: "y" data_type: TYPE_FP32 dims: [ 1 ] label_filename: "names.txt" } ]
 version_policy { specific { versions: [ 1, 3 ] } }
-dynamic_batching { max_queue_delay_microseconds: 100 }
+dynamic_batching { max_queue_delay_microseconds: 100 priority_levels: 3 }
 parameters { key: "owner" value { string_value: "team" } }
 model_warmup { name: "zeros" batch_size: 2 inputs { key: "x" value { dims: 1 zero_data: true } } }
 optimization { cuda { graphs: true } }
@@ -43,6 +43,10 @@ fn config_of_triton_is_obeyed_and_shown() {
         assert_eq!(config["input"][0]["dims"], json!([1]));
         assert_eq!(config["output"][0]["label_filename"], "names.txt");
         assert_eq!(config["dynamic_batching"]["max_queue_delay_microseconds"], 100);
+        assert_eq!(config["dynamic_batching"]["priority_levels"], 3);
+        let zeros = json!({"data_type": "TYPE_FP32", "dims": [1], "zero_data": true});
+        let warmup = json!([{"name": "zeros", "batch_size": 2, "count": 1, "inputs": {"x": zeros}}]);
+        assert_eq!(config["model_warmup"], warmup);
         assert_eq!(config["version_policy"]["specific"]["versions"], json!([1, 3]));
         assert_eq!(config["parameters"]["owner"]["string_value"], "team");
     }
