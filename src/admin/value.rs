@@ -125,7 +125,7 @@ pub(super) fn actor(text: &str) -> Result<String, AdminError> {
     parse_actor(text).map_err(AdminError::BadRequest)
 }
 
-/// As [`actor`], for the command line.
+/// Who asks, as the command line has it; refused with what is accepted.
 pub fn parse_actor(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > MAX_ACTOR_BYTES || text.chars().any(char::is_control) {
         let accepted = format!("use 1 to {MAX_ACTOR_BYTES} bytes without control characters");
@@ -139,7 +139,7 @@ pub(super) fn idempotency_key(text: &str) -> Result<String, AdminError> {
     parse_idempotency_key(text).map_err(AdminError::BadRequest)
 }
 
-/// As [`idempotency_key`], for the command line.
+/// An idempotency key, as the command line has it; refused with what is accepted.
 pub fn parse_idempotency_key(text: &str) -> Result<String, String> {
     let key = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
     if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
