@@ -35,6 +35,7 @@ use crate::{
         Change, Clock, DriftState, ExportSettings, Keeper, KeeperOptions, Monitor, MonitorCollector, MonitorHandle,
         MonitorSettings, Thresholds, window_label,
     },
+    observe::TritonCollector,
     protocol::{BodyBudget, DoorOptions, ServerSettings, decode_json_request, serve_grpc, serve_http},
     registry::{
         AdmissionOptions, Registry, RegistryOptions, RolloutDriver, ServingDefaults, Watcher, Watchers, bytes_or_share,
@@ -165,6 +166,10 @@ impl App {
         let admission = admission.map_err(anyhow::Error::msg)?;
         let registry = build_registry(config, &runtime, admission, publisher, watchers, &metrics)?;
         register_monitor(&config.monitor, &metrics, &registry, &monitor, &clock)?;
+        if config.metrics.triton_names {
+            let serving = registry.clone();
+            metrics.register(Box::new(TritonCollector::new(move || serving.all_serving())?));
+        }
         let keeper = start_keeper(config, &registry, &clock, &events)?;
         let gateway = build_gateway(routes, &monitor, &shadow, &metrics, &readiness);
         Ok(Self { gateway, registry, metrics, readiness, runtime, events, logs, monitor, keeper })

@@ -35,7 +35,7 @@ fn serve(args: &ServeArgs) -> ExitCode {
     match app::serve(&config, args.addresses_file.as_deref()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", cli::causes(error.as_ref()));
             ExitCode::FAILURE
         }
     }

@@ -2,7 +2,7 @@
 
 mod convert;
 
-use std::{net::SocketAddr, pin::Pin, time::Duration};
+use std::{borrow::Cow, net::SocketAddr, pin::Pin, time::Duration};
 
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, metadata::MetadataValue, service::Routes};
@@ -256,7 +256,6 @@ fn split(request: &wire::SplitRequest) -> Result<Split, AdminError> {
     Ok(Split { version: value::version(request.version)?, percent: value::percent(request.percent)? })
 }
 
-/// The options of a change. The actor is the message's, or else the metadata's, or else the peer.
 /// An answer, marked when an earlier request has made the change.
 fn replayed<T>(answer: T, is_repeated: bool) -> Response<T> {
     let mut response = Response::new(answer);
@@ -266,20 +265,23 @@ fn replayed<T>(answer: T, is_repeated: bool) -> Response<T> {
     response
 }
 
+/// The options of a change. The actor is the message's, or else the metadata's, or else the peer.
 fn options<T>(request: &Request<T>, options: Option<&wire::ChangeOptions>) -> Result<ChangeOptions, AdminError> {
     let given = options.cloned().unwrap_or_default();
-    let metadata = |name| request.metadata().get(name).map(|value| value.to_str().unwrap_or_default());
+    let metadata = |name| request.metadata().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let actor = match (given.actor.as_str(), metadata(ACTOR_HEADER)) {
         ("", None) => peer(request),
-        ("", Some(actor)) | (actor, _) => value::actor(actor)?,
+        ("", Some(actor)) => value::actor(&actor)?,
+        (actor, _) => value::actor(actor)?,
     };
-    let key = Some(given.idempotency_key.as_str()).filter(|key| !key.is_empty()).or_else(|| metadata(KEY_HEADER));
+    let own = Some(given.idempotency_key).filter(|key| !key.is_empty());
+    let key = own.or_else(|| metadata(KEY_HEADER).map(Cow::into_owned));
     Ok(ChangeOptions {
         dry_run: given.dry_run,
         if_generation: given.if_generation,
         reason: value::reason(Some(given.reason))?,
         actor,
-        idempotency_key: key.map(value::idempotency_key).transpose()?,
+        idempotency_key: key.as_deref().map(value::idempotency_key).transpose()?,
         evict_previous: given.evict_previous,
         // A load says it beside its options.
         allow_signature_change: false,

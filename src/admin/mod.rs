@@ -18,4 +18,4 @@ pub use plane::serve_admin;
 pub use request::AdminRequest;
 pub use rest::RestDoor;
 pub use service::{AdminError, AdminService, RolloutChange};
-pub use value::parse_window;
+pub use value::{parse_actor, parse_idempotency_key, parse_window};

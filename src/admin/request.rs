@@ -2,9 +2,9 @@
 
 mod place;
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use http::{Method, header::IF_MATCH, request::Parts};
+use http::{HeaderValue, Method, header::IF_MATCH, request::Parts};
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -19,7 +19,7 @@ use crate::{
 };
 use place::{Part, Place};
 
-/// The header that names who asks.
+/// The header that names who asks, in UTF-8.
 pub(super) const ACTOR_HEADER: &str = "tidegate-actor";
 /// The header under which a change is made once (draft-ietf-httpapi-idempotency-key-header).
 pub(super) const KEY_HEADER: &str = "idempotency-key";
@@ -293,7 +293,7 @@ impl Reader<'_> {
 
     fn idempotency_key(&self) -> Result<Option<String>, AdminError> {
         let mut given = self.head.headers.get_all(KEY_HEADER).iter();
-        let key = given.next().map(|key| value::idempotency_key(key.to_str().unwrap_or_default())).transpose()?;
+        let key = given.next().map(|key| value::idempotency_key(&lossy(key))).transpose()?;
         if given.next().is_some() {
             return Err(AdminError::BadRequest("the header Idempotency-Key is given twice".to_owned()));
         }
@@ -331,7 +331,8 @@ impl Reader<'_> {
     fn if_generation(&self) -> Result<Option<u64>, AdminError> {
         let mut given = self.head.headers.get_all(IF_MATCH).iter();
         let Some(first) = given.next() else { return Ok(None) };
-        let text = first.to_str().unwrap_or_default().trim();
+        let text = lossy(first);
+        let text = text.trim();
         let number = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
         let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
         let generation = number.parse().ok().filter(|_| digits && given.next().is_none());
@@ -346,7 +347,11 @@ impl Reader<'_> {
             let peer = self.head.extensions.get::<SocketAddr>();
             return Ok(peer.map_or_else(|| "anonymous".to_owned(), |peer| peer.ip().to_string()));
         };
-        value::actor(header.to_str().unwrap_or_default())
+        let name = std::str::from_utf8(header.as_bytes()).map_err(|_| {
+            let shown = value::shown(&lossy(header));
+            AdminError::BadRequest(format!("the header {ACTOR_HEADER} is '{shown}', which is not UTF-8"))
+        })?;
+        value::actor(name)
     }
 
     fn number(&self, name: &str) -> Result<Option<u64>, AdminError> {
@@ -382,6 +387,11 @@ impl Reader<'_> {
             refused(&format!("is refused: {cause}"))
         })
     }
+}
+
+/// The text of a header; what is not UTF-8 in it is replaced.
+fn lossy(header: &HeaderValue) -> Cow<'_, str> {
+    String::from_utf8_lossy(header.as_bytes())
 }
 
 fn query(text: &str) -> Result<BTreeMap<String, String>, AdminError> {

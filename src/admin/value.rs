@@ -122,19 +122,29 @@ pub(super) fn reason(text: Option<String>) -> Result<Option<String>, AdminError>
 
 /// Who asks, by their own word.
 pub(super) fn actor(text: &str) -> Result<String, AdminError> {
+    parse_actor(text).map_err(AdminError::BadRequest)
+}
+
+/// Who asks, as the command line has it; refused with what is accepted.
+pub fn parse_actor(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > MAX_ACTOR_BYTES || text.chars().any(char::is_control) {
         let accepted = format!("use 1 to {MAX_ACTOR_BYTES} bytes without control characters");
-        return Err(AdminError::BadRequest(format!("the actor '{}' is refused: {accepted}", shown(text))));
+        return Err(format!("the actor '{}' is refused: {accepted}", shown(text)));
     }
     Ok(text.to_owned())
 }
 
 /// An idempotency key. The header's draft standard has it in quotes; most clients leave them out.
 pub(super) fn idempotency_key(text: &str) -> Result<String, AdminError> {
+    parse_idempotency_key(text).map_err(AdminError::BadRequest)
+}
+
+/// An idempotency key, as the command line has it; refused with what is accepted.
+pub fn parse_idempotency_key(text: &str) -> Result<String, String> {
     let key = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
     if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         let accepted = format!("use 1 to {MAX_KEY_BYTES} visible ASCII characters, such as a UUID");
-        return Err(AdminError::BadRequest(format!("the Idempotency-Key '{}' is refused: {accepted}", shown(text))));
+        return Err(format!("the Idempotency-Key '{}' is refused: {accepted}", shown(text)));
     }
     Ok(key.to_owned())
 }
@@ -213,6 +223,8 @@ mod tests {
         for bad in ["", "a\nb", "\u{1b}[31m", &"x".repeat(129)] {
             assert!(actor(bad).is_err(), "{bad:?}");
         }
-        assert_eq!(actor("ada@example.org").unwrap(), "ada@example.org");
+        for good in ["ada@example.org", "Jürgen Groß", "李"] {
+            assert_eq!(actor(good).unwrap(), good);
+        }
     }
 }

@@ -136,7 +136,11 @@ impl Checker {
         }
         let versions = integer_directories(path);
         if path.join("model.onnx").exists() || (versions.is_empty() && is_version_name(path)) {
-            vec![self.version(path)]
+            let mut finding = self.version(path);
+            let name = path.canonicalize().unwrap_or_else(|_| path.into());
+            let why = registry::stray(name_of(&name));
+            finding.warnings.extend(why.map(|why| format!("in a repository it is ignored: {why}")));
+            vec![finding]
         } else if !versions.is_empty() {
             self.model(path, &versions)
         } else {
@@ -146,8 +150,8 @@ impl Checker {
 
     fn repository(&mut self, path: &Path) -> Vec<Finding> {
         let mut models = subdirectories(path);
-        models.retain(|model| !integer_directories(model).is_empty());
-        if models.is_empty() {
+        models.retain(|model| !registry::is_hidden(name_of(model)));
+        if models.iter().all(|model| integer_directories(model).is_empty()) {
             let fault = "holds no model: a model is a directory with version directories named 1, 2, …";
             return vec![Finding::new(path, "repository", vec![fault.into()])];
         }
@@ -164,6 +168,15 @@ impl Checker {
         match ModelConfig::read(path) {
             Ok(config) => warnings = config.warnings,
             Err(error) => faults.push(error.to_string()),
+        }
+        for directory in subdirectories(path) {
+            let name = name_of(&directory);
+            warnings.extend(registry::stray(name).map(|why| format!("'{name}' is ignored: {why}")));
+        }
+        if versions.is_empty() {
+            // Nothing of it is served, so nothing of it can fail.
+            warnings.append(&mut faults);
+            warnings.push("no versions: they are directories named 1, 2, …".into());
         }
         let mut findings = vec![Finding { warnings, ..Finding::new(path, "model", faults) }];
         findings.extend(versions.iter().map(|version| self.version(version)));
@@ -205,6 +218,12 @@ impl Checker {
 }
 
 fn check_file(path: &Path) -> Finding {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    if let Some("onnx" | "json") = extension {
+        let fault = "is no configuration: a model and what belongs to it are checked by their version's directory, \
+                     such as models/fraud/4";
+        return Finding::new(path, "file", vec![fault.into()]);
+    }
     let is_model_config = path.file_name().is_some_and(|name| name == "model.toml" || name == "config.pbtxt");
     if is_model_config {
         return match ModelConfig::read(
@@ -241,7 +260,12 @@ fn integer_directories(path: &Path) -> Vec<PathBuf> {
 }
 
 fn is_version_name(path: &Path) -> bool {
-    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<Version>().is_ok())
+    name_of(path).parse::<Version>().is_ok()
+}
+
+/// The last part of a path; empty where it is no text.
+fn name_of(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -263,6 +287,39 @@ mod tests {
         let shown = table(&findings, LOOK);
         assert!(findings[0].ok);
         assert!(shown.contains("warning: without meaning here: response_cache"), "{shown}");
+    }
+
+    #[test]
+    fn what_a_gateway_ignores_is_told_and_what_it_does_not_look_at_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        for path in ["m/1", "m/01", "m/__pycache__", "m/warmup", "zero/x", "bad name", ".hidden/1"] {
+            fs::create_dir_all(root.path().join(path)).unwrap();
+        }
+        let mut checker = checker();
+        // The versions themselves are not the matter.
+        checker.engine = Some(Err("no engine".into()));
+        let findings = checker.path(root.path());
+        let shown = table(&findings, LOOK);
+        let told: Vec<_> = findings.iter().filter(|it| it.kind == "model").collect();
+        assert_eq!(told.iter().map(|it| it.ok).collect::<Vec<_>>(), [true; 3], "{shown}");
+        assert_eq!(told.iter().map(|it| it.warnings.len()).collect::<Vec<_>>(), [2, 1, 2], "{shown}");
+        for words in ["'01' is ignored: not a version", "'x' is ignored", "no versions", "bad name"] {
+            assert!(shown.contains(words), "{words}: {shown}");
+        }
+        assert!(!shown.contains("hidden"), "{shown}");
+    }
+
+    #[test]
+    fn model_that_is_named_itself_is_no_broken_configuration() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path().join("01");
+        let file = directory.join("model.onnx");
+        fs::create_dir(&directory).unwrap();
+        fs::write(&file, [8, 9]).unwrap();
+        let finding = checker().path(&file).remove(0);
+        assert!(!finding.ok && finding.faults[0].contains("by their version's directory"), "{finding:?}");
+        let finding = Checker { engine: Some(Err("no engine".into())), ..checker() }.path(&directory).remove(0);
+        assert!(finding.warnings[0].contains("in a repository it is ignored"), "{finding:?}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub use local::{
     CheckArgs, ConfigCommand, ConfigFlags, ConfigFormat, ConfigShowArgs, ProfileArgs, SchemaArgs, ServeArgs,
 };
 pub use operator::OperatorCommand;
-pub use output::{Output, print};
+pub use output::{Output, causes, print};
 pub use profile::profile;
 
 use clap::{Args, Parser, Subcommand};

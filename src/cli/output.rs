@@ -1,6 +1,7 @@
 //! How commands print: data on stdout, all else on stderr.
 
 use std::{
+    error::Error,
     io::{self, ErrorKind, IsTerminal, Write},
     process::ExitCode,
 };
@@ -54,6 +55,21 @@ pub(super) fn complain(message: &str) {
     let _ = writeln!(io::stderr(), "error: {}", printable(message));
 }
 
+/// An error and what caused it, each once: many say their cause themselves.
+#[must_use]
+pub fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text += &format!(": {words}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
 /// A text from elsewhere without line breaks and control characters, which could rewrite the
 /// terminal or a table.
 pub(super) fn printable(text: &str) -> String {
@@ -69,6 +85,17 @@ pub(super) fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cause_is_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot read x: {source}")]
+        struct Read {
+            source: io::Error,
+        }
+        let error = anyhow::Error::from(Read { source: io::Error::other("no disk") }).context("the table");
+        assert_eq!(causes(error.as_ref()), "the table: cannot read x: no disk");
+    }
 
     #[test]
     fn printable_text_cannot_rewrite_the_terminal() {

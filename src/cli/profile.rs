@@ -11,7 +11,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{ProfileArgs, check::load_runtime};
+use super::{
+    ProfileArgs,
+    check::load_runtime,
+    output::{causes, complain},
+};
 use crate::{
     config::ModelConfig,
     engine::{EngineOptions, Model},
@@ -28,7 +32,7 @@ pub fn profile(args: &ProfileArgs) -> ExitCode {
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            complain(&causes(error.as_ref()));
             ExitCode::FAILURE
         }
     }

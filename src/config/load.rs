@@ -108,11 +108,13 @@ pub fn faults_of_file(path: &Path) -> Vec<String> {
         return vec![whole];
     };
     let mut faults = Vec::new();
+    let (mut good, mut refused) = (table.clone(), Vec::new());
     for (section, keys) in &table {
         // A section by itself, so that an unknown one is told once and not for each of its keys.
         let empty = toml::Table::from_iter([(section.clone(), toml::Table::new().into())]);
         if let Err(reason) = Config::deserialize_from(&empty) {
             faults.push((line_of(&text, section, None), reason));
+            good.remove(section);
             continue;
         }
         for (key, value) in keys.as_table().into_iter().flatten() {
@@ -120,8 +122,20 @@ pub fn faults_of_file(path: &Path) -> Vec<String> {
             let single = toml::Table::from_iter([(section.clone(), keys.into())]);
             if let Err(reason) = Config::deserialize_from(&single) {
                 faults.push((line_of(&text, section, Some(key)), format!("{section}.{key}: {reason}")));
+                refused.push(key.as_str());
+                if let Some(keys) = good.get_mut(section).and_then(toml::Value::as_table_mut) {
+                    keys.remove(key);
+                }
             }
         }
+    }
+    // What the rest says may make no sense either. Of a key that was refused nothing is known.
+    let is_word = |char: char| char.is_alphanumeric() || char == '_';
+    let is_of_refused = |fault: &str| fault.split(|char| !is_word(char)).any(|word| refused.contains(&word));
+    let senseless = Config::deserialize_from(&good).map(|config| config.faults()).unwrap_or_default();
+    for fault in senseless.into_iter().filter(|fault| !is_of_refused(fault)) {
+        let place = fault.split(' ').next().and_then(|name| name.split_once('.'));
+        faults.push((place.map_or(1, |(section, key)| line_of(&text, section, Some(key))), fault));
     }
     faults.sort();
     let faults: Vec<_> = faults.into_iter().map(|(line, fault)| format!("line {line}: {fault}")).collect();
@@ -320,6 +334,19 @@ mod tests {
             for key in keys.as_table().unwrap().keys() {
                 assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{section}.{key}");
             }
+        }
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_told_beside_keys_that_are_unknown() {
+        let file = file(
+            "[monitor]\nwarning = 0.5\ndrift = 0.1\ndrif = 1\n[server]\nmax_inflight_size = \"x\"\n\
+                         max_request_size = \"2GiB\"\n",
+        );
+        let faults = faults_of_file(file.path());
+        assert_eq!(faults.len(), 3, "{faults:?}");
+        for (fault, words) in faults.iter().zip(["line 3: monitor.drift (0.1)", "line 4: monitor.drif:", "line 6:"]) {
+            assert!(fault.starts_with(words), "{faults:?}");
         }
     }
 

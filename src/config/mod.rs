@@ -46,6 +46,7 @@ pub struct Config {
     pub admission: AdmissionConfig,
     pub warmup: WarmupConfig,
     pub monitor: MonitorConfig,
+    pub metrics: MetricsConfig,
     pub telemetry: TelemetryConfig,
 }
 
@@ -248,6 +249,14 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         Self { model_memory: ByteSize(0) }
     }
+}
+
+/// `[metrics]`: what `/metrics` says besides.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Export Triton's `nv_inference_…` too, for dashboards that were made for it.
+    pub triton_names: bool,
 }
 
 /// `[telemetry]`: logs and traces.

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ByteSize, Span, TritonModel, labels, triton};
-use crate::domain::{Labels, ModelFacts, VersionPolicy};
+use crate::domain::{Labels, ModelFacts, VersionPolicy, WarmupElements, WarmupFacts};
 
 /// What a new version becomes once it is ready.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -87,6 +87,22 @@ pub struct WarmupSample {
     pub count: Option<NonZeroUsize>,
     /// Inputs that are not named here are zeros.
     pub inputs: BTreeMap<String, WarmupInput>,
+}
+
+impl WarmupSample {
+    fn facts(&self) -> WarmupFacts {
+        let number = |number: Option<NonZeroUsize>| number.map_or(1, NonZeroUsize::get);
+        let input = |(name, input): (&String, &WarmupInput)| {
+            let elements = match &input.data {
+                WarmupData::Zeros => WarmupElements::Zeros,
+                WarmupData::Random => WarmupElements::Random,
+                WarmupData::File(name) => WarmupElements::File(name.clone()),
+            };
+            (name.clone(), input.shape.clone().unwrap_or_default(), elements)
+        };
+        let inputs = self.inputs.iter().map(input).collect();
+        WarmupFacts { name: self.name.clone(), rows: number(self.rows), count: number(self.count), inputs }
+    }
 }
 
 /// One input of a sample.
@@ -240,6 +256,9 @@ impl ModelConfig {
         ModelFacts {
             max_batch_size: triton.map(|triton| triton.max_batch_size),
             preferred_batch_sizes: triton.map(|triton| triton.preferred_batch_sizes.clone()).unwrap_or_default(),
+            priority_levels: triton.map_or(0, |triton| triton.priority_levels),
+            model_file: triton.and_then(|triton| triton.model_file.clone()),
+            warmup: self.warmup.iter().map(WarmupSample::facts).collect(),
             versions: self.versions(),
             parameters: self.parameters.clone(),
             labels: self.labels.clone(),

@@ -33,6 +33,8 @@ pub struct TritonModel {
     /// 0: the dims are those of the whole tensor; otherwise they lack the first, the rows.
     pub max_batch_size: u32,
     pub preferred_batch_sizes: Vec<i32>,
+    /// 0: not declared.
+    pub priority_levels: u64,
     /// The file in a version's directory that is the model, when not `model.onnx`.
     pub model_file: Option<String>,
     pub inputs: Vec<DeclaredTensor>,
@@ -97,6 +99,7 @@ fn translate(message: &wire::ModelConfig, model: &str) -> Result<ModelConfig, St
     config.triton = Some(TritonModel {
         max_batch_size,
         preferred_batch_sizes,
+        priority_levels: dynamic_batching(message).map_or(0, |dynamic| dynamic.priority_levels),
         model_file: model_file(&message.default_model_filename)?,
         inputs: declared(
             message.input.iter().map(|input| (&input.name, input.data_type, &input.dims, &input.reshape)),

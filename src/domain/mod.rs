@@ -13,7 +13,7 @@ mod statistics;
 mod tensor;
 
 pub(crate) use clock::coarse_time_of_day;
-pub use facts::{Labels, ModelFacts, VersionPolicy};
+pub use facts::{Labels, ModelFacts, VersionPolicy, WarmupElements, WarmupFacts};
 pub use ids::{IdError, Label, ModelName, Percent, RequestId, Version};
 pub use request::{
     InferReply, InferRequest, OutputRequest, Places, Priority, Protocol, Role, ShadowDrop, Target, Urgency,

@@ -11,7 +11,7 @@ pub struct Tally {
     pub time: Duration,
 }
 
-/// What a version did since the process started.
+/// What a version did for clients since it was loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelStatistics {
     pub model: ModelName,
@@ -24,7 +24,7 @@ pub struct ModelStatistics {
     pub execution_count: u64,
     /// Requests answered, and their whole time.
     pub success: Tally,
-    /// Requests that failed, and their whole time.
+    /// Requests that failed or whose caller went away, and their whole time.
     pub fail: Tally,
     /// Time that answered requests waited.
     pub queue: Tally,
@@ -34,7 +34,7 @@ pub struct ModelStatistics {
     pub compute_infer: Tally,
     /// Time to hand out the outputs of a run, summed over the requests in it.
     pub compute_output: Tally,
-    /// By rows per run, ascending; sizes that never ran are absent.
+    /// By rows per run, ascending; sizes that never ran are absent, and of very many different ones some that did.
     pub batches: Vec<BatchStatistics>,
 }
 

@@ -8,16 +8,19 @@ mod answer;
 mod comparison;
 mod recent;
 mod totals;
+mod triton;
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use self::totals::Failure;
 pub use self::{
     answer::{Reading, score_column},
     comparison::{Arm, Compared, Comparison},
     recent::{RecentBudget, RecentRequests},
+    triton::{Serving, TritonCollector},
 };
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
@@ -46,6 +49,17 @@ pub struct VersionMetrics {
     shadow_compared_rows: IntCounterVec,
     shadow_agreed_rows: IntCounterVec,
     totals: totals::Totals,
+}
+
+/// The requests that a version answered since the process started: all loads of it count into the same series.
+#[derive(Debug, Clone, Default)]
+pub struct Answered(Vec<IntCounter>);
+
+impl Answered {
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.0.iter().map(IntCounter::get).sum()
+    }
 }
 
 impl VersionMetrics {
@@ -80,14 +94,13 @@ impl VersionMetrics {
         }
     }
 
-    /// What this version did since it was loaded.
+    /// What this version did for clients since it was loaded: copies that it ran as shadow are not in it.
     #[must_use]
     pub fn statistics(&self) -> ModelStatistics {
         self.totals.statistics(&self.model, self.version)
     }
 
-    fn executed(&self, rows: usize, executed: &Executed) {
-        self.totals.executed(rows, executed);
+    fn executed(&self, executed: &Executed) {
         self.queue_duration.observe(executed.queue.as_secs_f64());
         if executed.is_first_of_run {
             self.inference_duration.observe(executed.inference.as_secs_f64());
@@ -95,17 +108,18 @@ impl VersionMetrics {
         }
     }
 
-    /// Requests that this version answered, in any role.
+    /// What counts the requests that this version answered, in any role.
     #[must_use]
-    pub fn requests(&self) -> u64 {
-        self.answered.iter().flatten().map(IntCounter::get).sum()
+    pub fn answered(&self) -> Answered {
+        Answered(self.answered.iter().flatten().cloned().collect())
     }
 
-    /// Counts a copy of a request, of `rows` rows, that this version ran as shadow.
-    pub fn shadowed(&self, metrics: &Metrics, protocol: Protocol, rows: usize, outcome: Result<&Executed, ErrorCode>) {
+    /// Counts a copy of a request that this version ran as shadow. No client asked for it: it is none of the
+    /// protocol's statistics, or all of a model's would be twice what clients see.
+    pub fn shadowed(&self, metrics: &Metrics, protocol: Protocol, outcome: Result<&Executed, ErrorCode>) {
         self.count(metrics, Role::Shadow, protocol, outcome.map(|_| ()));
         if let Ok(executed) = outcome {
-            self.executed(rows, executed);
+            self.executed(executed);
         }
     }
 
@@ -222,7 +236,9 @@ impl Record {
             compared.executed(&executed.outputs, ran);
         }
         if let Some(routed) = &self.routed {
-            routed.metrics.version_metrics().executed(rows(inputs), executed);
+            let metrics = routed.metrics.version_metrics();
+            metrics.totals.executed(rows(inputs), executed);
+            metrics.executed(executed);
         }
     }
 
@@ -251,7 +267,7 @@ impl Record {
         let metrics = routed.metrics.version_metrics();
         metrics.count(&self.metrics, routed.role, protocol, outcome);
         let total = self.started.elapsed();
-        metrics.totals.ended(outcome.is_ok(), total);
+        metrics.totals.ended(outcome.map_err(Failure::of), total);
         metrics.request_duration[protocol as usize].observe(total.as_secs_f64());
         if let Some(ran) = self.ran {
             metrics.overhead_duration[protocol as usize].observe(total.saturating_sub(ran).as_secs_f64());
@@ -268,6 +284,7 @@ impl Drop for Record {
                 if let Some(compared) = &self.compared {
                     compared.ended(None);
                 }
+                metrics.totals.ended(Err(Failure::Cancelled), self.started.elapsed());
                 let version = Some((metrics.version, routed.role));
                 count(&self.metrics, self.model.as_str(), version, self.protocol, CANCELLED);
             }
@@ -306,7 +323,7 @@ mod tests {
         record.executed(&[], &executed);
         record.close(Ok(()));
         assert_eq!(requests(&metrics, ["m", "1", "canary", "grpc", "ok"]), 1);
-        assert_eq!((version.inflight.get(), version.requests()), (0, 1));
+        assert_eq!((version.inflight.get(), version.answered().requests()), (0, 1));
         assert_eq!(version.request_duration[Protocol::Grpc as usize].get_sample_count(), 1);
         assert_eq!(version.overhead_duration[Protocol::Grpc as usize].get_sample_count(), 1);
     }
@@ -318,7 +335,20 @@ mod tests {
         record.routed(Arc::clone(&version) as _, Role::Stable);
         drop(record);
         assert_eq!(requests(&metrics, ["m", "1", "stable", "http", "cancelled"]), 1);
+        assert_eq!(version.statistics().fail.count, 1);
         assert_eq!(version.inflight.get(), 0);
+    }
+
+    #[test]
+    fn copy_that_is_run_as_shadow_is_counted_in_its_role_and_not_in_the_statistics() {
+        let (metrics, _, version) = rig();
+        let executed = Executed { run_rows: 3, is_first_of_run: true, ..Executed::default() };
+        version.shadowed(&metrics, Protocol::Http, Ok(&executed));
+        version.shadowed(&metrics, Protocol::Http, Err(ErrorCode::Internal));
+        assert_eq!(requests(&metrics, ["m", "1", "shadow", "http", "ok"]), 1);
+        assert_eq!(version.inference_duration.get_sample_count(), 1);
+        let idle = VersionMetrics::new(&metrics, &version.model, version.version).statistics();
+        assert_eq!(version.statistics(), idle);
     }
 
     #[test]

@@ -4,6 +4,9 @@
 use super::refusal::Refusal;
 use crate::fault::ErrorCode;
 
+/// The parameter of a tensor whose data lies in shared memory, of the system or of CUDA.
+pub(super) const SHARED_MEMORY_PARAMETER: &str = "shared_memory_region";
+
 /// A region would be memory of the client's choice inside the gateway, or the other way round.
 pub(super) fn shared_memory() -> Refusal {
     Refusal::new(

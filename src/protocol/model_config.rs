@@ -6,16 +6,20 @@ use prost_reflect::{DynamicMessage, SerializeOptions};
 
 use super::PLATFORM;
 use crate::{
-    domain::{BatchLimits, Batching, DataType, Dim, ServingSettings, Signature, TensorSpec, VersionPolicy},
+    domain::{
+        BatchLimits, Batching, DataType, Dim, ServingSettings, Signature, TensorSpec, VersionPolicy, WarmupElements,
+        WarmupFacts,
+    },
     gateway::ModelView,
     proto::{
         DESCRIPTOR_POOL,
         inference::{
             self as wire, ModelConfig, ModelDynamicBatching, ModelInput, ModelInstanceGroup, ModelOutput,
-            ModelParameter, ModelQueuePolicy, ModelVersionPolicy,
+            ModelParameter, ModelQueuePolicy, ModelVersionPolicy, ModelWarmup,
             model_config::SchedulingChoice,
             model_instance_group::Kind,
             model_version_policy::{All, Latest, PolicyChoice, Specific},
+            model_warmup::{self, input::InputDataType},
         },
     },
 };
@@ -61,10 +65,14 @@ pub(super) fn of(view: &ModelView) -> ModelConfig {
             Batching::Off => None,
             Batching::On(limits) => Some(SchedulingChoice::DynamicBatching(ModelDynamicBatching {
                 preferred_batch_size: facts.preferred_batch_sizes.clone(),
+                // Where none are declared, any number is a priority.
+                priority_levels: if facts.priority_levels > 0 { facts.priority_levels } else { u32::MAX.into() },
                 ..dynamic_batching(settings, limits)
             })),
         },
         parameters: facts.parameters.iter().map(parameter).collect(),
+        default_model_filename: facts.model_file.clone().unwrap_or_default(),
+        model_warmup: facts.warmup.iter().map(|warmup| model_warmup(warmup, &view.signature, max_batch_size)).collect(),
         ..ModelConfig::default()
     }
 }
@@ -111,8 +119,6 @@ fn dynamic_batching(settings: &ServingSettings, limits: &BatchLimits) -> ModelDy
     let micros = |span: std::time::Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
     ModelDynamicBatching {
         max_queue_delay_microseconds: micros(limits.max_delay),
-        // Any number is a priority here.
-        priority_levels: u32::MAX.into(),
         default_priority_level: settings.default_priority.0.get().into(),
         default_queue_policy: Some(ModelQueuePolicy {
             default_timeout_microseconds: settings.default_timeout.map_or(0, micros),
@@ -121,6 +127,32 @@ fn dynamic_batching(settings: &ServingSettings, limits: &BatchLimits) -> ModelDy
             ..ModelQueuePolicy::default()
         }),
         ..ModelDynamicBatching::default()
+    }
+}
+
+/// A warm-up request, with shapes less the rows where the model is batched.
+fn model_warmup(warmup: &WarmupFacts, signature: &Signature, max_batch_size: u32) -> ModelWarmup {
+    let input = |(name, shape, elements): &(String, Vec<i64>, WarmupElements)| {
+        let spec = signature.inputs.iter().find(|spec| spec.name == *name);
+        let dims = if shape.is_empty() { spec.map(TensorSpec::wire_shape).unwrap_or_default() } else { shape.clone() };
+        let source = match elements {
+            WarmupElements::Zeros => InputDataType::ZeroData(true),
+            WarmupElements::Random => InputDataType::RandomData(true),
+            WarmupElements::File(name) => InputDataType::InputDataFile(name.clone()),
+        };
+        let input = model_warmup::Input {
+            data_type: spec.map(|spec| data_type(spec.datatype)).unwrap_or_default().into(),
+            dims: dims.into_iter().skip(usize::from(max_batch_size > 0)).collect(),
+            input_data_type: Some(source),
+        };
+        (name.clone(), input)
+    };
+    let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    ModelWarmup {
+        name: warmup.name.clone(),
+        batch_size: if max_batch_size > 0 { number(warmup.rows) } else { 0 },
+        inputs: warmup.inputs.iter().map(input).collect(),
+        count: number(warmup.count),
     }
 }
 
@@ -193,12 +225,13 @@ mod tests {
             max_batch_size: Some(8),
             versions: VersionPolicy::Specific(vec![1, 3]),
             parameters: [("key".to_owned(), "value".to_owned())].into(),
+            model_file: Some("net.onnx".to_owned()),
             ..ModelFacts::default()
         };
         view.facts = Arc::new(facts);
         Arc::make_mut(&mut view.settings).batching = Batching::Off;
         let config = read(&view);
-        assert_eq!(config["max_batch_size"], 8);
+        assert_eq!((&config["max_batch_size"], &config["default_model_filename"]), (&json!(8), &json!("net.onnx")));
         assert_eq!(config["version_policy"], json!({"specific": {"versions": [1, 3]}}));
         assert_eq!(config["parameters"], json!({"key": {"string_value": "value"}}));
         assert!(config.get("dynamic_batching").is_none(), "{config}");

@@ -55,6 +55,11 @@ impl Fingerprint {
         age >= i128::try_from(settle.as_nanos()).unwrap_or(i128::MAX)
     }
 
+    /// True when there is no such directory.
+    pub(super) fn is_missing(&self) -> bool {
+        *self == Self::default()
+    }
+
     pub(super) fn has_model(&self) -> bool {
         // Which file it is, the configuration knows; the admission says when it is not there.
         let is_model = |path: &Path| path.components().count() == 1 && path.extension().is_some_and(|it| it == "onnx");
@@ -102,7 +107,7 @@ pub(super) struct FoundModel {
 pub(super) fn scan(models: &Path) -> io::Result<Found> {
     let mut found = Found::default();
     for (name, directory) in directories(models)? {
-        if name.starts_with('.') {
+        if is_hidden(&name) {
             continue;
         }
         match name.parse::<ModelName>() {
@@ -128,12 +133,24 @@ fn scan_model(directory: &Path, ignored: &mut Vec<String>) -> FoundModel {
                     versions.insert(version, print);
                 }
             }
-            // Hidden directories and Python's caches are nobody's mistake.
-            Err(_) if name.starts_with('.') || name.starts_with('_') => {}
-            Err(_) => ignored.push(format!("{}: not a version: versions are whole numbers from 1", path.display())),
+            Err(_) => ignored.extend(stray(&name).map(|why| format!("{}: {why}", path.display()))),
         }
     }
     FoundModel { directory: directory.into(), versions, config }
+}
+
+/// Why a directory of this name beside versions is ignored; `None` when it is a version or nobody's mistake: what is
+/// hidden, Python's caches, and data of warm-up requests.
+#[must_use]
+pub fn stray(name: &str) -> Option<&'static str> {
+    let is_known = is_hidden(name) || name.starts_with('_') || name == "warmup" || name.parse::<Version>().is_ok();
+    (!is_known).then_some("not a version: versions are whole numbers from 1")
+}
+
+/// Such a directory is no model, whatever is in it.
+#[must_use]
+pub fn is_hidden(name: &str) -> bool {
+    name.starts_with('.')
 }
 
 fn config_print(directory: &Path) -> ConfigPrint {
@@ -178,7 +195,7 @@ mod tests {
     fn only_integer_directories_are_versions() {
         let root = tempfile::tempdir().unwrap();
         for path in
-            ["m/1/model.onnx", "m/02/model.onnx", "m/3.tmp/model.onnx", "m/__pycache__/x", ".hidden/1/model.onnx"]
+            ["m/1/model.onnx", "m/02/model.onnx", "m/3.tmp/model.onnx", "m/__pycache__/x", "m/warmup/x", ".hidden/1/x"]
         {
             write(&root.path().join(path), b"x");
         }

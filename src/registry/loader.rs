@@ -235,7 +235,7 @@ impl Registry {
             entry.loaded_at = Some(SystemTime::now());
             entry.served = job.load;
             (entry.loaded, entry.is_change_told) = (entry.tried.clone(), false);
-            // The counters go on: both loads count into the same series.
+            entry.answered = prepared.servable.metrics.answered();
             entry.servable = Some(prepared.servable);
         } else {
             entry.retry = if report.is_transient {

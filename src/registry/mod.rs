@@ -4,7 +4,7 @@
 //! (disk, loads, locks) and runs on its own threads or on blocking ones; the request path only
 //! ever reads the table that [`Registry::new`] publishes.
 //!
-//! - `disk` reads the repository, `admission` decides whether a version may serve,
+//! - `disk` reads the repository, `missing` says what becomes of versions that are gone from it, `admission` decides whether a version may serve,
 //! - `loader` runs admissions on their own threads and puts the outcome into the book (`state`);
 //!   `retry` says when one that failed for a passing reason is tried again,
 //! - `operations` and `versions` are what operators ask for, `rollout` what they ask to happen by itself,
@@ -20,6 +20,7 @@ mod drift;
 mod facts;
 mod loader;
 mod memory;
+mod missing;
 mod operations;
 mod priority;
 mod retry;
@@ -48,6 +49,7 @@ pub use self::{
         SandboxOptions, SignatureChange, SignaturePolicy, SigningKey, Step, StepReport, columns, open_version,
         serve_trials,
     },
+    disk::{is_hidden, stray},
     operations::{ChangeOptions, Changed, RegistryError},
     rollout::{RolloutAsk, RolloutDriver},
     settings::{ServingDefaults, bytes_or_share, cores},
@@ -57,6 +59,7 @@ pub use self::{
 use self::{
     audit::Repeats,
     loader::LoadJob,
+    missing::warn_once,
     room::{Claimed, Wanted},
     state::{Entry, State, VersionEntry},
 };
@@ -66,7 +69,7 @@ use crate::{
     engine::Runtime,
     events::Events,
     monitor::{Clock, MonitorHandle, MonitorSettings, Watched},
-    observe::{RecentBudget, RecentRequests},
+    observe::{RecentBudget, RecentRequests, Serving},
     release::{Change, Release},
     route::{RoutePublisher, RouteTable},
     schedule::Pool,
@@ -189,6 +192,16 @@ impl Registry {
         Ok(registry)
     }
 
+    /// All versions that serve, in order, and the requests that wait for each.
+    #[must_use]
+    pub fn all_serving(&self) -> Vec<Serving> {
+        let table = self.shared.publisher.current();
+        let mut models: Vec<_> = table.models.iter().collect();
+        models.sort_by_key(|(name, _)| *name);
+        let servables = models.into_iter().flat_map(|(_, route)| route.versions.values());
+        servables.map(|servable| (Arc::clone(servable) as _, servable.lane.status().waiting)).collect()
+    }
+
     /// All versions that are loaded, in order, and what watches them.
     #[must_use]
     pub fn watched(&self) -> Vec<Watched> {
@@ -201,7 +214,7 @@ impl Registry {
         watched
     }
 
-    /// The versions that the last scan found, loaded or not, and those that serve without files; `None` when it could not
+    /// The versions that the last scan found, loaded or not, and those that the release names without files; `None` when it could not
     /// read the repository.
     #[must_use]
     pub fn known_versions(&self) -> Option<BTreeSet<(ModelName, Version)>> {
@@ -240,7 +253,7 @@ impl Registry {
         for reason in found.ignored {
             warn_once(&mut state, format!("ignored {reason}"));
         }
-        let mut changed = forget_gone(&mut state, &found.models);
+        let mut changed = missing::forget_gone(&mut state, &found.models);
         let (mut is_unsettled, mut wanted) = (false, Vec::new());
         for (name, model) in found.models {
             let known = state.models.get(&name).map_or(0, |entry| entry.versions.len());
@@ -251,6 +264,7 @@ impl Registry {
         }
         self.request_all(&mut state, wanted);
         changed.extend(self.keep_released(&mut state));
+        changed.extend(self.miss_released(&mut state));
         self.finish_scan(&mut state, changed);
         is_unsettled
     }
@@ -421,42 +435,4 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("cannot start a loader thread: {0}")]
     Thread(#[from] std::io::Error),
-}
-
-/// Takes out of the book what is gone from disk. A version that the release names goes on
-/// serving: losing the files is no reason to lose the traffic. Says which models changed.
-fn forget_gone(state: &mut State, found: &BTreeMap<ModelName, disk::FoundModel>) -> BTreeSet<ModelName> {
-    let mut warnings = Vec::new();
-    let mut changed = BTreeSet::new();
-    for (name, entry) in &mut state.models {
-        let on_disk = found.get(name);
-        let named: Vec<Version> = entry.release.versions().collect();
-        let before = entry.versions.len();
-        entry.versions.retain(|version, known| {
-            if on_disk.is_some_and(|model| model.versions.contains_key(version)) || known.running.is_some() {
-                return true;
-            }
-            if known.servable.is_some() && named.contains(version) {
-                warnings.push(format!("version {version} of model '{name}' is gone from disk; it goes on serving"));
-                (known.seen, known.is_change_told) = (disk::Fingerprint::default(), true);
-                return true;
-            }
-            false
-        });
-        if entry.versions.len() != before {
-            changed.insert(name.clone());
-        }
-    }
-    for warning in warnings {
-        warn_once(state, warning);
-    }
-    state.models.retain(|_, entry| !entry.versions.is_empty() || entry.release != Release::default());
-    changed
-}
-
-fn warn_once(state: &mut State, message: String) {
-    if !state.warned.contains(&message) {
-        tracing::warn!("{message}");
-        state.warned.insert(message);
-    }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     config::{ModelConfig, ModelConfigError, Policy},
     domain::{ModelName, Version},
-    observe::RecentRequests,
+    observe::{Answered, RecentRequests},
     release::Release,
     route::{ModelRoute, Servable},
     store::{Allowances, Store},
@@ -93,8 +93,8 @@ pub(super) struct VersionEntry {
     /// The load that `servable` came of, so that the end of an old one is not taken for that of a
     /// new one.
     pub(super) served: u64,
-    /// Requests answered by earlier loads of this version.
-    pub(super) requests_before: u64,
+    /// Counts what this version answered; it outlives the load.
+    pub(super) answered: Answered,
 }
 
 /// Why a version that nobody unloaded is not loaded.
@@ -117,8 +117,22 @@ impl VersionEntry {
             running: None,
             retry: Retry::default(),
             served: 0,
-            requests_before: 0,
+            answered: Answered::default(),
         }
+    }
+
+    /// Its files are not on disk: it has failed, and is loaded once they are there. False when that is known, or it
+    /// serves all the same.
+    pub(super) fn miss(&mut self, directory: &Path) -> bool {
+        let is_over = self.servable.is_none() && self.running.is_none() && self.state != VersionState::Draining;
+        let reason = format!("it is gone from disk: there is no {}", directory.display());
+        if !is_over || !self.seen.is_missing() || self.reason.as_ref() == Some(&reason) {
+            return false;
+        }
+        (self.state, self.reason) = (VersionState::Failed, Some(reason));
+        // What comes back may be what was tried before.
+        (self.tried, self.retry) = (None, Retry::default());
+        true
     }
 
     /// Follows the model's `version_policy`: what it leaves out is not loaded by itself.
@@ -144,7 +158,7 @@ impl VersionEntry {
             digest: self.digest.clone(),
             memory_bytes: self.memory_bytes,
             loaded_at: self.loaded_at,
-            requests: self.requests_before + servable.map_or(0, |servable| servable.metrics.requests()),
+            requests: self.answered.requests(),
             monitored: servable.is_some_and(|servable| servable.watch.monitor().is_some()),
             learning: servable.and_then(|servable| servable.watch.learning_progress(now)),
             shadow_dropped: servable

@@ -161,7 +161,6 @@ impl Registry {
             return;
         };
         known.state = VersionState::Draining;
-        known.requests_before += servable.metrics.requests();
         tracing::info!(model = %name, version = version.get(), why, "unloading");
         self.publish(state, [name]);
         self.tell_version(name, version, VersionState::Draining, why);

@@ -32,7 +32,6 @@ use crate::{
     domain::{ModelName, OutputRequest, Places, Protocol, ShadowDrop, Tensor, Version},
     fault::{ErrorCode, Fault},
     monitor::{MonitorHandle, Observation},
-    observe,
     route::Servable,
     schedule::{Executed, Work},
     telemetry::Metrics,
@@ -182,15 +181,14 @@ impl Shared {
     fn run(&self, copied: &Copied, monitor: &MonitorHandle) {
         let Copied { model, shadow, live, protocol, inputs, outputs, inference } = copied;
         let metrics = &shadow.metrics;
-        let rows = observe::rows(inputs);
         let Some(places) = common_outputs(shadow, inputs, outputs) else {
             metrics.shadow_dropped(ShadowDrop::Incompatible);
-            return metrics.shadowed(&self.metrics, *protocol, rows, Err(ErrorCode::BadRequest));
+            return metrics.shadowed(&self.metrics, *protocol, Err(ErrorCode::BadRequest));
         };
         let work =
             Work { inputs: Arc::clone(inputs), outputs: places, priority: None, deadline: None, is_background: true };
         let Some(answer) = shadow.lane.run_aside(&work) else { return metrics.shadow_dropped(ShadowDrop::Busy) };
-        metrics.shadowed(&self.metrics, *protocol, rows, answer.as_ref().map_err(Fault::code));
+        metrics.shadowed(&self.metrics, *protocol, answer.as_ref().map_err(Fault::code));
         let Ok(executed) = answer else { return metrics.shadow_dropped(ShadowDrop::Failed) };
         let Executed { outputs: produced, inference: own, .. } = executed;
         let comparison = self.comparisons.of(model, *live, shadow.version);

@@ -129,7 +129,7 @@ async fn copies_are_run_and_compared_with_the_answer() {
     let report = rig.shadow.reports(&name(), rig.servable.version).remove(0);
     let output = &report.outputs[0];
     assert_eq!((output.rows, output.agreement, output.max_difference), (4, Some(0.75), Some(5.0)));
-    assert_eq!(rig.servable.metrics.requests(), 2, "counted as answered in the role of the shadow");
+    assert_eq!(rig.servable.metrics.answered().requests(), 2, "counted as answered in the role of the shadow");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ mod logs;
 mod metrics;
 
 pub use self::{
-    families::{Sample, gauge_family},
+    families::{Sample, counter_family, gauge_family},
     levels::{LogControl, LogLevels},
     logs::{TelemetryError, TracingGuard, init},
     metrics::Metrics,

@@ -28,7 +28,7 @@ fn post(gateway: &Gateway, path: &str, headers: &[(&str, &str)], body: &Value) -
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let mut request = agent.post(format!("http://{}{ADMIN}{path}", gateway.addresses.admin));
     for (name, value) in headers {
-        request = request.header(*name, *value);
+        request = request.header(*name, value.as_bytes());
     }
     let mut answer = request.send(body.to_string()).unwrap();
     let is_repeated = answer.headers().get("idempotency-replayed").is_some_and(|value| value == "true");
@@ -254,4 +254,33 @@ async fn keys_and_the_chain_are_the_same_over_grpc() {
     let verification = answer.verification.unwrap();
     assert!(verification.intact && verification.broken.is_none());
     assert_eq!(verification.head.unwrap().text, answer.entries[0].hash);
+}
+
+/// A change made by the command line: its exit code and what it says on stderr.
+fn label(gateway: &Gateway, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.args(["label", "m", "best", "--admin-url", &format!("http://{}", gateway.addresses.admin)]);
+    let output = command.args(arguments).env("USER", "someone").output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn names_beyond_ascii_are_in_the_log_and_what_is_refused_is_shown() {
+    let (_repository, gateway) = serving();
+    let newest = || history(&gateway).remove(0)["actor"].clone();
+    let (status, answer, _) = post(&gateway, "/promote", &[("tidegate-actor", "Jürgen")], &json!({"version": 2}));
+    assert_eq!((status, newest()), (200, json!("Jürgen")), "{answer}");
+    assert_eq!(label(&gateway, &["--version", "1", "--actor", "Groß & 李"]), (Some(0), String::new()));
+    assert_eq!(newest(), "Groß & 李");
+    let (status, answer, _) = post(&gateway, "/promote", &[("idempotency-key", "clé")], &json!({"version": 3}));
+    assert!(status == 400 && answer["error"].as_str().unwrap().contains("'clé' is refused"), "{answer}");
+    for (arguments, shown) in
+        [(["--actor", "a\nb"], "'a\\nb' is refused"), (["--idempotency-key", "clé"], "'clé' is refused: use 1 to")]
+    {
+        let (code, words) = label(&gateway, &arguments);
+        assert!(code == Some(2) && words.contains(shown), "{code:?}: {words}");
+    }
+    assert_eq!(history(&gateway).len(), 3, "nothing of what was refused was done");
+    assert_eq!(label(&gateway, &["--version", "2"]).0, Some(0));
+    assert_eq!(newest(), "someone");
 }

@@ -207,6 +207,19 @@ fn unloaded_version_answers_no_more_and_loads_again() {
 }
 
 #[test]
+fn requests_are_told_as_they_were_however_often_a_version_is_loaded() {
+    let (_repository, gateway) = serving();
+    assert_eq!(answering(&gateway, "/v2/models/m/versions/1/infer"), 1);
+    for _ in 0..3 {
+        gateway.admin("POST", &format!("{ADMIN}/versions/1/unload"), Some(&json!({})));
+        gateway.wait_for_state("m", 1, "unloaded");
+        assert_eq!(gateway.version_status("m", 1)["requests"], 1, "unloaded");
+        gateway.admin("POST", &format!("{ADMIN}/versions/1/load"), Some(&json!({})));
+        assert_eq!(gateway.version_status("m", 1)["requests"], 1, "loaded again");
+    }
+}
+
+#[test]
 fn admin_refuses_what_it_does_not_know() {
     let (_repository, gateway) = serving();
     let admin = gateway.addresses.admin;

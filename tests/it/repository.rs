@@ -158,6 +158,42 @@ fn version_deleted_from_disk_goes_on_serving_while_it_is_stable() {
 }
 
 #[test]
+fn stable_version_that_is_gone_at_the_start_is_told_and_serves_once_it_is_back() {
+    let (repository, mut gateway) = serving_one();
+    repository.add("m", 2, &onnx::add(20));
+    gateway.wait_for_state("m", 2, "ready");
+    gateway.kill();
+    let (directory, aside) = (repository.version("m", 1), repository.path().join("aside"));
+    fs::rename(&directory, &aside).unwrap();
+    let gateway = Gateway::start(&repository);
+    assert_eq!(gateway.run_add("/v2/models/m/infer", 0.0).0, 503);
+    let reason = gateway.wait_for_state("m", 1, "failed");
+    assert!(reason.contains("gone from disk") && reason.contains(directory.to_str().unwrap()), "{reason}");
+    let labels = [("model", "m"), ("version", "1"), ("state", "failed")];
+    assert_eq!(gateway.metric("tidegate_model_state", &labels), Some(1.0));
+    let (_, index) = gateway.admin("POST", "/v2/repository/index", None);
+    let row = index.as_array().unwrap().iter().find(|row| row["version"] == "1").unwrap_or_else(|| panic!("{index}"));
+    assert!(row["state"] == "UNAVAILABLE" && row["reason"].as_str().unwrap().contains("gone"), "{index}");
+    let warnings = || gateway.log().lines().filter(|line| line.contains("WARN") && line.contains("is gone")).count();
+    assert_eq!(warnings(), 1, "{}", gateway.log());
+    assert_eq!(gateway.get("/v2/health/ready").0, 200, "a version that is gone does not make the gateway unready");
+    let (status, answer) = gateway.admin("POST", "/admin/v1/models/m/versions/1/load", Some(&json!({})));
+    assert!(status == 409 && answer["error"].as_str().unwrap().contains("failed"), "{status}: {answer}");
+    fs::rename(&aside, &directory).unwrap();
+    gateway.wait_for_state("m", 1, "ready");
+    still_serves(&gateway);
+}
+
+#[test]
+fn model_that_is_gone_at_the_start_is_told() {
+    let (repository, mut gateway) = serving_one();
+    gateway.kill();
+    fs::remove_dir_all(repository.models().join("m")).unwrap();
+    let gateway = Gateway::start(&repository);
+    assert!(gateway.wait_for_state("m", 1, "failed").contains("gone from disk"));
+}
+
+#[test]
 fn model_that_cannot_be_served_says_why() {
     use tidegate::{domain::DataType, proto::onnx::GraphProto};
     let (repository, gateway) = serving_one();

@@ -19,7 +19,7 @@ max_batch_size: 4
 input [ { name: "x" data_type: TYPE_FP32 dims: [ 1 ] } ]
 output [ { name: "y" data_type: TYPE_FP32 dims: [ 1 ] label_filename: "names.txt" } ]
 version_policy { specific { versions: [ 1, 3 ] } }
-dynamic_batching { max_queue_delay_microseconds: 100 }
+dynamic_batching { max_queue_delay_microseconds: 100 priority_levels: 3 }
 parameters { key: "owner" value { string_value: "team" } }
 model_warmup { name: "zeros" batch_size: 2 inputs { key: "x" value { dims: 1 zero_data: true } } }
 optimization { cuda { graphs: true } }
@@ -43,6 +43,10 @@ fn config_of_triton_is_obeyed_and_shown() {
         assert_eq!(config["input"][0]["dims"], json!([1]));
         assert_eq!(config["output"][0]["label_filename"], "names.txt");
         assert_eq!(config["dynamic_batching"]["max_queue_delay_microseconds"], 100);
+        assert_eq!(config["dynamic_batching"]["priority_levels"], 3);
+        let zeros = json!({"data_type": "TYPE_FP32", "dims": [1], "zero_data": true});
+        let warmup = json!([{"name": "zeros", "batch_size": 2, "count": 1, "inputs": {"x": zeros}}]);
+        assert_eq!(config["model_warmup"], warmup);
         assert_eq!(config["version_policy"]["specific"]["versions"], json!([1, 3]));
         assert_eq!(config["parameters"]["owner"]["string_value"], "team");
     }
@@ -129,4 +133,62 @@ fn map_of_a_classifier_with_weights_beside_it_is_served_too() {
     let (status, answer) = gateway.post("/v2/models/m/infer", &json!({"inputs": [input]}));
     assert_eq!((status, &answer["outputs"][0]["data"]), (200, &json!([0.25, 0.5])), "{answer}");
     assert_eq!(answer["outputs"][0]["name"], "probabilities");
+}
+
+const COUNTS: [&str; 3] = ["nv_inference_request_success", "nv_inference_count", "nv_inference_exec_count"];
+const TIMES: [&str; 5] = ["request", "queue", "compute_input", "compute_infer", "compute_output"];
+
+#[test]
+fn metrics_have_the_names_of_triton_too_when_asked_for() {
+    let repository = Repository::new();
+    for version in 1..=2 {
+        repository.add("m", version, &onnx::add(10));
+    }
+    let gateway = Gateway::start(&repository);
+    assert!(!gateway.metrics().contains("nv_inference"), "nobody asked for them");
+    drop(gateway);
+    let gateway = Gateway::start_with(&repository, |command| command.env("TIDEGATE_METRICS__TRITON_NAMES", "true"));
+    let of = |version: &'static str, name: &str| gateway.metric(name, &[("model", "m"), ("version", version)]);
+    let times = TIMES.map(|phase| format!("nv_inference_{phase}_duration_us"));
+    for name in COUNTS.iter().copied().chain(times.iter().map(String::as_str)) {
+        assert_eq!(of("1", name), Some(0.0), "{name} is there before the first request");
+    }
+    assert_eq!(of("1", "nv_inference_pending_request_count"), Some(0.0));
+    let rows = json!({"name": "x", "datatype": "FP32", "shape": [150, 1], "data": vec![1; 150]});
+    let path = "/v2/models/m/versions/1/infer";
+    assert_eq!(gateway.post(path, &json!({"inputs": [rows]})).0, 200);
+    assert_eq!(gateway.run_add(path, 1.0).0, 200);
+    let wrong = json!({"name": "x", "datatype": "INT64", "shape": [1, 1], "data": [1]});
+    assert_eq!(gateway.post(path, &json!({"inputs": [wrong]})).0, 400);
+    assert_eq!(COUNTS.map(|name| of("1", name)), [Some(2.0), Some(151.0), Some(2.0)]);
+    assert_eq!(COUNTS.map(|name| of("2", name)), [Some(0.0); 3]);
+    let failed = |reason| {
+        gateway.metric("nv_inference_request_failure", &[("model", "m"), ("version", "1"), ("reason", reason)])
+    };
+    assert_eq!(["REJECTED", "CANCELED", "BACKEND", "OTHER"].map(failed), [0.0, 0.0, 0.0, 1.0].map(Some));
+    let [request, queue, _, infer, _] = times.each_ref().map(|name| of("1", name).unwrap());
+    assert!(request > 0.0 && request >= queue + infer, "{request} {queue} {infer}");
+    let text = gateway.metrics();
+    assert!(text.contains("# TYPE nv_inference_count counter"), "{text}");
+    assert!(text.contains("# TYPE nv_inference_pending_request_count gauge"), "{text}");
+    let statistics = gateway.get("/v2/models/m/versions/1/stats").1["model_stats"][0].clone();
+    let sizes: Vec<_> =
+        statistics["batch_stats"].as_array().unwrap().iter().map(|batch| &batch["batch_size"]).collect();
+    assert_eq!(sizes, [1, 150], "{statistics}");
+    assert_eq!(gateway.admin("POST", "/admin/v1/models/m/versions/1/unload", Some(&json!({}))).0, 200);
+    gateway.wait_for_state("m", 1, "unloaded");
+    assert_eq!(of("1", "nv_inference_count"), None, "gone with the version");
+    assert_eq!(of("2", "nv_inference_count"), Some(0.0));
+}
+
+#[test]
+fn shared_memory_is_refused_over_http_too() {
+    let repository = Repository::new();
+    repository.add("m", 1, &onnx::add(10));
+    let gateway = Gateway::start(&repository);
+    let region = json!({"shared_memory_region": "r", "shared_memory_byte_size": 4});
+    let input = json!({"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1]});
+    let (status, answer) = gateway
+        .post("/v2/models/m/infer", &json!({"inputs": [input], "outputs": [{"name": "y", "parameters": region}]}));
+    assert_eq!((status, answer["error"].as_str().unwrap().contains("shared memory is not served")), (501, true));
 }

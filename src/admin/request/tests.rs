@@ -206,6 +206,14 @@ fn actor_is_the_peer_when_no_header_names_one() {
     assert!(matches!(request, AdminRequest::Change { options, .. } if options.actor == "10.0.0.7"));
 }
 
+#[test]
+fn actor_is_utf_8_or_refused_as_such() {
+    let mut head = http::Request::post("/admin/v1/models/fraud/rollback").body(()).unwrap().into_parts().0;
+    head.headers.insert("tidegate-actor", http::HeaderValue::from_bytes(b"J\xfcrgen").unwrap());
+    let error = AdminRequest::parse(&head, b"").unwrap_err().to_string();
+    assert!(error.contains("'J\u{fffd}rgen', which is not UTF-8"), "{error}");
+}
+
 /// What is refused, with the status and the words that the message must have.
 #[test]
 fn wrong_request_is_refused_with_what_is_accepted() {

@@ -6,7 +6,7 @@ use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 
 use crate::{
-    admin::parse_window,
+    admin::{parse_actor, parse_idempotency_key, parse_window},
     cli::{Output, complete, watch::interval},
     domain::{Label, ModelName, Percent, Version},
     monitor::SegmentName,
@@ -45,13 +45,20 @@ pub struct ChangeArgs {
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
 
-    /// Who, for the history.
-    #[arg(long, env = "USER", hide_env_values = true, value_name = "NAME")]
+    /// Who, for the history. By default $USER, or else the address.
+    #[arg(long, value_parser = parse_actor, value_name = "NAME")]
     pub actor: Option<String>,
 
     /// Make the change once: the same command with the same key does nothing again.
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_parser = parse_idempotency_key, value_name = "KEY")]
     pub idempotency_key: Option<String>,
+}
+
+impl ChangeArgs {
+    /// Who makes the change: as the command line says, otherwise `user`, if that is a name which a gateway takes.
+    pub(in crate::cli) fn who(&self, user: Option<String>) -> Option<String> {
+        self.actor.clone().or_else(|| parse_actor(&user?).ok())
+    }
 }
 
 #[derive(Debug, Clone, Args)]

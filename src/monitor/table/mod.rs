@@ -23,7 +23,7 @@ pub enum TableError {
     Csv { path: PathBuf, source: csv::Error },
     #[error("{} is not a readable Parquet file: {source}", path.display())]
     Parquet { path: PathBuf, source: parquet::errors::ParquetError },
-    #[error("{} has no column '{column}', which input '{tensor}' needs: it has {}", path.display(), quoted(has))]
+    #[error("{} has no column '{column}', which input '{tensor}' needs: it has {}", path.display(), listed(has))]
     MissingColumn { path: PathBuf, tensor: String, column: String, has: Vec<String> },
     #[error("{} has the column '{column}' twice", path.display())]
     DuplicateColumn { path: PathBuf, column: String },
@@ -35,7 +35,10 @@ pub enum TableError {
     Tensor(#[from] TensorError),
 }
 
-fn quoted(names: &[String]) -> String {
+fn listed(names: &[String]) -> String {
+    if names.is_empty() {
+        return "no columns at all".into();
+    }
     names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ")
 }
 

@@ -93,6 +93,10 @@ fn table_that_does_not_fit_is_refused_with_the_place() {
         "FILE, row 2, column 'x': the value is missing, and INT32 cannot say so"
     );
     assert_eq!(refusal("y\n1\n", &x(DataType::Fp32)), "FILE has no column 'x', which input 'x' needs: it has 'y'");
+    assert_eq!(
+        refusal("", &x(DataType::Fp32)),
+        "FILE has no column 'x', which input 'x' needs: it has no columns at all"
+    );
     assert_eq!(refusal("x,x\n1,2\n", &x(DataType::Fp32)), "FILE has the column 'x' twice");
     assert!(refusal("x,y\n1,2\n1\n", &x(DataType::Fp32)).contains("line: 3"), "ragged rows name the line");
     assert!(Table::open(Path::new("/nowhere/x.csv")).unwrap_err().to_string().contains("/nowhere/x.csv"));

@@ -20,13 +20,12 @@ use crate::{
         model_infer_response::InferOutputTensor,
     },
     protocol::{
-        ROUTING_KEY_PARAMETER, VIOLATION_PARAMETER, elsewhere, is_kept, naming, number_text,
+        ROUTING_KEY_PARAMETER, VIOLATION_PARAMETER,
+        elsewhere::{self, SHARED_MEMORY_PARAMETER},
+        is_kept, naming, number_text,
         refusal::{Refusal, ValueFault, shown},
     },
 };
-
-/// The parameter of a tensor whose data lies in shared memory, of the system or of CUDA.
-const SHARED_MEMORY_PARAMETER: &str = "shared_memory_region";
 
 type Parameters = HashMap<String, InferParameter>;
 

@@ -20,7 +20,9 @@ use super::{
 use crate::{
     domain::{DataType, Dimensions, OutputRequest, Priority, RequestId, Shape, Tensor},
     protocol::{
-        ROUTING_KEY_PARAMETER, is_kept, literal_text,
+        ROUTING_KEY_PARAMETER,
+        elsewhere::{self, SHARED_MEMORY_PARAMETER},
+        is_kept, literal_text,
         refusal::{Refusal, shown},
     },
 };
@@ -179,6 +181,7 @@ impl Reader<'_> {
                     let members = cursor.object(|cursor, key| -> Result<(), Fault> {
                         match key {
                             "binary_data_size" => once(&mut size, "binary_data_size", cursor, raw),
+                            SHARED_MEMORY_PARAMETER => Err(elsewhere::shared_memory().into()),
                             _ => Ok(cursor.skip()?),
                         }
                     });
@@ -348,6 +351,7 @@ impl Outputs {
                             "classification" => {
                                 classes = parameter(cursor, Cursor::whole, key, "a whole number, 0 or more")?;
                             }
+                            SHARED_MEMORY_PARAMETER => return Err(elsewhere::shared_memory().into()),
                             _ => cursor.skip()?,
                         }
                         Ok(())

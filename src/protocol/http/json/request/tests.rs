@@ -34,6 +34,16 @@ fn request_without_an_id_gets_one() {
 }
 
 #[test]
+fn shared_memory_is_refused_in_the_words_of_grpc() {
+    let region = r#"{"shared_memory_region":"r","shared_memory_byte_size":8}"#;
+    let input = format!(r#"{{"inputs":[{{"name":"x","shape":[2],"datatype":"FP32","parameters":{region}}}]}}"#);
+    let output = format!(r#"{{"inputs":[],"outputs":[{{"name":"y","parameters":{region}}}]}}"#);
+    for body in [input, output] {
+        assert_eq!(decode(&Bytes::from(body), None).unwrap_err(), elsewhere::shared_memory());
+    }
+}
+
+#[test]
 fn request_that_is_no_object_is_refused_in_clear_words() {
     for (body, words) in [
         ("", "the request has no body"),
