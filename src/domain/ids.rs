@@ -187,6 +187,8 @@ impl RequestId {
         }
     }
 
+    /// # Panics
+    /// Never: an id that is made is ASCII.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match &self.0 {
