@@ -271,6 +271,13 @@ fn options<T>(request: &Request<T>, options: Option<&wire::ChangeOptions>) -> Re
     let metadata = |name| request.metadata().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let actor = match (given.actor.as_str(), metadata(ACTOR_HEADER)) {
         ("", None) => peer(request),
+        // What is no UTF-8 cannot be kept as it is.
+        ("", Some(Cow::Owned(actor))) => {
+            return Err(AdminError::BadRequest(format!(
+                "the actor '{}' is refused: it is not UTF-8",
+                value::shown(&actor)
+            )));
+        }
         ("", Some(actor)) => value::actor(&actor)?,
         (actor, _) => value::actor(actor)?,
     };

@@ -68,7 +68,7 @@ pub struct ServerConfig {
     pub max_inflight_size: ByteSize,
     /// How long a request body may send nothing before it is given up.
     pub body_timeout: Span,
-    /// How long an HTTP/1 connection may be without a request, or take to send its head.
+    /// How long an HTTP/1 connection may be without a request, take to send its head, or take nothing of an answer.
     pub idle_timeout: Span,
     /// How long requests in flight may take to finish after SIGTERM.
     pub drain_timeout: Span,

@@ -262,11 +262,7 @@ impl MonitoredFeature {
         let over_time = [reference, live].map(|side| LazyCell::new(move || (side.over_time)()));
         let (reference, live) = (reference.rows, live.rows);
         let (reference_bins, live_bins) = self.compared(&reference.bins, &live.bins);
-        // What the reference never had is judged as a share of its own.
-        let judged = match layout {
-            Layout::Categorical { .. } if reference.bins[layout.outside()] == 0 => layout.outside(),
-            _ => reference_bins.len(),
-        };
+        let judged = self.judged_bins(reference, reference_bins.len());
         let series_of = |side: usize| {
             let judged = |bins: &Vec<u64>| layout.fold(bins)[..judged].to_vec();
             over_time[side].iter().map(|series| series.iter().map(judged).collect()).collect()
@@ -301,6 +297,14 @@ impl MonitoredFeature {
         }
     }
 
+    /// How many of so many compared bins the verdict looks at: what the reference never had is judged as a share of its own.
+    fn judged_bins(&self, reference: &Rows, compared: usize) -> usize {
+        match self.classifier.layout() {
+            layout @ Layout::Categorical { .. } if reference.bins[layout.outside()] == 0 => layout.outside(),
+            _ => compared,
+        }
+    }
+
     /// The verdict on the distribution alone.
     pub(super) fn distribution(
         &self,
@@ -311,11 +315,7 @@ impl MonitoredFeature {
         standing: DriftState,
     ) -> Verdict {
         let (reference_bins, live_bins) = self.compared(&reference.bins, &live.bins);
-        // What the reference never had is judged as a share of its own.
-        let judged = match self.classifier.layout() {
-            layout @ Layout::Categorical { .. } if reference.bins[layout.outside()] == 0 => layout.outside(),
-            _ => reference_bins.len(),
-        };
+        let judged = self.judged_bins(reference, reference_bins.len());
         judge.judge(&reference_bins[..judged], &live_bins[..judged], look, standing)
     }
 

@@ -226,14 +226,14 @@ impl Profile {
     }
 
     /// The profile as the text of its file: a line for each feature, so that two of them can be compared by `diff`. What
-    /// format 2 can say is written in it: programs that know no other read it, and it is the same profile as before.
+    /// format 2 can say is written in it, for programs that know no other: all but rare values and what a profile was learnt from.
     ///
     /// # Errors
     /// Never for a profile that was parsed or built; the type cannot say so.
     pub fn to_json(&self) -> Result<String, ProfileError> {
         let Self { format: _, rows, learnt_from, features, components } = self;
         let has_rare = |feature: &FeatureProfile| feature.distribution.rare().is_some();
-        let format = if features.iter().any(has_rare) { Self::FORMAT } else { 2 };
+        let format = if learnt_from.is_some() || features.iter().any(has_rare) { Self::FORMAT } else { 2 };
         let mut json = format!("{{\n\"format\": {format},\n\"rows\": {rows},\n");
         if let Some(model) = learnt_from {
             json.push_str("\"learnt_from\": ");

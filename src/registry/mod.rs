@@ -8,7 +8,7 @@
 //! - `loader` runs admissions on their own threads and puts the outcome into the book (`state`);
 //!   `retry` says when one that failed for a passing reason is tried again,
 //! - `operations` and `versions` are what operators ask for, `rollout` what they ask to happen by itself,
-//!   `audit` bounds what of it is written, `self_test` and `unwatched` say of the drift monitor how it does and why not,
+//!   `audit` bounds what of it is written, `drift` and `unwatched` say what the drift monitor finds and why it does not,
 //! - `memory` plans what stays loaded, `room` acts on it,
 //! - `watch` notices changes on disk, `collect` exports the state as metrics.
 

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A feature of a tensor with more columns gets a tensor of its own: rows of an image are not made for one of its pixels.
-const MAX_COLUMNS: usize = 256;
+const MAX_COLUMNS: usize = 64;
 
 /// Draws rows, each value by the law of its feature and whatever the others are.
 pub(super) struct Rows {

@@ -93,7 +93,7 @@ pub(super) struct Activity {
     last: AtomicU32,
     /// Requests that are being answered.
     requests: AtomicUsize,
-    /// Once it speaks HTTP/2, a connection may idle: its pings tell whether the client is there.
+    /// Once it has had a request over HTTP/2, a connection may idle: its pings tell whether the client is there.
     lasts: AtomicBool,
     stage: AtomicU8,
     waker: Mutex<Option<Waker>>,
@@ -109,12 +109,17 @@ impl Activity {
     }
 
     fn look(&self, now: u32) {
-        let quiet = now.wrapping_sub(self.last.load(Relaxed));
-        // The look at which something happened was some time before it.
-        if quiet <= LOOKS || self.requests.load(SeqCst) > 0 || self.lasts.load(Relaxed) {
+        // Asked first: a request leaves its mark before it is over, so that what is read then is no older than its end.
+        if self.requests.load(SeqCst) > 0 || self.lasts.load(Relaxed) {
             return;
         }
-        self.raise(if quiet > LOOKS + GRACE { Stage::Cut } else { Stage::Ending });
+        let quiet = now.wrapping_sub(self.last.load(Relaxed));
+        // The look at which something happened was some time before it.
+        if quiet <= LOOKS {
+            return;
+        }
+        let was_asked = self.stage.load(SeqCst) >= Stage::Ending as u8;
+        self.raise(if was_asked && quiet > LOOKS + GRACE { Stage::Cut } else { Stage::Ending });
     }
 
     fn raise(&self, stage: Stage) {
@@ -166,7 +171,7 @@ impl Drop for Busy {
 }
 
 /// The stream of a connection: what is written shows that somebody reads, and the end of what the client sends that
-/// nobody waits for the answer any more.
+/// nobody waits for the answer any more: a client that closes its side while it waits is gone, as for hyper.
 ///
 /// hyper would look for that end itself, but by reading: it gets new memory for what may come while a request holds
 /// the old one, so each request would cost a buffer.
@@ -272,6 +277,17 @@ mod tests {
         look(&mut connections, 1);
         assert_eq!(stage(&activity), Stage::Ending);
         look(&mut connections, GRACE);
+        assert_eq!(stage(&activity), Stage::Cut);
+    }
+
+    #[test]
+    fn connection_is_asked_before_it_is_cut_however_late_the_look() {
+        let mut connections = Connections::new();
+        let activity = connections.add();
+        connections.looks.fetch_add(10 * LOOKS, Relaxed);
+        look(&mut connections, 1);
+        assert_eq!(stage(&activity), Stage::Ending);
+        look(&mut connections, 1);
         assert_eq!(stage(&activity), Stage::Cut);
     }
 

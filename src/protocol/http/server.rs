@@ -188,11 +188,13 @@ async fn serve_connection<H, F>(
     }
 }
 
-/// A body that comes bit by bit keeps its connection busy until its end; one in memory only while it is read. HTTP/2
-/// connections last anyway.
+/// A body that comes bit by bit keeps its connection busy until its end; one that is there, only as long as it is read.
+/// HTTP/2 connections last anyway.
 fn until_sent(body: PlaneBody, busy: Busy) -> PlaneBody {
     match body {
-        Either::Right(stream) if !busy.lasts() => Either::Right(tonic::body::Body::new(Held { stream, _busy: busy })),
+        Either::Right(stream) if !busy.lasts() && stream.size_hint().exact().is_none() => {
+            Either::Right(tonic::body::Body::new(Held { stream, _busy: busy }))
+        }
         other => other,
     }
 }

@@ -49,12 +49,9 @@ impl Registry {
         };
         match (profile.or_else(learnt), settings.baseline) {
             (Some(profile), _) => {
-                let untold: Vec<_> = profile.inputs_of_unknown_values().map(str::to_owned).collect();
+                warn_of_unknown_values(&job.model, job.version, &profile, &settings);
                 let monitor = VersionMonitor::new(profile, model.signature(), &settings);
                 let monitor = monitor.map_err(|error| format!("profile: {error}"))?;
-                if settings.contract != Contract::Off {
-                    warn_of_unknown_values(job, &untold);
-                }
                 self.forget_learning(job, &settings);
                 Ok(self.go_on(job, &settings, monitor, model.signature()))
             }
@@ -62,12 +59,16 @@ impl Registry {
                 let names =
                     admission::columns(config.unwrap_or(&ModelConfig::default()), model.metadata(), model.signature());
                 let (place, name, version) = (learnt_place(&settings, job), job.model.clone(), job.version);
+                let contracted = settings.clone();
                 let learning = Learning::new(LearningOptions {
                     length,
                     model_identity: identity.to_owned(),
                     names: names.unwrap_or_default(),
                     signature: Arc::clone(model.signature()),
-                    keep: Box::new(move |profile| keep(place.as_deref(), &name, version, profile)),
+                    keep: Box::new(move |profile| {
+                        warn_of_unknown_values(&name, version, profile, &contracted);
+                        keep(place.as_deref(), &name, version, profile)
+                    }),
                     settings,
                 });
                 Ok(self.go_on_learning(job, learning))
@@ -85,6 +86,7 @@ impl Registry {
             let registry = Registry { shared: shared.upgrade()? };
             let live = registry.live_profile(&model, version).filter(|live| live.fit(&signature).is_empty())?;
             keep(place.as_deref(), &model, version, &live);
+            warn_of_unknown_values(&model, version, &live, &settings);
             let monitor = VersionMonitor::new(live, &signature, &settings);
             monitor
                 .inspect_err(|error| tracing::error!(%model, %error, "the stable version's rows are no profile"))
@@ -200,9 +202,10 @@ fn settings_of(settings: &MonitorSettings, config: Option<&ModelConfig>) -> Moni
 }
 
 /// Says that the contract lets unknown values of these features pass.
-fn warn_of_unknown_values(job: &LoadJob, features: &[String]) {
-    if !features.is_empty() {
-        let (model, version, features) = (&job.model, job.version.get(), features.join(", "));
+fn warn_of_unknown_values(model: &ModelName, version: Version, profile: &Profile, settings: &MonitorSettings) {
+    let features: Vec<_> = profile.inputs_of_unknown_values().collect();
+    if settings.contract != Contract::Off && !features.is_empty() {
+        let (version, features) = (version.get(), features.join(", "));
         let message =
             "the profile does not know its rare values: no category of these features is against the contract";
         tracing::warn!(%model, version, features, "{message}");
