@@ -321,33 +321,21 @@ impl MonitoredFeature {
 
     /// What was found of these rows, with the rows.
     pub(super) fn report(&self, reference: &Rows, live: &Rows, judged: Judged) -> FeatureReport {
-        let Judged {
-            rows,
-            missing,
-            distribution,
-            state,
-            threshold,
-            design_effect,
-            effective_rows,
-            interval,
-            measures,
-            quality,
-        } = judged;
         let bins = self.labels.iter().zip(&reference.bins).zip(&live.bins);
         FeatureReport {
             tensor: self.profile.tensor.clone(),
             feature: self.profile.feature.clone(),
             kind: self.profile.kind(),
-            rows,
-            missing,
-            distribution,
-            state,
-            threshold,
-            design_effect,
-            effective_rows,
-            interval,
-            measures,
-            quality,
+            rows: judged.rows,
+            missing: judged.missing,
+            distribution: judged.distribution,
+            state: judged.state,
+            threshold: judged.threshold,
+            design_effect: judged.design_effect,
+            effective_rows: judged.effective_rows,
+            interval: judged.interval,
+            measures: judged.measures,
+            quality: judged.quality,
             bins: bins.map(|((bin, &reference), &live)| BinCount { bin: bin.clone(), reference, live }).collect(),
         }
     }

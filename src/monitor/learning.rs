@@ -163,6 +163,10 @@ impl Learning {
             builder.append(Arc::unwrap_or_clone(chunk).builder);
         }
         let Built { profile, .. } = builder.finish();
+        if profile.features.is_empty() {
+            tracing::error!("nothing was learnt: no feature of the rows ever had a value that can be counted");
+            return None;
+        }
         let profile = Profile { learnt_from: Some(model_identity), ..profile };
         if keep(&profile)
             && let Some(file) = file

@@ -107,6 +107,15 @@ fn learning_ends_with_its_time_however_large_the_rows_are() {
 }
 
 #[test]
+fn rows_without_any_value_make_no_monitor_that_would_always_be_green() {
+    let mut learning = learning_of("sha256:1", |_| panic!("there is nothing to keep"));
+    let missing =
+        numbers("x", DataType::Fp32, 1, [f32::NAN; 300].iter().flat_map(|value| value.to_le_bytes()).collect());
+    learning.add(Answered::new(&[missing], &[]), seconds(0));
+    assert!(learning.finish().is_none());
+}
+
+#[test]
 fn rows_that_are_not_drawn_are_not_learnt_from() {
     let chosen: Vec<bool> = (0..600).map(|row| row % 7 < 3 || row > 590).collect();
     let scalar = || Tensor::plain("scale", DataType::Fp32, Shape::new(vec![]).unwrap(), vec![1; 4].into()).unwrap();
