@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).absolute()
 OUT = TARGET / "bench"
 REQUESTS = OUT / "requests"
-SERVER_CORE, LOAD_CORE = "0", "1"
+# Cores 0 and 1, or those of `BENCH_CORES`, as "4,6": on a larger machine, two that share nothing.
+SERVER_CORE, LOAD_CORE = os.environ.get("BENCH_CORES", "0,1").split(",")
 PATIENCE = 60  # seconds
 GRPC_PATH = "/inference.GRPCInferenceService/ModelInfer"
 BINARY_HEADER = "Inference-Header-Content-Length"
