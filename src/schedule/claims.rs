@@ -1,9 +1,9 @@
 //! The claim of a lane, modelled: in whatever order its steps happen, no job is left behind and no two
-//! parties form a batch at once.
+//! parties hold it at once.
 //!
 //! The model has the atomics of `lane::Core` and the steps of `execute`, `queue`, `dispatch_next` and `run_claimed` in
-//! their order, and nothing else: jobs are a count, runs take no time, and whoever is told to form the next batch
-//! does so on its own thread. All accesses are `SeqCst`, so the orders of steps are all that can happen; shuttle
+//! their order, and nothing else: jobs are a count, runs take no time, whoever is told to form the next batch
+//! does so on its own thread, and two jobs are a full batch. All accesses are `SeqCst`, so the orders of steps are all that can happen; shuttle
 //! tries tens of thousands of them: at random, and those with few switches between threads.
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ struct Lane {
     inbox: AtomicUsize,
     running: AtomicUsize,
     is_claimed: AtomicBool,
-    /// Parties that form a batch right now: more than one would take jobs out of order.
+    /// Parties that form a batch because they hold the claim.
     forming: AtomicUsize,
     ran: AtomicUsize,
     /// Does not look again after it has given up the claim: the mistake that the model must find.
@@ -27,6 +27,7 @@ struct Lane {
 }
 
 const INSTANCES: usize = 1;
+const FULL: isize = 2;
 
 impl Lane {
     fn free_instance(&self) -> bool {
@@ -53,8 +54,28 @@ impl Lane {
 
     fn queue(&self) {
         self.inbox.fetch_add(1, SeqCst);
-        self.waiting.fetch_add(1, SeqCst);
+        if self.waiting.fetch_add(1, SeqCst) + 1 >= FULL {
+            self.run_full();
+        } else {
+            self.dispatch_next();
+        }
+    }
+
+    /// Without a claim.
+    fn run_full(&self) {
+        while self.waiting.load(SeqCst) >= FULL && self.free_instance() {
+            let taken = self.take();
+            self.ran.fetch_add(taken, SeqCst);
+            self.running.fetch_sub(1, SeqCst);
+        }
         self.dispatch_next();
+    }
+
+    /// Jobs are taken in one piece, and may be taken before they are counted.
+    fn take(&self) -> usize {
+        let taken = self.inbox.swap(0, SeqCst);
+        self.waiting.fetch_sub(taken.cast_signed(), SeqCst);
+        taken
     }
 
     fn dispatch_next(&self) {
@@ -69,10 +90,9 @@ impl Lane {
             self.is_claimed.store(false, SeqCst);
             return !self.is_hasty && self.has_next() && self.claim();
         }
-        assert_eq!(self.forming.fetch_add(1, SeqCst), 0, "two parties form a batch");
-        let taken = self.inbox.swap(0, SeqCst);
+        assert_eq!(self.forming.fetch_add(1, SeqCst), 0, "two parties hold the claim");
+        let taken = self.take();
         self.forming.fetch_sub(1, SeqCst);
-        self.waiting.fetch_sub(taken.cast_signed(), SeqCst);
         self.is_claimed.store(false, SeqCst);
         self.dispatch_next();
         self.ran.fetch_add(taken, SeqCst);
@@ -99,7 +119,7 @@ fn requests(is_hasty: bool) {
 }
 
 #[test]
-fn no_job_is_left_behind_and_no_two_parties_form_a_batch() {
+fn no_job_is_left_behind_and_no_two_parties_hold_the_claim() {
     shuttle::check_pct(|| requests(false), 20_000, 3);
     shuttle::check_random(|| requests(false), 20_000);
 }

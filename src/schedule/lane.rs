@@ -7,12 +7,14 @@
 //! 2. **Gathered.** Runs are cheap, but requests come so close together that it pays to join them: it waits,
 //!    and a small task (the *collector*) runs all that came meanwhile as one batch, once the runtime has polled all
 //!    that was ready. No time is added: its turn comes when nobody else on that thread has anything to do before it.
+//!    Where thousands are ready that would be late: the request that makes a batch full runs it itself.
 //! 3. **On the pool.** Runs are costly: a thread of the pool takes the next batch when it is free.
 //!
 //! Jobs go through a queue without locks (`inbox`); whoever forms the next batch moves them to the
 //! ordered backlog. Exactly one party at a time is responsible for that (`is_claimed`): a collector
 //! or a listing of the pool. A claim is given up *after* the inbox was emptied, and the number of
-//! waiting jobs is looked at after that, so no job is left behind.
+//! waiting jobs is looked at after that, so no job is left behind. Who runs a full batch needs no claim: batches are
+//! taken in one piece, and whoever holds the claim then finds less to do.
 
 mod aside;
 mod waiting;
@@ -20,7 +22,7 @@ mod waiting;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     time::{Duration, Instant},
@@ -296,8 +298,7 @@ impl Core {
         if delay.is_zero() {
             return;
         }
-        self.empty_inbox();
-        let oldest = self.backlog.lock().unwrap_or_else(PoisonError::into_inner).oldest();
+        let oldest = self.backlog().oldest();
         let Some(until) = oldest.and_then(|oldest| oldest.checked_add(delay)) else { return };
         let over = tokio::time::sleep_until(until.into());
         tokio::pin!(over);
@@ -317,19 +318,43 @@ impl Core {
             // A run that ended just before saw the claim, and left what waits to us.
             return self.has_next() && self.claim();
         };
-        let now = Instant::now();
-        self.empty_inbox();
-        let max_rows = self.rows_of_next_batch();
-        let taken = self.backlog.lock().unwrap_or_else(PoisonError::into_inner).take(now, max_rows);
         // Before the claim is given up: who gets it next must not count what is gone.
-        taken.batch.iter().for_each(|job| self.waiting.leave(job));
-        self.drop_dead(taken.dropped);
+        let batch = self.take_batch();
         self.is_claimed.store(false, SeqCst);
         // More may run beside this batch, where instances allow.
         self.dispatch_next();
-        self.run_batch(taken.batch);
+        self.run_batch(batch);
         drop(instance);
         self.has_next() && self.claim()
+    }
+
+    /// The request that makes a batch full runs it here and now, and others that are full: a crowd of requests that are
+    /// all ready would otherwise fill the queue, and be refused, before the turn of the collector comes.
+    fn run_full(self: &Arc<Self>) {
+        while self.waiting.rows.load(SeqCst) >= self.rows_of_next_batch() && self.run_here() {}
+        self.dispatch_next();
+    }
+
+    /// Runs a batch on the thread of this request. False when nothing waits, runs are costly or no instance is free.
+    fn run_here(&self) -> bool {
+        if self.waiting.jobs() == 0 || !self.is_cheap() {
+            return false;
+        }
+        let Some(instance) = self.free_instance() else { return false };
+        let batch = self.take_batch();
+        let is_any = !batch.is_empty();
+        self.run_batch(batch);
+        drop(instance);
+        is_any
+    }
+
+    /// Takes the jobs of the next batch out of what waits, and what is dead before them.
+    fn take_batch(&self) -> Vec<Job> {
+        let max_rows = self.rows_of_next_batch();
+        let taken = self.backlog().take(Instant::now(), max_rows);
+        taken.batch.iter().for_each(|job| self.waiting.leave(job));
+        self.drop_dead(taken.dropped);
+        taken.batch
     }
 
     fn rows_of_next_batch(&self) -> usize {

@@ -490,3 +490,5 @@ mod trials {
         assert_eq!(trial.alone.unwrap(), "'x' has no first dimension of any size");
     }
 }
+
+mod crowd;

@@ -3,7 +3,7 @@
 use std::{
     ops::{Deref, DerefMut},
     sync::{
-        Arc, PoisonError,
+        Arc, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering::SeqCst},
     },
     time::{Duration, Instant},
@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Core, Executed, Job, LaneError, Work};
+use super::{Backlog, Core, Executed, Job, LaneError, Work};
 use crate::domain::Tensor;
 
 type Reply = Result<Executed, LaneError>;
@@ -72,11 +72,20 @@ impl Drop for Answer<'_> {
 }
 
 impl Core {
-    /// Whether a request would be queued now.
+    /// Whether a request would be queued now. On the thread of a request.
     ///
     /// # Errors
     /// [`LaneError::Full`] when not.
     pub(in crate::schedule) fn accepts(&self, rows: usize, bytes: usize) -> Result<(), LaneError> {
+        let mut answer = self.accepts_as_is(rows, bytes);
+        // Nobody is refused for the sake of what could run here and now.
+        while answer.is_err() && self.run_here() {
+            answer = self.has_room(rows, bytes);
+        }
+        answer
+    }
+
+    fn accepts_as_is(&self, rows: usize, bytes: usize) -> Result<(), LaneError> {
         match self.has_room(rows, bytes) {
             // Nobody is refused for the sake of what nobody waits for.
             Err(_) if self.drop_abandoned() => self.has_room(rows, bytes),
@@ -107,8 +116,7 @@ impl Core {
         if !self.waiting.has_dead.swap(false, SeqCst) {
             return false;
         }
-        self.empty_inbox();
-        let dead = self.backlog.lock().unwrap_or_else(PoisonError::into_inner).take_dead(Instant::now());
+        let dead = self.backlog().take_dead(Instant::now());
         let is_any = !dead.is_empty();
         self.drop_dead(dead);
         is_any
@@ -122,11 +130,13 @@ impl Core {
         }
     }
 
-    pub(super) fn empty_inbox(&self) {
+    /// All that waits, in its order.
+    pub(super) fn backlog(&self) -> MutexGuard<'_, Backlog> {
         let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(job) = self.inbox.pop() {
             backlog.push(job);
         }
+        backlog
     }
 
     pub(super) fn queue(
@@ -138,7 +148,7 @@ impl Core {
     ) -> Result<Answer<'_>, LaneError> {
         let bytes = work.inputs.iter().map(Tensor::byte_size).sum();
         let is_background = work.is_background;
-        self.accepts(rows, bytes)?;
+        if is_background { self.accepts_as_is(rows, bytes) } else { self.accepts(rows, bytes) }?;
         let (reply, receiver) = oneshot::channel();
         let job = Job {
             inputs: work.inputs,
@@ -155,11 +165,14 @@ impl Core {
         let waiting_rows = self.waiting.rows.fetch_add(rows, SeqCst) + rows;
         self.inbox.push(job);
         self.waiting.jobs.fetch_add(1, SeqCst);
-        if waiting_rows >= self.max_rows() {
+        let is_full = waiting_rows >= self.max_rows();
+        if is_full {
             self.is_full.notify_one();
         }
         if is_background && self.has_next() && self.claim() {
             self.pool.list(Arc::clone(self));
+        } else if is_full && !is_background {
+            self.run_full();
         } else {
             self.dispatch_next();
         }
