@@ -45,6 +45,7 @@ bench: setup ## Run all benchmarks: a quarter of an hour on an idle machine with
 	$(CARGO) bench --locked --bench '*'
 	$(PYTHON) benches/end_to_end.py
 	$(PYTHON) benches/overload.py
+	$(PYTHON) benches/target_latency.py
 	$(PYTHON) benches/memory.py
 	$(PYTHON) benches/load_interference.py
 

@@ -192,6 +192,11 @@ class Gateway(Server):
         except urllib.error.HTTPError as refusal:
             return refusal.code, json.load(refusal)
 
+    def read(self, path):
+        """What the data plane answers, as text."""
+        with urllib.request.urlopen(f"http://{self.http}{path}", timeout=PATIENCE) as answer:
+            return answer.read().decode()
+
     def get(self, path):
         with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=PATIENCE) as answer:
             return json.load(answer)

@@ -7,6 +7,7 @@
 First the most that a closed loop gets out of the gateway. Then, for `cnn`, an open loop offers ten
 times as much. No generator on one core can offer ten times what `tiny` takes: there, a crowd of
 clients has thousands of requests at once in the gateway, each sending the next when it is answered.
+What so many connections cost any server, as a bare echo shows, is taken off the capacity first.
 It writes overload.json and overload.md to target/bench/.
 """
 
@@ -58,11 +59,12 @@ def overload(arguments, programs, model, protocol):
         closed = harness.load(protocol, address, model, CLOSED_LOOP[model], 1, 5)
         before = gateway.memory()["rss"]
         press = open_loop if model == "cnn" else crowd
-        seen = press(arguments, programs, gateway, address, model, protocol, closed.rate)
+        capacity = closed.rate if model == "cnn" else capacity_of_crowd(programs, closed.rate, model, protocol)
+        seen = press(arguments, programs, gateway, address, model, protocol, capacity)
         peak = gateway.memory()["peak_rss"]
         time.sleep(1)
         after = harness.load(protocol, address, model, CLOSED_LOOP[model], 1, 2)
-    row = {"model": model, "protocol": protocol, "capacity": closed.rate, "goodput_ratio": seen["goodput_per_s"] / closed.rate}
+    row = {"model": model, "protocol": protocol, "closed_loop": closed.rate, "capacity": capacity, "goodput_ratio": seen["goodput_per_s"] / capacity}
     row |= {"rss_before_mib": before, "peak_rss_mib": peak, "rate_afterwards": after.rate, **seen}
     say(json.dumps(row))
     return row
@@ -87,6 +89,16 @@ def open_loop(arguments, programs, gateway, address, model, protocol, capacity):
         "retry_after": seen["with_retry_after"] / refused if refused else None,
         "lost": seen["unsent"] + seen["unanswered"],
     }
+
+
+def capacity_of_crowd(programs, rate, model, protocol):
+    """The rate of the closed loop, if a request took longer by as much as it does a bare server with that many clients."""
+    connections, streams = CROWD[protocol]
+    with harness.echo(programs, "grpc" if protocol == "grpc" else "http", OUT / f"answers/{model}.{protocol}") as echo:
+        few = harness.load(protocol, echo.address, model, CLOSED_LOOP[model], 1, 3)
+        many = harness.load(protocol, echo.address, model, connections, streams, 3)
+    say(f"bare echo: {few.rate:.0f}/s, with {connections} × {streams} at once {many.rate:.0f}/s")
+    return 1 / (1 / rate + max(0, 1 / many.rate - 1 / few.rate))
 
 
 def crowd(arguments, programs, gateway, address, model, protocol, capacity):
