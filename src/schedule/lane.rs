@@ -124,8 +124,9 @@ impl Core {
             }
             _ => None,
         };
-        let controller =
-            limits.as_ref().and_then(|limits| limits.target_p99.map(|target| Controller::new(target, limits)));
+        let controller = limits
+            .as_ref()
+            .and_then(|limits| limits.target_p99.map(|target| Controller::new(target, limits, &trial.costs)));
         Self {
             model: Some(model),
             retired: Some(Box::new(retired)),

@@ -1,8 +1,14 @@
-//! Chooses the size and the delay of batches so that a target latency is kept.
+//! Chooses the size and the delay of batches, and how much may wait, so that a target latency is kept.
 //!
-//! The latency seen over each short period decides (additive increase, multiplicative decrease, as
-//! in congestion control): while 99 % of requests stay well below the target, batches may wait a
-//! little longer and grow, which is what throughput wants; when they do not, both are cut.
+//! A batch has as many rows as run within a quarter of the target. What is seen of requests over each short period decides
+//! the rest (additive increase, multiplicative decrease, as in congestion control): while 99 % of them take well less
+//! than half of the target from their arrival at the lane, a batch may wait a little longer for more rows, which spares
+//! the processor runs. When they take more, that delay is cut; when there is none left to cut, more comes
+//! than can be done, and less may wait. Batches are never cut for that: small ones would make the rate fall,
+//! and the queue grow.
+//!
+//! The other half of the target is for what a lane does not see: the reading of requests, the writing of answers, and
+//! what waits in sockets while the thread of requests is busy with a run.
 
 use std::{
     sync::{
@@ -20,6 +26,8 @@ const PERIOD_REQUESTS: usize = 500;
 /// The time after which it is, however few requests came; and the least number that says anything.
 const PERIOD: Duration = Duration::from_millis(500);
 const ENOUGH: usize = 50;
+/// A shorter delay is none.
+const LEAST_DELAY: Duration = Duration::from_micros(50);
 
 /// The controller of one lane.
 #[derive(Debug)]
@@ -29,6 +37,7 @@ pub(super) struct Controller {
     max_delay: Duration,
     rows: AtomicUsize,
     delay: AtomicU64,
+    room: AtomicUsize,
     period: Mutex<Period>,
 }
 
@@ -36,31 +45,42 @@ pub(super) struct Controller {
 struct Period {
     began: Option<Instant>,
     requests: usize,
-    /// Requests that took longer than the target, and longer than three quarters of it.
+    /// Requests that took longer than half of the target, and longer than three eighths of it.
     late: usize,
     nearly_late: usize,
 }
 
 impl Controller {
-    pub(super) fn new(target: Duration, limits: &BatchLimits) -> Self {
-        // Without a limit of its own, a request may spend half of the target waiting.
-        let max_delay = if limits.max_delay.is_zero() { target / 2 } else { limits.max_delay.min(target / 2) };
-        Self {
+    pub(super) fn new(target: Duration, limits: &BatchLimits, costs: &Costs) -> Self {
+        // Without a limit of its own, a request may spend a quarter of the target waiting for others.
+        let max_delay = if limits.max_delay.is_zero() { target / 4 } else { limits.max_delay.min(target / 4) };
+        let controller = Self {
             target,
             max_rows: limits.max_rows,
             max_delay,
             rows: AtomicUsize::new(limits.max_rows),
             delay: AtomicU64::new(0),
+            room: AtomicUsize::new(0),
             period: Mutex::default(),
-        }
+        };
+        let rows = controller.choose_rows(costs);
+        controller.room.store(controller.most_room(rows, costs), Relaxed);
+        controller
     }
 
+    /// The rows that a batch may have.
     pub(super) fn rows(&self) -> usize {
         self.rows.load(Relaxed)
     }
 
+    /// How long a batch waits for more.
     pub(super) fn delay(&self) -> Duration {
         Duration::from_nanos(self.delay.load(Relaxed))
+    }
+
+    /// The rows that may wait.
+    pub(super) fn room(&self) -> usize {
+        self.room.load(Relaxed)
     }
 
     /// A request took `latency` from its arrival to the end of its run.
@@ -69,8 +89,8 @@ impl Controller {
         let Ok(mut period) = self.period.try_lock() else { return };
         let began = *period.began.get_or_insert(now);
         period.requests += 1;
-        period.late += usize::from(latency > self.target);
-        period.nearly_late += usize::from(latency > self.target * 3 / 4);
+        period.late += usize::from(latency > self.target / 2);
+        period.nearly_late += usize::from(latency > self.target * 3 / 8);
         let is_over = period.requests >= PERIOD_REQUESTS
             || (now.saturating_duration_since(began) >= PERIOD && period.requests >= ENOUGH);
         if is_over {
@@ -81,85 +101,42 @@ impl Controller {
     }
 
     fn choose(&self, period: &Period, costs: &Costs) {
-        let rows = self.rows();
-        // A run that alone takes more than half of the target can never keep it: another may be
-        // going on when a request arrives.
-        let bound = costs.rows_within(self.target / 2, self.max_rows);
+        let rows = self.choose_rows(costs);
+        let most_room = self.most_room(rows, costs);
+        let (delay, room) = (self.delay(), self.room().min(most_room));
+        let (mut next_delay, mut next_room) = (delay, room);
         if period.late * 100 > period.requests {
-            self.delay.store(self.delay.load(Relaxed) / 2, Relaxed);
-            self.rows.store((rows / 2).clamp(1, bound), Relaxed);
+            if delay.is_zero() {
+                // A whole batch that waits keeps the lane busy.
+                next_room = (room / 4 * 3).max(rows);
+            } else {
+                next_delay = Some(delay / 2).filter(|delay| *delay >= LEAST_DELAY).unwrap_or_default();
+            }
         } else if period.nearly_late * 100 <= period.requests {
-            let longer = self.delay() + self.target / 20;
-            let delay = longer.min(self.max_delay);
-            self.delay.store(u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX), Relaxed);
-            self.rows.store((rows * 2).clamp(1, bound), Relaxed);
+            if room < most_room {
+                next_room = (room + room / 8 + 1).min(most_room);
+            } else {
+                next_delay = (delay + self.target / 20).min(self.max_delay);
+            }
         }
+        self.delay.store(u64::try_from(next_delay.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.room.store(next_room, Relaxed);
+    }
+
+    /// A run that takes more than a quarter of the target leaves too little for the one before it, which may be going on
+    /// when a request arrives, and for all else.
+    fn choose_rows(&self, costs: &Costs) -> usize {
+        let rows = costs.rows_within(self.target / 4, self.max_rows);
+        self.rows.store(rows, Relaxed);
+        rows
+    }
+
+    /// More rows than this cannot be done in time, whatever else is quick.
+    fn most_room(&self, rows: usize, costs: &Costs) -> usize {
+        let per_row = costs.per_row(rows).as_nanos().max(1);
+        usize::try_from(self.target.as_nanos() / per_row).unwrap_or(usize::MAX).max(rows)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TARGET: Duration = Duration::from_millis(20);
-
-    fn controller() -> (Controller, Costs) {
-        let costs = Costs::default();
-        for (rows, millis) in [(1, 1), (2, 1), (4, 2), (8, 3), (16, 6), (32, 12), (64, 24)] {
-            costs.record(rows, Duration::from_millis(millis));
-        }
-        let limits = BatchLimits { max_rows: 64, max_delay: Duration::ZERO, target_p99: Some(TARGET) };
-        (Controller::new(TARGET, &limits), costs)
-    }
-
-    fn period(controller: &Controller, costs: &Costs, latency: Duration) {
-        let now = Instant::now();
-        for _ in 0..PERIOD_REQUESTS {
-            controller.observe(now, latency, costs);
-        }
-    }
-
-    #[test]
-    fn late_requests_shrink_batches_and_delay_at_once() {
-        let (controller, costs) = controller();
-        for _ in 0..4 {
-            period(&controller, &costs, Duration::from_millis(5));
-        }
-        let (rows, delay) = (controller.rows(), controller.delay());
-        assert_eq!(
-            (rows, delay),
-            (16, Duration::from_millis(4)),
-            "16 rows are the most that fit into half of the target"
-        );
-        period(&controller, &costs, Duration::from_millis(30));
-        assert_eq!((controller.rows(), controller.delay()), (8, Duration::from_millis(2)));
-    }
-
-    #[test]
-    fn delay_never_passes_half_of_the_target() {
-        let (controller, costs) = controller();
-        for _ in 0..50 {
-            period(&controller, &costs, Duration::from_millis(1));
-        }
-        assert_eq!(controller.delay(), TARGET / 2);
-    }
-
-    #[test]
-    fn latency_close_to_the_target_is_left_alone() {
-        let (controller, costs) = controller();
-        period(&controller, &costs, Duration::from_millis(1));
-        let before = (controller.rows(), controller.delay());
-        period(&controller, &costs, Duration::from_millis(17));
-        assert_eq!((controller.rows(), controller.delay()), before);
-    }
-
-    #[test]
-    fn few_requests_are_judged_after_a_while() {
-        let (controller, costs) = controller();
-        let start = Instant::now();
-        for request in 0..60 {
-            controller.observe(start + Duration::from_millis(10 * request), Duration::from_millis(1), &costs);
-        }
-        assert!(controller.delay() > Duration::ZERO);
-    }
-}
+mod tests;

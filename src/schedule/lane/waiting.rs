@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Backlog, Core, Executed, Job, LaneError, Work};
+use super::{Backlog, Controller, Core, Executed, Job, LaneError, Work};
 use crate::domain::Tensor;
 
 type Reply = Result<Executed, LaneError>;
@@ -98,10 +98,17 @@ impl Core {
         let wait = self.expected_wait(rows);
         // One request is always taken, however large: it is within the limit on bodies.
         let is_too_much = jobs > 0 && waiting_bytes.saturating_add(bytes) > self.settings.max_queue_bytes;
-        if jobs >= self.settings.max_queue || is_too_much || (jobs > 0 && wait > self.settings.max_wait) {
+        let is_late = jobs > 0 && (wait > self.settings.max_wait || self.is_beyond_target(rows));
+        if jobs >= self.settings.max_queue || is_too_much || is_late {
             return Err(LaneError::Full { retry_after: wait });
         }
         Ok(())
+    }
+
+    /// Whether what is queued now would take longer than the target latency, if there is one.
+    fn is_beyond_target(&self, rows: usize) -> bool {
+        let is_beyond = |controller: &Controller| self.waiting.rows.load(SeqCst) + rows > controller.room();
+        self.controller.as_ref().is_some_and(is_beyond)
     }
 
     /// The wait of a request that is queued now, by the measured cost of what is before it.
