@@ -2,7 +2,7 @@
 //!
 //! A door turns wire messages into [`crate::domain`] types, calls the gateway and turns the
 //! answer back. It decides nothing about models, versions or scheduling, and the two doors
-//! know nothing of each other; what both need is in the first nine files:
+//! know nothing of each other; what both need is in the first ten files:
 //!
 //! | file | what it holds |
 //! | --- | --- |
@@ -12,6 +12,7 @@
 //! | `settings` | the trace and log settings, as Triton shows them |
 //! | `deadline` | how long the caller will wait, as headers say |
 //! | `budget` | the bound on the memory of all request bodies |
+//! | `gathered` | the pieces of a body put together, with aligned elements |
 //! | `refusal` | why a door refused a request, and the words shared by both protocols |
 //! | `trace` | the span of a request, with the caller's W3C context |
 //! | `model_config` | a model's configuration in Triton's form |
@@ -48,6 +49,7 @@ mod deadline;
 mod elsewhere;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod gathered;
 pub(crate) mod grpc;
 pub(crate) mod http;
 mod metrics;

@@ -20,8 +20,8 @@ use crate::{
     fault::Fault,
     proto::inference::ModelInferRequest,
     protocol::{
-        DoorOptions, budget::BodyPermit, data_plane::DataPlane, deadline::within, http::server::PlaneBody, naming,
-        refusal::Refusal, trace,
+        DoorOptions, budget::BodyPermit, data_plane::DataPlane, deadline::within, gathered::Gathered,
+        http::server::PlaneBody, naming, refusal::Refusal, trace,
     },
     telemetry::in_span,
 };
@@ -30,6 +30,9 @@ use crate::{
 const PREFIX: usize = 5;
 /// Room made for a message before its bytes arrive; a claimed length alone takes no more.
 const FIRST_ALLOCATION: usize = 1 << 20;
+
+/// The number of the field `raw_input_contents`.
+const RAW_CONTENTS: u64 = 7;
 
 /// Answers a call of `ModelInfer` whose message is not compressed.
 pub(super) async fn answer<D: DataPlane, B>(
@@ -86,6 +89,21 @@ fn text_field(number: u8, message: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(text).ok()?, rest))
 }
 
+/// Where the elements of the first raw tensor begin in a message of which this is the beginning; `None` where there is none, or
+/// it has not come yet.
+fn raw_contents(message: &[u8]) -> Option<usize> {
+    let mut rest = message;
+    loop {
+        let key = decode_varint(&mut rest).ok()?;
+        // All fields of the message have a length before them.
+        let length = usize::try_from(decode_varint(&mut rest).ok()?).ok().filter(|_| key & 7 == 2)?;
+        if key >> 3 == RAW_CONTENTS {
+            return Some(message.len() - rest.len());
+        }
+        rest = rest.get(length..)?;
+    }
+}
+
 /// The one message of the call, with a permit for the memory that it occupies. One that comes in
 /// pieces is read only if `is_wanted`, which is shown its first piece.
 async fn read<B>(
@@ -119,14 +137,15 @@ where
         options.budget.check(length)?;
         // What is sure to be refused is refused before most of it costs anything.
         is_wanted(&first)?;
-        let mut all = BytesMut::with_capacity(length.min(FIRST_ALLOCATION).max(first.len()));
-        all.extend_from_slice(&first);
+        let room = length.min(FIRST_ALLOCATION).max(first.len());
+        let mut all = Gathered::new(room, raw_contents(&first).unwrap_or(0));
+        all.append(&first);
         while all.len() < length {
             let piece = next(body, patience).await?.ok_or_else(early)?;
             permit.grow_to(all.len() + piece.len())?;
-            all.extend_from_slice(&piece);
+            all.append(&piece);
         }
-        first = all.freeze();
+        first = all.into_bytes();
     }
     if first.len() > length || next(body, patience).await?.is_some() {
         return Err(Refusal::bad_request("the call has more than one message: use ModelStreamInfer for many"));
@@ -248,6 +267,32 @@ mod tests {
         assert_eq!((read.as_ptr(), options.budget.used()), (whole[PREFIX..].as_ptr(), whole.len()));
         drop(permit);
         assert_eq!(options.budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn raw_elements_of_a_message_in_pieces_are_aligned() {
+        for name in ["a", "ab", "abc", "a rather long name of a model"] {
+            let contents = vec![7; 1000];
+            let message = ModelInferRequest {
+                model_name: name.into(),
+                raw_input_contents: vec![contents.into()],
+                ..Default::default()
+            };
+            let whole = message.encode_to_vec();
+            let prefixed = [&[0], &u32::try_from(whole.len()).unwrap().to_be_bytes()[..], &whole].concat();
+            let frames: Vec<_> = prefixed
+                .chunks(300)
+                .map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(piece))))
+                .collect();
+            let mut body = StreamBody::new(tokio_stream::iter(frames));
+            let (read, _permit) = read(&mut body, &stand_in::options(2000), |_| Ok(())).await.unwrap();
+            assert_eq!(read, whole);
+            let decoded = decode(&read).unwrap();
+            assert_eq!(decoded.raw_input_contents[0].as_ptr().align_offset(8), 0, "{name}");
+            for end in 0..6 {
+                assert_eq!(raw_contents(&whole[..end]), None);
+            }
+        }
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use crate::{
     protocol::{
         budget::{BodyBudget, BodyPermit},
         deadline::within,
+        gathered::Gathered,
         refusal::Refusal,
     },
 };
@@ -38,6 +39,8 @@ pub(super) struct Bounds<'a> {
     pub(super) patience: Duration,
     /// When the answer is of no use any more.
     pub(super) deadline: Option<Instant>,
+    /// Where in the body elements of tensors begin; 0 where there are none.
+    pub(super) elements: usize,
 }
 
 /// Reads the whole body, with a permit for the memory that it occupies. What is sure not to fit
@@ -61,11 +64,11 @@ where
         return Err(too_large());
     }
     // Small bodies come in one piece.
-    let Some(second) = pieces.next().await? else { return Ok((detached(first), permit)) };
+    let Some(second) = pieces.next().await? else { return Ok((detached(first, bounds.elements), permit)) };
     let room = expected.min(FIRST_ALLOCATION).max(first.len() + second.len());
     permit.grow_to(room)?;
-    let mut all = Vec::with_capacity(room);
-    all.extend_from_slice(&first);
+    let mut all = Gathered::new(room, bounds.elements);
+    all.append(&first);
     drop(first);
     let mut piece = Some(second);
     while let Some(bytes) = piece {
@@ -73,21 +76,21 @@ where
         if length > bounds.limit {
             return Err(too_large());
         }
-        if length > all.capacity() {
-            let room = length.max(2 * all.capacity()).min(bounds.limit.max(length));
+        if length > all.room() {
+            let room = length.max(2 * all.room()).min(bounds.limit.max(length));
             permit.grow_to(room)?;
-            all.reserve_exact(room - all.len());
+            all.grow_to(room);
         }
-        all.extend_from_slice(&bytes);
+        all.append(&bytes);
         piece = pieces.next().await?;
     }
-    Ok((all.into(), permit))
+    Ok((all.into_bytes(), permit))
 }
 
 /// A body that does not hold the memory which its connection reads into: a few bytes are copied more cheaply than
 /// the connection gets new memory for the next request.
-fn detached(body: Bytes) -> Bytes {
-    if body.len() <= SHORT { Bytes::copy_from_slice(&body) } else { body }
+fn detached(body: Bytes, elements: usize) -> Bytes {
+    if body.len() <= SHORT { Gathered::copy_of(&body, elements) } else { body }
 }
 
 /// The pieces of a body, each in time.
@@ -186,7 +189,7 @@ mod tests {
 
     async fn within<B: Body<Data = Bytes> + Unpin>(body: &mut B, limit: usize) -> Result<Bytes, ErrorCode> {
         let budget = &BodyBudget::new(usize::MAX);
-        let bounds = Bounds { limit, budget, patience: Duration::from_secs(30), deadline: None };
+        let bounds = Bounds { limit, budget, patience: Duration::from_secs(30), deadline: None, elements: 0 };
         read(body, &bounds).await.map(|(bytes, _)| bytes).map_err(|refusal| refusal.code())
     }
 
@@ -222,7 +225,7 @@ mod tests {
         budget: &Arc<BodyBudget>,
         deadline: Option<Instant>,
     ) -> Result<usize, ErrorCode> {
-        let bounds = Bounds { limit: 5_000_000, budget, patience: Duration::from_millis(100), deadline };
+        let bounds = Bounds { limit: 5_000_000, budget, patience: Duration::from_millis(100), deadline, elements: 0 };
         let read = read(body, &bounds).await;
         read.map(|(bytes, _)| bytes.len()).map_err(|refusal| refusal.code())
     }

@@ -92,8 +92,13 @@ where
         #[serde(default)]
         ready: bool,
     }
-    let bounds =
-        Bounds { limit: MAX_INDEX_BODY, budget: &options.budget, patience: options.body_timeout, deadline: None };
+    let bounds = Bounds {
+        limit: MAX_INDEX_BODY,
+        budget: &options.budget,
+        patience: options.body_timeout,
+        deadline: None,
+        elements: 0,
+    };
     let (bytes, _permit) = body::read(body, &bounds).await?;
     if bytes.trim_ascii().is_empty() {
         return Ok(false);

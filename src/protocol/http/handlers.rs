@@ -143,7 +143,8 @@ impl<D: DataPlane> Door<D> {
         self.gateway.accepts(&model, &target).map_err(|fault| Refusal::of(&fault))?;
         let limit = self.options.max_body_bytes;
         let patience = self.options.body_timeout;
-        let bounds = Bounds { limit, budget: &self.options.budget, patience, deadline: header_deadline };
+        let elements = json_length.unwrap_or(0);
+        let bounds = Bounds { limit, budget: &self.options.budget, patience, deadline: header_deadline, elements };
         let (bytes, permit) = body::read(body, &bounds).await?;
         let (bytes, permit) = encoding::inflate(bytes, coding, limit, permit).await?;
         let decoded = match json_length {
