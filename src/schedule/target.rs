@@ -1,14 +1,15 @@
 //! Chooses the size and the delay of batches, and how much may wait, so that a target latency is kept.
 //!
 //! A batch has as many rows as run within a quarter of the target. What is seen of requests over each short period decides
-//! the rest (additive increase, multiplicative decrease, as in congestion control): while 99 % of them take well less
-//! than half of the target from their arrival at the lane, a batch may wait a little longer for more rows, which spares
-//! the processor runs. When they take more, that delay is cut; when there is none left to cut, more comes
+//! the rest (additive increase, multiplicative decrease, as in congestion control): while 99 % of them take less
+//! than a quarter of the target from their arrival at the lane, a batch may wait a little longer for more rows, which spares
+//! the processor runs. When they take more than three eighths, that delay is cut; when there is none left to cut, more comes
 //! than can be done, and less may wait. Batches are never cut for that: small ones would make the rate fall,
 //! and the queue grow.
 //!
-//! The other half of the target is for what a lane does not see: the reading of requests, the writing of answers, and
-//! what waits in sockets while the thread of requests is busy with a run.
+//! The rest of the target is for what a lane does not see: the reading of requests, the writing of answers, and
+//! what waits in sockets while the thread of requests is busy. Where requests come faster than they can be read, they wait
+//! there and with the client, and no target is kept.
 
 use std::{
     sync::{
@@ -45,7 +46,7 @@ pub(super) struct Controller {
 struct Period {
     began: Option<Instant>,
     requests: usize,
-    /// Requests that took longer than half of the target, and longer than three eighths of it.
+    /// Requests that took longer than three eighths of the target, and longer than a quarter of it.
     late: usize,
     nearly_late: usize,
 }
@@ -89,8 +90,8 @@ impl Controller {
         let Ok(mut period) = self.period.try_lock() else { return };
         let began = *period.began.get_or_insert(now);
         period.requests += 1;
-        period.late += usize::from(latency > self.target / 2);
-        period.nearly_late += usize::from(latency > self.target * 3 / 8);
+        period.late += usize::from(latency > self.target * 3 / 8);
+        period.nearly_late += usize::from(latency > self.target / 4);
         let is_over = period.requests >= PERIOD_REQUESTS
             || (now.saturating_duration_since(began) >= PERIOD && period.requests >= ENOUGH);
         if is_over {

@@ -37,7 +37,7 @@ fn late_requests_cut_the_delay_and_then_the_room_but_never_the_batch() {
     let (controller, costs) = controller(TARGET);
     let room = controller.room();
     for _ in 0..4 {
-        period(&controller, &costs, Duration::from_millis(5));
+        period(&controller, &costs, Duration::from_millis(4));
     }
     assert_eq!((controller.delay(), controller.room()), (Duration::from_millis(4), room));
     period(&controller, &costs, Duration::from_millis(30));
@@ -57,7 +57,7 @@ fn latency_close_to_the_goal_is_left_alone() {
     let (controller, costs) = controller(TARGET);
     period(&controller, &costs, Duration::from_millis(1));
     let before = (controller.rows(), controller.delay(), controller.room());
-    period(&controller, &costs, Duration::from_millis(9));
+    period(&controller, &costs, Duration::from_millis(6));
     assert_eq!((controller.rows(), controller.delay(), controller.room()), before);
 }
 
@@ -108,13 +108,14 @@ fn serve(target: Duration, rate: f64) -> Served {
             continue;
         }
         let batch: Vec<Duration> = waiting.drain(..waiting.len().min(controller.rows())).collect();
-        now = now.max(begins.unwrap_or(now)) + run(batch.len()) + Duration::from_micros(20) * batch.len() as u32;
+        now = now.max(begins.unwrap_or(now)) + run(batch.len()) + Duration::from_micros(20 * batch.len() as u64);
         costs.record(batch.len(), run(batch.len()));
         runs += usize::from(now >= settled);
         for arrived in batch {
-            controller.observe(started + now, now - arrived, &costs);
+            let latency = now.saturating_sub(arrived);
+            controller.observe(started + now, latency, &costs);
             if now >= settled {
-                latencies.push(now - arrived);
+                latencies.push(latency);
             }
         }
     }
