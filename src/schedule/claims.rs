@@ -63,7 +63,7 @@ impl Lane {
 
     /// Without a claim.
     fn run_full(&self) {
-        while self.waiting.load(SeqCst) >= FULL && self.free_instance() {
+        if self.waiting.load(SeqCst) > 0 && self.free_instance() {
             let taken = self.take();
             self.ran.fetch_add(taken, SeqCst);
             self.running.fetch_sub(1, SeqCst);

@@ -329,10 +329,10 @@ impl Core {
         self.has_next() && self.claim()
     }
 
-    /// The request that makes a batch full runs it here and now, and others that are full: a crowd of requests that are
-    /// all ready would otherwise fill the queue, and be refused, before the turn of the collector comes.
+    /// The request that makes a batch full runs one here and now: a crowd of requests that are all ready would otherwise
+    /// fill the queue, and be refused, before the turn of the collector comes.
     fn run_full(self: &Arc<Self>) {
-        while self.waiting.rows.load(SeqCst) >= self.rows_of_next_batch() && self.run_here() {}
+        self.run_here();
         self.dispatch_next();
     }
 
