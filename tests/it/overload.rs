@@ -142,8 +142,9 @@ fn floats(raw: &[u8]) -> Vec<f32> {
 #[test]
 fn what_does_not_fit_into_the_queue_is_refused_and_the_rest_is_answered() {
     const WIDTH: usize = 32;
-    // As many bytes as a full batch of these rows has.
-    let (_repository, gateway) = gated_with(&format!("max_queue_size = \"{}B\"", FULL * WIDTH * 4));
+    // As many bytes as a full batch of these rows has. Runs that count as cheap would happen before anybody is refused.
+    let scheduler = format!("max_queue_size = \"{}B\"\ninline_limit = \"0s\"", FULL * WIDTH * 4);
+    let (_repository, gateway) = gated_with(&scheduler);
     let row = |value: usize| vec![value as f32; WIDTH];
     let runtime = Runtime::new().unwrap();
     thread::scope(|scope| {

@@ -1,3 +1,5 @@
+//! The choices of a controller, and what they do to a simulated queue.
+
 use std::collections::VecDeque;
 
 use super::*;
