@@ -29,16 +29,16 @@ const STRETCH: usize = 256;
 const AROUND: usize = 16;
 const WINDOW: usize = AROUND + STRETCH + AROUND;
 
-/// A list with so few numbers between two others of another form is not worth to be tried again at once.
+/// A try that ends within a list after fewer numbers than these did not pay.
 const FEW: usize = 16;
 
-/// Reads numbers by fours, and how well that goes.
+/// Reads numbers by fours, and rests after tries that did not pay: twice as long each time, as a list is mostly of one kind.
 #[derive(Debug, Clone)]
 pub(super) struct Lanes {
     avx2: Option<Avx2>,
-    /// So many tries are left out.
+    /// How many tries are still left out.
     rests: u32,
-    /// For how many tries the next rest would be.
+    /// How many the next time.
     next_rest: u32,
 }
 
@@ -323,8 +323,8 @@ fn four_floats<const SIZE: usize, const GAP: usize>(window: &[u8; WINDOW], ends:
     bytes.as_chunks::<SIZE>().0.first_chunk().copied().filter(|_| is_right)
 }
 
-/// What of four doubles is so near to the middle of two singles that the nearest is not certain; see
-/// [`single_nearest`](super::number::single_nearest), of which this is a copy.
+/// All ones in the lower half of each double that is so near to the middle of two singles that the nearest is not certain, by
+/// the same rule as for a single number (`single_nearest`). Digits are exact here, a power and the product are rounded.
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 #[inline]
 fn near_middles_of_singles(doubles: __m256d) -> __m256i {

@@ -326,7 +326,7 @@ fn signed(size: f64, is_negative: bool) -> f64 {
 /// The single nearest to a number that is at most four units of the last place away from `double`,
 /// which is zero or in the range of normal singles. `None` when the middle of two singles is so near.
 #[inline]
-pub(super) fn single_nearest(double: f64) -> Option<f32> {
+fn single_nearest(double: f64) -> Option<f32> {
     /// The bits of a double that a single has no room for.
     const SPARE: u32 = f64::MANTISSA_DIGITS - f32::MANTISSA_DIGITS;
     let spare = double.to_bits() & ((1 << SPARE) - 1);
