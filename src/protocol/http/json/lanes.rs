@@ -177,8 +177,8 @@ impl Ends {
 
     /// Before the first number of a stretch, and behind it, in bytes from where the stretch begins.
     #[inline]
-    fn four(&self, first: usize) -> Option<[u8; 5]> {
-        self.places.get(first..)?.first_chunk().copied()
+    fn four(&self, first: usize) -> Option<&[u8; 5]> {
+        self.places.get(first..)?.first_chunk()
     }
 
     /// How far behind a comma the next number begins.
@@ -264,9 +264,10 @@ impl Ends {
 }
 
 /// The elements of four numbers, between the places of five commas; `None` unless all are of the usual form, and certain.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "from memory bytes are taken one by one, without shifts")]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 #[inline]
-fn four_floats<const SIZE: usize, const GAP: usize>(window: &[u8; WINDOW], ends: [u8; 5]) -> Option<[[u8; SIZE]; 4]> {
+fn four_floats<const SIZE: usize, const GAP: usize>(window: &[u8; WINDOW], ends: &[u8; 5]) -> Option<[[u8; SIZE]; 4]> {
     let mut signs = [0; 4];
     let (mut lengths, mut longest) = ([0; 4], 0);
     for number in 0..4 {
