@@ -124,7 +124,8 @@ fn stretches<const SIZE: usize, const GAP: usize>(bytes: &[u8], start: usize, to
     // Where the next number begins, and where the last one ended.
     let (mut at, mut end) = (start, start);
     loop {
-        let Some(rest) = at.checked_sub(AROUND).and_then(|from| bytes.get(from..)) else { return end };
+        let Some(from) = at.checked_sub(AROUND) else { return end };
+        let Some(rest) = bytes.get(from..) else { return end };
         let window = if let Some(window) = rest.first_chunk::<WINDOW>() {
             window
         } else {
@@ -134,8 +135,10 @@ fn stretches<const SIZE: usize, const GAP: usize>(bytes: &[u8], start: usize, to
         };
         ends.find::<GAP>(window);
         let mut done = 0;
-        while let Some(four) = ends.four(done).filter(|_| done + 4 <= ends.count) {
-            let Some(elements) = four_floats::<SIZE, GAP>(window, four) else { break };
+        while done + 4 <= ends.count
+            && let Some(four) = ends.four(done)
+            && let Some(elements) = four_floats::<SIZE, GAP>(window, four)
+        {
             to.extend_from_slice(&elements);
             done += 4;
         }
@@ -278,13 +281,15 @@ fn four_floats<const SIZE: usize, const GAP: usize>(window: &[u8; WINDOW], ends:
         longest |= length;
     }
     // A number in each half of two registers, so that they come out in order.
-    let text = |number: usize| window[usize::from(ends[number + 1])..].first_chunk().unwrap_or(&[0; 16]);
-    let kept = |number: usize| KEPT.0[lengths[number]..].first_chunk().unwrap_or(&[0; 16]);
     let mut points = [0; 4];
     let mut wrong = _mm256_setzero_si256();
-    let fours = [(0, 2), (1, 3)].map(|(one, other)| {
-        let text = _mm256_xor_si256(halves(text(one), text(other)), all(b'0'));
-        let text = _mm256_and_si256(text, halves(kept(one), kept(other)));
+    let mut fours = [_mm256_setzero_si256(); 2];
+    for one in 0..2 {
+        let other = one + 2;
+        let [first, second] = [usize::from(ends[one + 1]), usize::from(ends[other + 1])];
+        let text = _mm256_xor_si256(halves(sixteen(window, first), sixteen(window, second)), all(b'0'));
+        let kept = halves(sixteen(&KEPT.0, lengths[one]), sixteen(&KEPT.0, lengths[other]));
+        let text = _mm256_and_si256(text, kept);
         let point = _mm256_movemask_epi8(_mm256_cmpeq_epi8(text, all(b'.' ^ b'0'))).cast_unsigned();
         // The first, or 16.
         points[one] = (point | 1 << 16).trailing_zeros() as usize;
@@ -292,8 +297,8 @@ fn four_floats<const SIZE: usize, const GAP: usize>(window: &[u8; WINDOW], ends:
         let digits = _mm256_shuffle_epi8(text, halves(&WITHOUT_POINT[points[one]], &WITHOUT_POINT[points[other]]));
         wrong = _mm256_or_si256(wrong, _mm256_subs_epu8(digits, all(9)));
         let pairs = _mm256_maddubs_epi16(digits, _mm256_set1_epi16(i16::from_le_bytes([10, 1])));
-        _mm256_madd_epi16(pairs, _mm256_set1_epi32(100 + (1 << 16)))
-    });
+        fours[one] = _mm256_madd_epi16(pairs, _mm256_set1_epi32(100 + (1 << 16)));
+    }
     let fours = _mm256_packus_epi32(fours[0], fours[1]);
     let eights = _mm256_madd_epi16(fours, _mm256_set1_epi32(10_000 + (1 << 16)));
     let upper = _mm256_mul_epu32(eights, _mm256_set1_epi64x(100_000_000));
@@ -301,27 +306,28 @@ fn four_floats<const SIZE: usize, const GAP: usize>(window: &[u8; WINDOW], ends:
     // At most 15 digits, so under 2^52: there a double's last bits are those of its whole number.
     let whole = _mm256_set1_pd(TWO_TO_52);
     let digits = _mm256_sub_pd(_mm256_castsi256_pd(_mm256_or_si256(digits, _mm256_castpd_si256(whole))), whole);
+    let (mut scales, mut least) = ([0.0; 4], [0.0; 4]);
+    for number in 0..4 {
+        let by_point = if SIZE == 4 { &SIGNED_INVERSES } else { &SIGNED_POWERS };
+        scales[number] = by_point[points[number]][signs[number]];
+        least[number] = LEAST[points[number] + lengths[number]];
+    }
     let (value, bytes): (__m256d, [u8; 32]);
     if SIZE == 4 {
-        value = _mm256_mul_pd(
-            digits,
-            must_cast([0, 1, 2, 3].map(|number: usize| SIGNED_INVERSES[points[number]][signs[number]])),
-        );
+        value = _mm256_mul_pd(digits, must_cast(scales));
         wrong = _mm256_or_si256(wrong, near_middles_of_singles(value));
         let singles: [u8; 16] = must_cast(_mm256_cvtpd_ps(value));
         bytes = must_cast([singles, [0; 16]]);
     } else {
-        value = _mm256_div_pd(
-            digits,
-            must_cast([0, 1, 2, 3].map(|number: usize| SIGNED_POWERS[points[number]][signs[number]])),
-        );
+        value = _mm256_div_pd(digits, must_cast(scales));
         bytes = must_cast(value);
     }
     let size = _mm256_andnot_pd(_mm256_set1_pd(-0.0), value);
-    let least = must_cast([0, 1, 2, 3].map(|number: usize| LEAST[points[number] + lengths[number]]));
-    wrong = _mm256_or_si256(wrong, _mm256_castpd_si256(_mm256_cmp_pd::<_CMP_LT_OQ>(size, least)));
-    let is_right = longest <= LONGEST && _mm256_testz_si256(wrong, wrong) == 1;
-    bytes.as_chunks::<SIZE>().0.first_chunk().copied().filter(|_| is_right)
+    wrong = _mm256_or_si256(wrong, _mm256_castpd_si256(_mm256_cmp_pd::<_CMP_LT_OQ>(size, must_cast(least))));
+    if longest > LONGEST || _mm256_testz_si256(wrong, wrong) == 0 {
+        return None;
+    }
+    bytes.as_chunks::<SIZE>().0.first_chunk().copied()
 }
 
 /// All ones in the lower half of each double that is so near to the middle of two singles that the nearest is not certain, by
@@ -347,6 +353,13 @@ fn all(byte: u8) -> __m256i {
 #[inline]
 fn halves(low: &[u8; 16], high: &[u8; 16]) -> __m256i {
     _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(must_cast(*low)), must_cast(*high))
+}
+
+/// The 16 bytes from `at` on, which must be there.
+#[expect(clippy::inline_always, reason = "a call in the middle of this would move all registers to memory")]
+#[inline(always)]
+fn sixteen<const SIZE: usize>(bytes: &[u8; SIZE], at: usize) -> &[u8; 16] {
+    bytes[at..].first_chunk().unwrap_or(&[0; 16])
 }
 
 /// The highest bits of 64 bytes.
