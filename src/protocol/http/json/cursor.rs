@@ -284,6 +284,25 @@ impl<'a> Cursor<'a> {
         stands_before_another
     }
 
+    /// As [`Self::short_numbers`], after what `many` reads, which takes the text, a place in it and the values: the place
+    /// behind the last number that it appended to them.
+    #[inline]
+    pub(super) fn numbers<T: Copy + Default>(
+        &mut self,
+        values: &mut Vec<T>,
+        many: impl FnOnce(&[u8], usize, &mut Vec<T>) -> usize,
+        read: impl Fn(Short) -> Option<T>,
+    ) -> bool {
+        let end = many(self.text.as_bytes(), self.at, values);
+        if end > self.at {
+            self.at = end;
+            if !self.next_scalar() {
+                return false;
+            }
+        }
+        self.short_numbers(values, read)
+    }
+
     /// A number, or `None` when the next value is none.
     #[inline]
     pub(super) fn number(&mut self) -> Result<Option<Number<'a>>, JsonFault> {

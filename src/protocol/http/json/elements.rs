@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::{
     cursor::{Cursor, JsonFault, Quoted},
+    lanes::Lanes,
     number::{Number, Short},
 };
 use crate::{
@@ -43,8 +44,20 @@ impl From<TensorError> for ElementFault {
 }
 
 /// The tensor whose elements come next at `cursor`, which goes over `body`.
-#[expect(clippy::redundant_closure_for_method_calls, reason = "the bare method is of one lifetime only")]
 pub(super) fn tensor(
+    name: &str,
+    datatype: DataType,
+    shape: Shape,
+    cursor: &mut Cursor<'_>,
+    body: &Bytes,
+) -> Result<Tensor, ElementFault> {
+    tensor_by(Lanes::new(), name, datatype, shape, cursor, body)
+}
+
+/// As [`tensor`], with many numbers at once by `lanes`.
+#[expect(clippy::redundant_closure_for_method_calls, reason = "the bare method is of one lifetime only")]
+pub(super) fn tensor_by(
+    mut lanes: Lanes,
     name: &str,
     datatype: DataType,
     shape: Shape,
@@ -64,13 +77,19 @@ pub(super) fn tensor(
         DataType::Int64 => plain(datatype, &shape, cursor, |cursor| whole::<i64>(cursor).map(i64::to_le_bytes)),
         DataType::Fp32 => {
             let short = |number: Short| number.to_f32().map(f32::to_le_bytes);
-            floats(datatype, &shape, cursor, short, |cursor| {
+            let several = |cursor: &mut Cursor<'_>, elements: &mut Vec<_>| {
+                cursor.numbers(elements, |text, at, elements| lanes.singles(text, at, elements), short)
+            };
+            elements(datatype, &shape, cursor, several, |cursor| {
                 float(cursor, |number| number.to_f32(), f32::is_finite).map(f32::to_le_bytes)
             })
         }
         DataType::Fp64 => {
             let short = |number: Short| number.to_f64().map(f64::to_le_bytes);
-            floats(datatype, &shape, cursor, short, |cursor| {
+            let several = |cursor: &mut Cursor<'_>, elements: &mut Vec<_>| {
+                cursor.numbers(elements, |text, at, elements| lanes.doubles(text, at, elements), short)
+            };
+            elements(datatype, &shape, cursor, several, |cursor| {
                 float(cursor, |number| number.to_f64(), f64::is_finite).map(f64::to_le_bytes)
             })
         }
@@ -109,27 +128,13 @@ fn plain<const SIZE: usize>(
     elements(datatype, shape, cursor, |_, _| true, read)
 }
 
-/// The bytes of floats: `short` gives those of one of the usual form, if it can, and `read` moves over any other.
-fn floats<const SIZE: usize>(
-    datatype: DataType,
-    shape: &Shape,
-    cursor: &mut Cursor<'_>,
-    short: impl Fn(Short) -> Option<[u8; SIZE]>,
-    read: impl Fn(&mut Cursor<'_>) -> Result<[u8; SIZE], Misfit>,
-) -> Result<Vec<u8>, ElementFault>
-where
-    [u8; SIZE]: Default,
-{
-    elements(datatype, shape, cursor, |cursor, elements| cursor.short_numbers(elements, &short), read)
-}
-
 /// Before `read` is asked, `several` may move over any number of values that follow each other, and tells whether one
 /// more does.
 fn elements<const SIZE: usize>(
     datatype: DataType,
     shape: &Shape,
     cursor: &mut Cursor<'_>,
-    several: impl Fn(&mut Cursor<'_>, &mut Vec<[u8; SIZE]>) -> bool,
+    mut several: impl FnMut(&mut Cursor<'_>, &mut Vec<[u8; SIZE]>) -> bool,
     read: impl Fn(&mut Cursor<'_>) -> Result<[u8; SIZE], Misfit>,
 ) -> Result<Vec<u8>, ElementFault> {
     // A value and its comma take two bytes of text at least: a shape alone reserves nothing.
