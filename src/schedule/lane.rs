@@ -48,7 +48,7 @@ const CLOSE: Duration = Duration::from_micros(60);
 /// Before a run of this length it is looked whether others are there, whenever the last ones were: the look costs a tenth.
 const LONG: Duration = Duration::from_micros(30);
 /// A gathered batch may take this many times the limit of a run in place: it is the work of many.
-const GATHERED: u32 = 4;
+const GATHERED: u32 = 6;
 
 /// The parts of a lane that requests, collectors and the pool share.
 pub(super) struct Core {
