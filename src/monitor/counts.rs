@@ -70,6 +70,19 @@ impl Counting<'_> {
         let counter = &self.cells[cell];
         counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
+
+    /// Counts rows of these cells, numbered from `first` on: those that are `chosen`, all where that is `None`.
+    pub(super) fn add_all(&self, first: usize, chosen: Option<&[bool]>, cells: &[u32]) {
+        let counters = self.cells.get(first..).unwrap_or_default();
+        let add = |cell: &u32| {
+            let counter = &counters[*cell as usize];
+            counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        };
+        match chosen {
+            None => cells.iter().for_each(add),
+            Some(chosen) => cells.iter().zip(chosen).filter(|(_, chosen)| **chosen).for_each(|(cell, _)| add(cell)),
+        }
+    }
 }
 
 impl Counts {

@@ -4,13 +4,15 @@
 const PARTS: usize = 256;
 /// Places of the table: more than there are parts, so that any number of so many bits is one.
 const PLACES: usize = 2 * PARTS;
+/// Edges of a part that are compared with a value one by one; of more, some are left out.
+const FEW: usize = 4;
 /// What a number from 0 to [`PARTS`] is added to for its whole part to stand in the lowest bits.
 const WHOLE: f64 = (1_u64 << (f64::MANTISSA_DIGITS - 1)) as f64;
 
 /// The edges between bins over a range, ready to be looked up.
 #[derive(Debug)]
 pub(super) struct Edges {
-    /// Ascending, with as many infinite ones behind them as a search may look at.
+    /// Ascending, with as many that are no number behind them as a search may look at.
     inner: Box<[f64]>,
     bins: usize,
     min: f64,
@@ -19,8 +21,8 @@ pub(super) struct Edges {
     scale: f64,
     /// By part of the range: how many edges lie in the parts before it.
     before: Box<[u16; PLACES]>,
-    /// The steps of a search among the edges of any part are `1 << (steps - 1)`, and so on down to 1.
-    steps: u32,
+    /// The most edges in a part.
+    most: usize,
 }
 
 impl Edges {
@@ -28,12 +30,12 @@ impl Edges {
     pub(super) fn new(edges: &[f64], min: f64, max: f64) -> Self {
         let scale = Some(PARTS as f64 / (max - min)).filter(|scale| scale.is_finite()).unwrap_or(0.0);
         let (bins, inner, before) = (edges.len() + 1, Box::default(), Box::new([0; PLACES]));
-        let mut found = Self { inner, bins, min, max, scale, before, steps: 0 };
+        let mut found = Self { inner, bins, min, max, scale, before, most: 0 };
         let parts: Vec<_> = edges.iter().map(|edge| found.part_of(edge.clamp(min, max))).collect();
         let count = |part: usize| parts.iter().filter(|of_edge| **of_edge < part).count();
-        let most = (0..PLACES).map(|part| count(part + 1) - count(part)).max().unwrap_or(0);
-        found.steps = usize::BITS - most.leading_zeros();
-        found.inner = edges.iter().copied().chain(std::iter::repeat_n(f64::INFINITY, 1 << found.steps)).collect();
+        found.most = (0..PLACES).map(|part| count(part + 1) - count(part)).max().unwrap_or(0);
+        let behind = (FEW + 1).max((found.most + 1).next_power_of_two());
+        found.inner = edges.iter().copied().chain(std::iter::repeat_n(f64::NAN, behind)).collect();
         found.before.iter_mut().enumerate().for_each(|(part, before)| {
             *before = u16::try_from(count(part)).unwrap_or(u16::MAX);
         });
@@ -42,12 +44,56 @@ impl Edges {
 
     /// The cell of a number: its bin, after the bins `below`, `above`, `missing`, `nonfinite`. A value equal to an edge
     /// belongs to the upper bin.
-    #[inline]
     pub(super) fn cell_of(&self, value: f64) -> usize {
-        let bins = self.bins;
-        if value >= self.min && value <= self.max {
-            return self.bin_of(value);
+        let mut cell = [0];
+        self.cells_of(&[value], &mut cell);
+        cell[0] as usize
+    }
+
+    /// The cells of numbers, see [`Edges::cell_of`].
+    pub(super) fn cells_of(&self, values: &[f64], cells: &mut [u32]) {
+        // Edges of earlier parts are under a value, and those of later ones above, as a larger value is never in an earlier
+        // part. A search that does not know where its part ends is as good, and its branches are always the same: what they
+        // would otherwise depend on, no branch predictor knows.
+        match self.most {
+            0 | 1 => self.compare_with::<1>(values, cells),
+            2 => self.compare_with::<2>(values, cells),
+            3 => self.compare_with::<3>(values, cells),
+            FEW => self.compare_with::<FEW>(values, cells),
+            most => {
+                let steps = usize::BITS - most.leading_zeros();
+                self.each(values, cells, |before, value| {
+                    (0..steps)
+                        .rev()
+                        .fold(before, |bin, bit| bin + (usize::from(self.inner[bin + (1 << bit) - 1] <= value) << bit))
+                });
+            }
         }
+    }
+
+    /// Where no part has more than `MOST` edges.
+    fn compare_with<const MOST: usize>(&self, values: &[f64], cells: &mut [u32]) {
+        self.each(values, cells, |before, value| {
+            let near = &self.inner[before..before + MOST];
+            near.iter().fold(before, |bin, edge| bin + usize::from(*edge <= value))
+        });
+    }
+
+    /// Sets the cells of values, of which `bin_of` tells the bin of those in the range, given the edges in the parts before.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "cells are fewer than 65,541")]
+    fn each(&self, values: &[f64], cells: &mut [u32], bin_of: impl Fn(usize, f64) -> usize) {
+        let (min, max) = (self.min, self.max);
+        for (value, cell) in values.iter().copied().zip(cells) {
+            let bin = bin_of(usize::from(self.before[self.part_of(value)]), value);
+            *cell = if value >= min && value <= max { bin } else { self.outside(value) } as u32;
+        }
+    }
+
+    /// The cell of a number that is in no bin.
+    #[cold]
+    fn outside(&self, value: f64) -> usize {
+        let bins = self.bins;
         if value.is_nan() {
             bins + 2
         } else if value.is_infinite() {
@@ -55,19 +101,6 @@ impl Edges {
         } else {
             bins + usize::from(value > self.max)
         }
-    }
-
-    /// The number of edges at or under a value within the range.
-    #[inline]
-    fn bin_of(&self, value: f64) -> usize {
-        // A larger value is never in an earlier part, so edges of earlier parts are under it, and those of later ones
-        // above. A search that does not know where its part ends is as good, and its branches are always the same: what
-        // they would otherwise depend on, no branch predictor knows.
-        let mut bin = usize::from(self.before[self.part_of(value)]);
-        for bit in (0..self.steps).rev() {
-            bin += usize::from(self.inner[bin + (1 << bit) - 1] <= value) << bit;
-        }
-        bin
     }
 
     /// Never falls when a value within the range grows. What an addition rounds to is found in fewer steps than what a

@@ -21,6 +21,7 @@ use super::{
     joint::Joint,
     looks::{Looks, Seen},
     profile::{Distribution, FeatureProfile, FeatureRole, Profile, ProfileError},
+    runs,
     segments::Segments,
     self_test::{SelfTest, Tester, Work},
     settings::{Contract, MonitorSettings},
@@ -44,6 +45,11 @@ impl<'a> Answered<'a> {
     #[must_use]
     pub fn new(inputs: &'a [Tensor], outputs: &'a [Tensor]) -> Self {
         Self { inputs, outputs, ..Self::default() }
+    }
+
+    /// Whether rows count, from `row` on.
+    fn chosen_of(&self, row: usize) -> Option<&'a [bool]> {
+        self.chosen.map(|chosen| chosen.get(row..).unwrap_or_default())
     }
 }
 
@@ -140,14 +146,11 @@ impl VersionMonitor {
     fn count_rows(&self, answered: Answered<'_>, now: Duration) {
         let all = self.counts.begin(now);
         let segments = self.segments.of(answered, &self.features);
-        if segments.is_empty() {
-            return self.each_cell(answered, |_, cell| all.add(cell));
-        }
         let segments: Vec<_> = segments.iter().map(|segment| segment.begin(now)).collect();
-        self.each_cell(answered, |row, cell| {
-            all.add(cell);
+        self.each_run(answered, |row, first, cells| {
+            all.add_all(first, answered.chosen_of(row), cells);
             for segment in &segments {
-                segment.add(row, cell);
+                segment.add_all(row, first, answered.chosen_of(row), cells);
             }
         });
     }
@@ -161,7 +164,7 @@ impl VersionMonitor {
             canary
         });
         let counting = canary.begin(now);
-        self.each_cell(answered, |_, cell| counting.add(cell));
+        self.each_run(answered, |row, first, cells| counting.add_all(first, answered.chosen_of(row), cells));
         drop(counting);
         self.changed();
     }
@@ -171,34 +174,22 @@ impl VersionMonitor {
         self.changes.fetch_add(1, Ordering::Release);
     }
 
-    /// Tells `each` the row and the cell of every feature in every chosen row.
-    fn each_cell(&self, answered: Answered<'_>, mut each: impl FnMut(usize, usize)) {
-        let is_chosen = |row: usize| answered.chosen.is_none_or(|chosen| chosen.get(row).copied().unwrap_or(false));
+    /// Tells `each` the cells of all features, in runs: see [`runs::each_of_tensor`].
+    fn each_run(&self, answered: Answered<'_>, mut each: impl FnMut(usize, usize, &[u32])) {
         for monitored in &self.tensors {
+            let features = &self.features[monitored.features.clone()];
             let tensors = match monitored.role {
                 FeatureRole::Input => answered.inputs,
                 FeatureRole::Output => answered.outputs,
                 FeatureRole::Joint => {
-                    if let Some(joint) = &self.joint {
-                        let feature = &self.features[monitored.features.start];
-                        joint.each_error(answered.inputs, |row, error| {
-                            if is_chosen(row) {
-                                each(row, feature.cells.start + feature.classifier.cell_of(error));
-                            }
-                        });
+                    if let (Some(joint), [feature, ..]) = (&self.joint, features) {
+                        runs::each_of_joint(feature, joint, answered.inputs, &mut each);
                     }
                     continue;
                 }
             };
             if let Some(tensor) = tensors.iter().find(|tensor| tensor.name() == monitored.name) {
-                for feature in &self.features[monitored.features.clone()] {
-                    let first = feature.cells.start;
-                    feature.classifier.each_cell(tensor, |row, cell| {
-                        if is_chosen(row) {
-                            each(row, first + cell);
-                        }
-                    });
-                }
+                runs::each_of_tensor(features, tensor, &mut each);
             }
         }
     }
