@@ -120,24 +120,52 @@ mod tests {
 
     use super::*;
 
+    /// Edges as dense as any number is, and few or many of a width: as many in a part of the range as are compared one by one,
+    /// and more.
+    fn edges() -> impl Strategy<Value = Vec<f64>> {
+        let anywhere = prop_oneof![-1e3..1e3_f64, -1e-9..1e-9_f64, prop::num::f64::NORMAL];
+        let near = prop::collection::vec(0.0..1.0_f64, 0..300);
+        prop_oneof![prop::collection::vec(anywhere, 0..300), near]
+    }
+
     proptest! {
         /// `numpy.searchsorted(edges, value, side="right")`, whatever the range and wherever the edges are dense.
         #[test]
         fn bin_is_the_number_of_edges_at_or_under_the_value(
-            mut edges in prop::collection::vec(prop_oneof![-1e3..1e3_f64, -1e-9..1e-9_f64, prop::num::f64::NORMAL], 0..300),
-            others in prop::collection::vec(prop::num::f64::ANY, 0..50),
+            mut edges in edges(),
+            others in prop::collection::vec(prop_oneof![prop::num::f64::ANY, 0.0..1.0_f64], 0..50),
         ) {
             edges.sort_by(f64::total_cmp);
             edges.dedup();
             let (min, max) = (edges.first().map_or(-1.0, |edge| edge.next_down()), edges.last().map_or(1.0, |edge| edge.next_up()));
             let found = Edges::new(&edges, min, max);
             let near = edges.iter().flat_map(|edge| [edge.next_down(), *edge, edge.next_up()]);
-            for value in near.chain(others).chain([min, max]) {
-                if (min..=max).contains(&value) {
-                    prop_assert_eq!(found.cell_of(value), edges.iter().filter(|edge| **edge <= value).count());
-                } else {
-                    prop_assert!(found.cell_of(value) > edges.len());
-                }
+            let special = [f64::NAN, -0.0, 0.0, f64::INFINITY, f64::NEG_INFINITY, f64::MIN_POSITIVE / 2.0, f64::MAX];
+            let values: Vec<_> = near.chain(others).chain([min, max, min.next_down(), max.next_up()]).chain(special).collect();
+            let mut cells = vec![0; values.len()];
+            found.cells_of(&values, &mut cells);
+            for (value, cell) in values.into_iter().zip(cells) {
+                let expected = match value {
+                    _ if (min..=max).contains(&value) => edges.iter().filter(|edge| **edge <= value).count(),
+                    _ if value.is_nan() => edges.len() + 3,
+                    _ if value.is_infinite() => edges.len() + 4,
+                    _ => edges.len() + 1 + usize::from(value > max),
+                };
+                prop_assert_eq!((cell as usize, found.cell_of(value)), (expected, expected), "{}", value);
+            }
+        }
+    }
+
+    #[test]
+    fn search_is_the_same_with_any_number_of_edges_in_a_part() {
+        for most in 0..12 {
+            // All in the first of the parts, and one at the end.
+            let edges: Vec<_> = (0..most).map(|at| f64::from(at) / 1e4).chain([100.0]).collect();
+            let found = Edges::new(&edges, 0.0, 100.0);
+            assert_eq!(found.most, usize::try_from(most).unwrap().max(1));
+            for value in edges.iter().flat_map(|edge| [edge.next_down().max(0.0), *edge, edge + 5e-5]) {
+                let expected = edges.iter().filter(|edge| **edge <= value).count();
+                assert_eq!(found.cell_of(value.min(100.0)), expected, "{most} {value}");
             }
         }
     }

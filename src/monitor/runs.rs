@@ -28,7 +28,7 @@ struct Room {
 thread_local!(static ROOM: RefCell<Room> = RefCell::default());
 
 /// Tells `each` the cells of features of `tensor`: the number of the first row, the first cell of the feature, and, numbered
-/// from that, those of the rows that follow one another. `each` must count nothing itself.
+/// from that, those of the rows that follow one another. `each` must not ask for others meanwhile.
 pub(super) fn each_of_tensor(
     features: &[MonitoredFeature],
     tensor: &Tensor,
@@ -55,12 +55,16 @@ pub(super) fn each_of_tensor(
             let (column, edges) = feature.classifier.column_of_numbers(tensor)?;
             Some((column, edges, feature.cells.start))
         });
+        let count = of_numbers.clone().count();
+        if count == 0 {
+            return;
+        }
         let row = (columns * datatype.size().unwrap_or(1)).max(1);
         for (block, bytes) in bytes.chunks(BLOCK * row).enumerate() {
             let rows = bytes.len() / row;
             // An odd number of lines: columns that lie a power of two apart would push each other out of the cache.
             let stride = (rows.div_ceil(LINE) | 1) * LINE;
-            numbers.resize(of_numbers.clone().count() * stride, 0.0);
+            numbers.resize(count * stride, 0.0);
             cells.resize(rows, 0);
             read_columns((*datatype, bytes), columns, of_numbers.clone().map(|(column, ..)| column), (numbers, stride));
             for ((_, edges, first), numbers) in of_numbers.clone().zip(numbers.chunks(stride)) {
@@ -85,4 +89,88 @@ pub(super) fn each_of_joint(
             each(row, feature.cells.start, cells);
         });
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        domain::{DataType, Dim, Labels, Shape, Signature, TensorSpec},
+        monitor::{ProfileBuilder, version_monitor::tests::words},
+    };
+
+    fn tensor(rows: usize, columns: usize, value: impl Fn(usize) -> f32) -> Tensor {
+        let bytes: Vec<u8> = (0..rows * columns).flat_map(|at| value(at).to_le_bytes()).collect();
+        let dimensions = [rows, columns].map(|size| i64::try_from(size).unwrap()).to_vec();
+        Tensor::plain("x", DataType::Fp32, Shape::new(dimensions).unwrap(), bytes.into()).unwrap()
+    }
+
+    /// The features of tensors like this one, numbered from 0 on.
+    fn features(tensor: &Tensor) -> Vec<MonitoredFeature> {
+        let mut builder = ProfileBuilder::default();
+        builder.add(std::slice::from_ref(tensor), &[]);
+        let shape = std::iter::once(Dim::Any)
+            .chain(tensor.shape().dimensions()[1..].iter().map(|&columns| Dim::Fixed(u64::try_from(columns).unwrap())));
+        let (name, datatype) = (tensor.name().to_owned(), tensor.datatype());
+        let spec = TensorSpec { name, datatype, shape: shape.collect(), optional: false };
+        let signature = Signature { inputs: vec![spec], outputs: vec![] };
+        let mut first = 0;
+        let feature = |profile| {
+            let feature = MonitoredFeature::new(profile, &signature, &Labels::default(), first);
+            first = feature.cells.end;
+            feature
+        };
+        builder.finish().profile.features.into_iter().map(feature).collect()
+    }
+
+    /// By feature, the cells of all rows.
+    fn cells(features: &[MonitoredFeature], tensor: &Tensor) -> Vec<Vec<usize>> {
+        let mut found = vec![Vec::new(); features.len()];
+        each_of_tensor(features, tensor, |row, first, cells| {
+            let at = features.iter().position(|feature| feature.cells.start == first).unwrap();
+            assert_eq!(row, found[at].len());
+            found[at].extend(cells.iter().map(|cell| *cell as usize));
+        });
+        found
+    }
+
+    fn one_by_one(features: &[MonitoredFeature], tensor: &Tensor) -> Vec<Vec<usize>> {
+        let of_feature = |feature: &MonitoredFeature| {
+            let mut found = Vec::new();
+            feature.classifier.each_cell(tensor, |_, cell| found.push(cell));
+            found
+        };
+        features.iter().map(of_feature).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn runs_have_the_cells_of_each_feature_alone(
+            rows in prop_oneof![1..20_usize, BLOCK - 1..BLOCK + 2, 1..3 * BLOCK],
+            columns in 1..7_usize,
+            values in prop::collection::vec(prop_oneof![-3.0..30.0_f32, prop::num::f32::ANY], 101),
+            without in 0..7_usize,
+        ) {
+            let mut features = features(&tensor(200, columns, |at| (at * 7 % 23) as f32));
+            // Not all columns have a feature.
+            features.retain(|feature| feature.profile.column != without || columns == 1);
+            features.retain(|feature| feature.profile.tensor == "x");
+            let live = tensor(rows, columns, |at| values[at % values.len()]);
+            let found = cells(&features, &live);
+            prop_assert!(found.iter().all(|cells| cells.len() == rows));
+            prop_assert_eq!(found, one_by_one(&features, &live));
+        }
+    }
+
+    #[test]
+    fn runs_of_text_are_its_cells_too() {
+        let features = features(&words(&["a", "b", "a"]));
+        let live = words(&["b", "", "c", "a"].repeat(BLOCK));
+        let found = cells(&features, &live);
+        assert_eq!(found[0].len(), 4 * BLOCK);
+        assert_eq!(found, one_by_one(&features, &live));
+    }
 }
