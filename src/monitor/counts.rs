@@ -64,17 +64,11 @@ pub(super) struct Counting<'a> {
 }
 
 impl Counting<'_> {
-    /// Counts a row of a cell.
-    pub(super) fn add(&self, cell: usize) {
-        // The lock is held: nobody else writes, so this needs no atomic addition.
-        let counter = &self.cells[cell];
-        counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    }
-
     /// Counts rows of these cells, numbered from `first` on: those that are `chosen`, all where that is `None`.
     pub(super) fn add_all(&self, first: usize, chosen: Option<&[bool]>, cells: &[u32]) {
         let counters = self.cells.get(first..).unwrap_or_default();
         let add = |cell: &u32| {
+            // The lock is held: nobody else writes, so this needs no atomic addition.
             let counter = &counters[*cell as usize];
             counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         };
