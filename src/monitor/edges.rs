@@ -51,18 +51,30 @@ impl Edges {
     }
 
     /// The cells of numbers, see [`Edges::cell_of`].
+    #[expect(clippy::cast_possible_truncation, reason = "cells are fewer than 65,541")]
     pub(super) fn cells_of(&self, values: &[f64], cells: &mut [u32]) {
+        let mut places = cells.iter_mut();
+        self.each_cell(values, |cell| {
+            if let Some(place) = places.next() {
+                *place = cell as u32;
+            }
+        });
+    }
+
+    /// Tells `each` the cell of every number, see [`Edges::cell_of`].
+    #[inline]
+    pub(super) fn each_cell(&self, values: &[f64], each: impl FnMut(usize)) {
         // Edges of earlier parts are under a value, and those of later ones above, as a larger value is never in an earlier
         // part. A search that does not know where its part ends is as good, and its branches are always the same: what they
         // would otherwise depend on, no branch predictor knows.
         match self.most {
-            0 | 1 => self.compare_with::<1>(values, cells),
-            2 => self.compare_with::<2>(values, cells),
-            3 => self.compare_with::<3>(values, cells),
-            FEW => self.compare_with::<FEW>(values, cells),
+            0 | 1 => self.compare_with::<1>(values, each),
+            2 => self.compare_with::<2>(values, each),
+            3 => self.compare_with::<3>(values, each),
+            FEW => self.compare_with::<FEW>(values, each),
             most => {
                 let steps = usize::BITS - most.leading_zeros();
-                self.each(values, cells, |before, value| {
+                self.find(values, each, |before, value| {
                     (0..steps)
                         .rev()
                         .fold(before, |bin, bit| bin + (usize::from(self.inner[bin + (1 << bit) - 1] <= value) << bit))
@@ -72,21 +84,22 @@ impl Edges {
     }
 
     /// Where no part has more than `MOST` edges.
-    fn compare_with<const MOST: usize>(&self, values: &[f64], cells: &mut [u32]) {
-        self.each(values, cells, |before, value| {
+    #[inline]
+    fn compare_with<const MOST: usize>(&self, values: &[f64], each: impl FnMut(usize)) {
+        self.find(values, each, |before, value| {
             let near = &self.inner[before..before + MOST];
             near.iter().fold(before, |bin, edge| bin + usize::from(*edge <= value))
         });
     }
 
-    /// Sets the cells of values, of which `bin_of` tells the bin of those in the range, given the edges in the parts before.
+    /// Tells `each` the cells of values, of which `bin_of` tells the bin of those in the range, given the edges in the parts
+    /// before.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "cells are fewer than 65,541")]
-    fn each(&self, values: &[f64], cells: &mut [u32], bin_of: impl Fn(usize, f64) -> usize) {
+    fn find(&self, values: &[f64], mut each: impl FnMut(usize), bin_of: impl Fn(usize, f64) -> usize) {
         let (min, max) = (self.min, self.max);
-        for (value, cell) in values.iter().copied().zip(cells) {
+        for value in values.iter().copied() {
             let bin = bin_of(usize::from(self.before[self.part_of(value)]), value);
-            *cell = if value >= min && value <= max { bin } else { self.outside(value) } as u32;
+            each(if value >= min && value <= max { bin } else { self.outside(value) });
         }
     }
 

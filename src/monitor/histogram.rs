@@ -232,14 +232,9 @@ impl Classifier {
         }
     }
 
-    /// The cells of numbers, of a numeric feature.
-    pub(super) fn cells_of(&self, values: &[f64], cells: &mut [u32]) {
-        match &self.classes {
-            Classes::Numeric(edges) => edges.cells_of(values, cells),
-            Classes::Whole(_) | Classes::Text(..) => {
-                cells.fill(u32::try_from(self.layout.missing()).unwrap_or(u32::MAX))
-            }
-        }
+    /// The edges between the cells of a numeric feature.
+    pub(super) fn edges(&self) -> Option<&Edges> {
+        if let Classes::Numeric(edges) = &self.classes { Some(edges) } else { None }
     }
 
     /// The cell of a number, of a numeric feature.

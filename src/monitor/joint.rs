@@ -50,10 +50,11 @@ impl Joint {
         for start in (0..rows).step_by(BLOCK) {
             let count = BLOCK.min(rows - start);
             let padded = count.next_multiple_of(LANES);
-            values.clear();
             values.resize(padded * features.len(), f64::NAN);
             for (column, values) in columns.iter().zip(values.chunks_exact_mut(padded)) {
-                column.read(start, &mut values[..count]);
+                let (values, behind) = values.split_at_mut(count);
+                column.read(start, values);
+                behind.fill(f64::NAN);
             }
             self.projector.each_error(&values, padded, |first, eight| {
                 errors[first..].iter_mut().zip(eight).for_each(|(place, error)| *place = error);

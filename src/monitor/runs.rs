@@ -7,13 +7,14 @@ use std::cell::RefCell;
 
 use super::{
     columns::{columns_of, read_columns},
+    edges::Edges,
     feature::MonitoredFeature,
     joint::Joint,
 };
 use crate::domain::{Elements, Tensor};
 
 /// Rows of a run, at most: what they need of a cache is no more than the edges of all features.
-const BLOCK: usize = 512;
+const BLOCK: usize = 128;
 /// Numbers that are one behind the other in a line of the cache.
 const LINE: usize = 8;
 
@@ -27,13 +28,21 @@ struct Room {
 
 thread_local!(static ROOM: RefCell<Room> = RefCell::default());
 
-/// Tells `each` the cells of features of `tensor`: the number of the first row, the first cell of the feature, and, numbered
-/// from that, those of the rows that follow one another. `each` must not ask for others meanwhile.
-pub(super) fn each_of_tensor(
-    features: &[MonitoredFeature],
-    tensor: &Tensor,
-    mut each: impl FnMut(usize, usize, &[u32]),
-) {
+/// Takes the cells of rows that follow one another.
+pub(super) trait Take {
+    /// The number of the first row, the first cell of the feature, and those of the rows, numbered from that.
+    fn cells(&mut self, row: usize, first: usize, cells: &[u32]);
+
+    /// The same of rows whose numbers are between these edges. There is room to find their cells in.
+    fn numbers(&mut self, row: usize, first: usize, (edges, numbers): (&Edges, &[f64]), room: &mut Vec<u32>) {
+        room.resize(numbers.len(), 0);
+        edges.cells_of(numbers, room);
+        self.cells(row, first, room);
+    }
+}
+
+/// Gives `take` the cells of features of `tensor`. It must not ask for others meanwhile.
+pub(super) fn each_of_tensor(features: &[MonitoredFeature], tensor: &Tensor, take: &mut impl Take) {
     ROOM.with_borrow_mut(|Room { numbers, cells }| {
         let columns = columns_of(tensor.shape());
         for feature in features.iter().filter(|feature| feature.classifier.column_of_numbers(tensor).is_none()) {
@@ -42,13 +51,13 @@ pub(super) fn each_of_tensor(
             cells.clear();
             feature.classifier.each_cell(tensor, |row, cell| {
                 if cells.len() == BLOCK {
-                    each(rows, first, cells);
+                    take.cells(rows, first, cells);
                     cells.clear();
                     rows = row;
                 }
                 cells.push(u32::try_from(cell).unwrap_or(u32::MAX));
             });
-            each(rows, first, cells);
+            take.cells(rows, first, cells);
         }
         let Elements::Plain { datatype, bytes } = tensor.elements() else { return };
         let of_numbers = features.iter().filter_map(|feature| {
@@ -65,29 +74,19 @@ pub(super) fn each_of_tensor(
             // An odd number of lines: columns that lie a power of two apart would push each other out of the cache.
             let stride = (rows.div_ceil(LINE) | 1) * LINE;
             numbers.resize(count * stride, 0.0);
-            cells.resize(rows, 0);
             read_columns((*datatype, bytes), columns, of_numbers.clone().map(|(column, ..)| column), (numbers, stride));
             for ((_, edges, first), numbers) in of_numbers.clone().zip(numbers.chunks(stride)) {
-                edges.cells_of(&numbers[..rows], cells);
-                each(block * BLOCK, first, cells);
+                take.numbers(block * BLOCK, first, (edges, &numbers[..rows]), cells);
             }
         }
     });
 }
 
 /// The same of the distances of rows from the components of `joint`, which are a feature.
-pub(super) fn each_of_joint(
-    feature: &MonitoredFeature,
-    joint: &Joint,
-    inputs: &[Tensor],
-    mut each: impl FnMut(usize, usize, &[u32]),
-) {
+pub(super) fn each_of_joint(feature: &MonitoredFeature, joint: &Joint, inputs: &[Tensor], take: &mut impl Take) {
+    let Some(edges) = feature.classifier.edges() else { return };
     ROOM.with_borrow_mut(|Room { cells, .. }| {
-        joint.each_errors(inputs, |row, errors| {
-            cells.resize(errors.len(), 0);
-            feature.classifier.cells_of(errors, cells);
-            each(row, feature.cells.start, cells);
-        });
+        joint.each_errors(inputs, |row, errors| take.numbers(row, feature.cells.start, (edges, errors), cells));
     });
 }
 
@@ -127,13 +126,22 @@ mod tests {
 
     /// By feature, the cells of all rows.
     fn cells(features: &[MonitoredFeature], tensor: &Tensor) -> Vec<Vec<usize>> {
-        let mut found = vec![Vec::new(); features.len()];
-        each_of_tensor(features, tensor, |row, first, cells| {
-            let at = features.iter().position(|feature| feature.cells.start == first).unwrap();
-            assert_eq!(row, found[at].len());
-            found[at].extend(cells.iter().map(|cell| *cell as usize));
-        });
-        found
+        let mut found = Found { features, cells: vec![Vec::new(); features.len()] };
+        each_of_tensor(features, tensor, &mut found);
+        found.cells
+    }
+
+    struct Found<'a> {
+        features: &'a [MonitoredFeature],
+        cells: Vec<Vec<usize>>,
+    }
+
+    impl Take for Found<'_> {
+        fn cells(&mut self, row: usize, first: usize, cells: &[u32]) {
+            let at = self.features.iter().position(|feature| feature.cells.start == first).unwrap();
+            assert_eq!(row, self.cells[at].len());
+            self.cells[at].extend(cells.iter().map(|cell| *cell as usize));
+        }
     }
 
     fn one_by_one(features: &[MonitoredFeature], tensor: &Tensor) -> Vec<Vec<usize>> {

@@ -16,13 +16,14 @@ use arc_swap::ArcSwapOption;
 use super::{
     Change, DriftState,
     comparison::Comparison,
-    counts::Counts,
+    counts::{Counting, Counts},
+    edges::Edges,
     feature::{MonitoredFeature, Violation},
     joint::Joint,
     looks::{Looks, Seen},
     profile::{Distribution, FeatureProfile, FeatureRole, Profile, ProfileError},
-    runs,
-    segments::Segments,
+    runs::{self, Take},
+    segments::{SegmentCounting, Segments},
     self_test::{SelfTest, Tester, Work},
     settings::{Contract, MonitorSettings},
     verdict::{Judge, Tests},
@@ -74,6 +75,32 @@ pub struct VersionMonitor {
     canary: ArcSwapOption<Comparison>,
     /// Grows with everything that is counted or restored.
     changes: AtomicU64,
+}
+
+/// Counts rows of all and of segments.
+struct Taken<'a> {
+    all: Counting<'a>,
+    segments: Vec<SegmentCounting<'a>>,
+    answered: Answered<'a>,
+}
+
+impl Take for Taken<'_> {
+    fn cells(&mut self, row: usize, first: usize, cells: &[u32]) {
+        let chosen = self.answered.chosen_of(row);
+        self.all.add_all(first, chosen, cells);
+        for segment in &self.segments {
+            segment.add_all(row, first, chosen, cells);
+        }
+    }
+
+    fn numbers(&mut self, row: usize, first: usize, (edges, numbers): (&Edges, &[f64]), room: &mut Vec<u32>) {
+        if self.segments.is_empty() && self.answered.chosen.is_none() {
+            return self.all.add_numbers(first, edges, numbers);
+        }
+        room.resize(numbers.len(), 0);
+        edges.cells_of(numbers, room);
+        self.cells(row, first, room);
+    }
 }
 
 #[derive(Debug)]
@@ -146,13 +173,8 @@ impl VersionMonitor {
     fn count_rows(&self, answered: Answered<'_>, now: Duration) {
         let all = self.counts.begin(now);
         let segments = self.segments.of(answered, &self.features);
-        let segments: Vec<_> = segments.iter().map(|segment| segment.begin(now)).collect();
-        self.each_run(answered, |row, first, cells| {
-            all.add_all(first, answered.chosen_of(row), cells);
-            for segment in &segments {
-                segment.add_all(row, first, answered.chosen_of(row), cells);
-            }
-        });
+        let segments = segments.iter().map(|segment| segment.begin(now)).collect();
+        self.each_run(answered, &mut Taken { all, segments, answered });
     }
 
     /// Counts rows that a canary answered, so that it can be compared with this version.
@@ -163,9 +185,7 @@ impl VersionMonitor {
             self.canary.store(Some(Arc::clone(&canary)));
             canary
         });
-        let counting = canary.begin(now);
-        self.each_run(answered, |row, first, cells| counting.add_all(first, answered.chosen_of(row), cells));
-        drop(counting);
+        self.each_run(answered, &mut Taken { all: canary.begin(now), segments: Vec::new(), answered });
         self.changed();
     }
 
@@ -174,8 +194,8 @@ impl VersionMonitor {
         self.changes.fetch_add(1, Ordering::Release);
     }
 
-    /// Tells `each` the cells of all features, in runs: see [`runs::each_of_tensor`].
-    fn each_run(&self, answered: Answered<'_>, mut each: impl FnMut(usize, usize, &[u32])) {
+    /// Gives `take` the cells of all features, in runs: see [`runs::each_of_tensor`].
+    fn each_run(&self, answered: Answered<'_>, take: &mut impl Take) {
         for monitored in &self.tensors {
             let features = &self.features[monitored.features.clone()];
             let tensors = match monitored.role {
@@ -183,13 +203,13 @@ impl VersionMonitor {
                 FeatureRole::Output => answered.outputs,
                 FeatureRole::Joint => {
                     if let (Some(joint), [feature, ..]) = (&self.joint, features) {
-                        runs::each_of_joint(feature, joint, answered.inputs, &mut each);
+                        runs::each_of_joint(feature, joint, answered.inputs, take);
                     }
                     continue;
                 }
             };
             if let Some(tensor) = tensors.iter().find(|tensor| tensor.name() == monitored.name) {
-                runs::each_of_tensor(features, tensor, &mut each);
+                runs::each_of_tensor(features, tensor, take);
             }
         }
     }
