@@ -119,7 +119,7 @@ pub(super) fn read_numbers(
 pub(super) fn read_columns(
     (datatype, bytes): (DataType, &[u8]),
     columns: usize,
-    wanted: impl Iterator<Item = usize> + Clone,
+    wanted: &(impl Iterator<Item = usize> + Clone),
     (numbers, stride): (&mut [f64], usize),
 ) {
     let row = (columns * datatype.size().unwrap_or(1)).max(1);

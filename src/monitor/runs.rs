@@ -74,7 +74,12 @@ pub(super) fn each_of_tensor(features: &[MonitoredFeature], tensor: &Tensor, tak
             // An odd number of lines: columns that lie a power of two apart would push each other out of the cache.
             let stride = (rows.div_ceil(LINE) | 1) * LINE;
             numbers.resize(count * stride, 0.0);
-            read_columns((*datatype, bytes), columns, of_numbers.clone().map(|(column, ..)| column), (numbers, stride));
+            read_columns(
+                (*datatype, bytes),
+                columns,
+                &of_numbers.clone().map(|(column, ..)| column),
+                (numbers, stride),
+            );
             for ((_, edges, first), numbers) in of_numbers.clone().zip(numbers.chunks(stride)) {
                 take.numbers(block * BLOCK, first, (edges, &numbers[..rows]), cells);
             }

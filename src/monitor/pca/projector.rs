@@ -199,7 +199,9 @@ mod tests {
             assert_eq!(projector.span_the_rest, span_the_rest);
             let rows: Vec<_> = (0..8).map(|_| row()).collect();
             let values: Vec<_> = (0..3).flat_map(|at| rows.iter().map(move |row| row[at])).collect();
-            projector.each_error(&values, 8, |_, errors| assert!(errors == [0.0; LANES], "{errors:?}"));
+            projector.each_error(&values, 8, |_, errors| {
+                assert!(errors.iter().all(|error| *error == 0.0), "{errors:?}");
+            });
         }
     }
 
