@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    edges::Edges,
     saved::SavedCounts,
     verdict::Series,
     window::{Start, Windows},
@@ -64,12 +65,31 @@ pub(super) struct Counting<'a> {
 }
 
 impl Counting<'_> {
-    /// Counts a row of a cell.
-    pub(super) fn add(&self, cell: usize) {
-        // The lock is held: nobody else writes, so this needs no atomic addition.
-        let counter = &self.cells[cell];
-        counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    /// Counts rows of these cells, numbered from `first` on: those that are `chosen`, all where that is `None`.
+    pub(super) fn add_all(&self, first: usize, chosen: Option<&[bool]>, cells: &[u32]) {
+        let counters = self.cells.get(first..).unwrap_or_default();
+        match chosen {
+            None => cells.iter().for_each(|cell| add(counters, *cell as usize)),
+            Some(chosen) => {
+                let chosen = cells.iter().zip(chosen).filter(|(_, chosen)| **chosen);
+                chosen.for_each(|(cell, _)| add(counters, *cell as usize));
+            }
+        }
     }
+
+    /// Counts a row of the cell of each of these numbers, numbered from `first` on. Where rows are alike, each waits for the
+    /// counter that the one before has just written: so the next cell is found meanwhile.
+    pub(super) fn add_numbers(&self, first: usize, edges: &Edges, numbers: &[f64]) {
+        let counters = self.cells.get(first..).unwrap_or_default();
+        edges.each_cell(numbers, |cell| add(counters, cell));
+    }
+}
+
+/// Counts a row. Nobody else writes while the lock is held, so this needs no atomic addition.
+#[inline]
+fn add(counters: &[AtomicU64], cell: usize) {
+    let counter = &counters[cell];
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }
 
 impl Counts {

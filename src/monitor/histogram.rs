@@ -189,12 +189,11 @@ impl Classifier {
             }
             (Classes::Numeric(edges), Elements::Plain { datatype, bytes }) => {
                 // One loop for each datatype that only reads, and one for all that finds cells.
-                let mut numbers = [0.0; BLOCK];
+                let (mut numbers, mut cells) = ([0.0; BLOCK], [0; BLOCK]);
                 for rows in bytes.chunks((BLOCK * columns * datatype.size().unwrap_or(1)).max(1)) {
                     let read = read_numbers(*datatype, rows, columns, self.column, &mut numbers);
-                    for value in &numbers[..read] {
-                        next(edges.cell_of(*value));
-                    }
+                    edges.cells_of(&numbers[..read], &mut cells);
+                    cells[..read].iter().for_each(|cell| next(*cell as usize));
                 }
             }
             (Classes::Whole(values), Elements::Plain { datatype, bytes }) => {
@@ -221,6 +220,21 @@ impl Classifier {
             }
             (Classes::Whole(_), Elements::Text(_)) | (Classes::Text(..), Elements::Plain { .. }) => {}
         }
+    }
+
+    /// The column of a tensor whose numbers the feature is, and the edges of their cells; `None` where they are something else.
+    pub(super) fn column_of_numbers(&self, tensor: &Tensor) -> Option<(usize, &Edges)> {
+        match (&self.classes, tensor.elements()) {
+            (Classes::Numeric(edges), Elements::Plain { .. }) if self.source == Source::Value => {
+                (self.column < columns_of(tensor.shape())).then_some((self.column, edges))
+            }
+            _ => None,
+        }
+    }
+
+    /// The edges between the cells of a numeric feature.
+    pub(super) fn edges(&self) -> Option<&Edges> {
+        if let Classes::Numeric(edges) = &self.classes { Some(edges) } else { None }
     }
 
     /// The cell of a number, of a numeric feature.

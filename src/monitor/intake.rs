@@ -95,8 +95,8 @@ impl Intake {
     }
 
     fn free_shard(&self) -> Option<MutexGuard<'_, Waiting>> {
-        let first = place_of_this_thread();
-        (0..self.shards.len()).find_map(|step| match self.shards[(first + step) % self.shards.len()].0.try_lock() {
+        let (later, first) = self.shards.split_at(place_of_this_thread() % self.shards.len());
+        first.iter().chain(later).find_map(|shard| match shard.0.try_lock() {
             Ok(waiting) => Some(waiting),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => None,

@@ -37,27 +37,29 @@ impl Joint {
         &self.components
     }
 
-    /// Tells `each` the distance of every row. Where an input is absent, or has other rows than the first, there is none.
-    pub(super) fn each_error(&self, inputs: &[Tensor], mut each: impl FnMut(usize, f64)) {
+    /// Tells `each` the distances of all rows, in runs: the first row of each, and its distances. Where an input is absent, or
+    /// has other rows than the first, there is none.
+    pub(super) fn each_errors(&self, inputs: &[Tensor], mut each: impl FnMut(usize, &[f64])) {
         let features = &self.components.features;
         let first = features.first().and_then(|feature| find(inputs, feature));
         let Some(rows) = first.map(|tensor| tensor.shape().rows()) else { return };
         let columns: Option<Vec<_>> = features.iter().map(|feature| Column::of(feature, inputs, rows)).collect();
         let Some(columns) = columns else { return };
         let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut errors = [0.0; BLOCK];
         for start in (0..rows).step_by(BLOCK) {
             let count = BLOCK.min(rows - start);
             let padded = count.next_multiple_of(LANES);
-            values.clear();
             values.resize(padded * features.len(), f64::NAN);
             for (column, values) in columns.iter().zip(values.chunks_exact_mut(padded)) {
-                column.read(start, &mut values[..count]);
+                let (values, behind) = values.split_at_mut(count);
+                column.read(start, values);
+                behind.fill(f64::NAN);
             }
-            self.projector.each_error(&mut values, padded, |row, error| {
-                if row < count {
-                    each(start + row, error);
-                }
+            self.projector.each_error(&values, padded, |first, eight| {
+                errors[first..].iter_mut().zip(eight).for_each(|(place, error)| *place = error);
             });
+            each(start, &errors[..count]);
         }
     }
 }

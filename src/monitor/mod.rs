@@ -34,6 +34,7 @@ mod quantile;
 mod rare;
 mod report;
 mod row_batch;
+mod runs;
 mod saved;
 mod segments;
 mod self_test;

@@ -58,10 +58,13 @@ pub(super) struct SegmentCounting<'a> {
 }
 
 impl SegmentCounting<'_> {
-    pub(super) fn add(&self, row: usize, cell: usize) {
-        if self.rows.is_none_or(|rows| rows.get(row).copied().unwrap_or(false)) {
-            self.counting.add(cell);
-        }
+    /// Counts those of the rows from `row` on that belong to the segment, see [`Counting::add_all`].
+    pub(super) fn add_all(&self, row: usize, first: usize, chosen: Option<&[bool]>, cells: &[u32]) {
+        let Some(own) = self.rows else { return self.counting.add_all(first, chosen, cells) };
+        let own = own.get(row..).unwrap_or_default();
+        let Some(chosen) = chosen else { return self.counting.add_all(first, Some(own), cells) };
+        let both: Vec<_> = own.iter().zip(chosen).map(|(own, chosen)| *own && *chosen).collect();
+        self.counting.add_all(first, Some(&both), cells);
     }
 }
 

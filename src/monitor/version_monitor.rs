@@ -16,12 +16,14 @@ use arc_swap::ArcSwapOption;
 use super::{
     Change, DriftState,
     comparison::Comparison,
-    counts::Counts,
+    counts::{Counting, Counts},
+    edges::Edges,
     feature::{MonitoredFeature, Violation},
     joint::Joint,
     looks::{Looks, Seen},
     profile::{Distribution, FeatureProfile, FeatureRole, Profile, ProfileError},
-    segments::Segments,
+    runs::{self, Take},
+    segments::{SegmentCounting, Segments},
     self_test::{SelfTest, Tester, Work},
     settings::{Contract, MonitorSettings},
     verdict::{Judge, Tests},
@@ -44,6 +46,11 @@ impl<'a> Answered<'a> {
     #[must_use]
     pub fn new(inputs: &'a [Tensor], outputs: &'a [Tensor]) -> Self {
         Self { inputs, outputs, ..Self::default() }
+    }
+
+    /// Whether rows count, from `row` on.
+    fn chosen_of(&self, row: usize) -> Option<&'a [bool]> {
+        self.chosen.map(|chosen| chosen.get(row..).unwrap_or_default())
     }
 }
 
@@ -68,6 +75,32 @@ pub struct VersionMonitor {
     canary: ArcSwapOption<Comparison>,
     /// Grows with everything that is counted or restored.
     changes: AtomicU64,
+}
+
+/// Counts rows of all and of segments.
+struct Taken<'a> {
+    all: Counting<'a>,
+    segments: Vec<SegmentCounting<'a>>,
+    answered: Answered<'a>,
+}
+
+impl Take for Taken<'_> {
+    fn cells(&mut self, row: usize, first: usize, cells: &[u32]) {
+        let chosen = self.answered.chosen_of(row);
+        self.all.add_all(first, chosen, cells);
+        for segment in &self.segments {
+            segment.add_all(row, first, chosen, cells);
+        }
+    }
+
+    fn numbers(&mut self, row: usize, first: usize, (edges, numbers): (&Edges, &[f64]), room: &mut Vec<u32>) {
+        if self.segments.is_empty() && self.answered.chosen.is_none() {
+            return self.all.add_numbers(first, edges, numbers);
+        }
+        room.resize(numbers.len(), 0);
+        edges.cells_of(numbers, room);
+        self.cells(row, first, room);
+    }
 }
 
 #[derive(Debug)]
@@ -140,16 +173,8 @@ impl VersionMonitor {
     fn count_rows(&self, answered: Answered<'_>, now: Duration) {
         let all = self.counts.begin(now);
         let segments = self.segments.of(answered, &self.features);
-        if segments.is_empty() {
-            return self.each_cell(answered, |_, cell| all.add(cell));
-        }
-        let segments: Vec<_> = segments.iter().map(|segment| segment.begin(now)).collect();
-        self.each_cell(answered, |row, cell| {
-            all.add(cell);
-            for segment in &segments {
-                segment.add(row, cell);
-            }
-        });
+        let segments = segments.iter().map(|segment| segment.begin(now)).collect();
+        self.each_run(answered, &mut Taken { all, segments, answered });
     }
 
     /// Counts rows that a canary answered, so that it can be compared with this version.
@@ -160,9 +185,7 @@ impl VersionMonitor {
             self.canary.store(Some(Arc::clone(&canary)));
             canary
         });
-        let counting = canary.begin(now);
-        self.each_cell(answered, |_, cell| counting.add(cell));
-        drop(counting);
+        self.each_run(answered, &mut Taken { all: canary.begin(now), segments: Vec::new(), answered });
         self.changed();
     }
 
@@ -171,34 +194,22 @@ impl VersionMonitor {
         self.changes.fetch_add(1, Ordering::Release);
     }
 
-    /// Tells `each` the row and the cell of every feature in every chosen row.
-    fn each_cell(&self, answered: Answered<'_>, mut each: impl FnMut(usize, usize)) {
-        let is_chosen = |row: usize| answered.chosen.is_none_or(|chosen| chosen.get(row).copied().unwrap_or(false));
+    /// Gives `take` the cells of all features, in runs: see [`runs::each_of_tensor`].
+    fn each_run(&self, answered: Answered<'_>, take: &mut impl Take) {
         for monitored in &self.tensors {
+            let features = &self.features[monitored.features.clone()];
             let tensors = match monitored.role {
                 FeatureRole::Input => answered.inputs,
                 FeatureRole::Output => answered.outputs,
                 FeatureRole::Joint => {
-                    if let Some(joint) = &self.joint {
-                        let feature = &self.features[monitored.features.start];
-                        joint.each_error(answered.inputs, |row, error| {
-                            if is_chosen(row) {
-                                each(row, feature.cells.start + feature.classifier.cell_of(error));
-                            }
-                        });
+                    if let (Some(joint), [feature, ..]) = (&self.joint, features) {
+                        runs::each_of_joint(feature, joint, answered.inputs, take);
                     }
                     continue;
                 }
             };
             if let Some(tensor) = tensors.iter().find(|tensor| tensor.name() == monitored.name) {
-                for feature in &self.features[monitored.features.clone()] {
-                    let first = feature.cells.start;
-                    feature.classifier.each_cell(tensor, |row, cell| {
-                        if is_chosen(row) {
-                            each(row, first + cell);
-                        }
-                    });
-                }
+                runs::each_of_tensor(features, tensor, take);
             }
         }
     }

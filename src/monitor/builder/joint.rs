@@ -27,11 +27,7 @@ pub(super) fn describe(inputs: &[Collected], rows: u64) -> Option<(PrincipalComp
         for (values, column) in block.chunks_exact_mut(LANES).zip(&columns) {
             values[..count].copy_from_slice(&column[first..first + count]);
         }
-        projector.each_error(&mut block, LANES, |lane, error| {
-            if lane < count {
-                errors.push(error);
-            }
-        });
+        projector.each_error(&block, LANES, |_, found| errors.extend_from_slice(&found[..count]));
     }
     let described: Described = Values::Numbers(errors).of(Source::ReconstructionError)?;
     let error = described.feature(JOINT_TENSOR, 0, "reconstruction_error", FeatureRole::Joint);

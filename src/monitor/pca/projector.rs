@@ -14,8 +14,10 @@ pub(in crate::monitor) struct Projector {
     mean: Vec<f64>,
     /// What a unit of the feature is in standard deviations.
     scale: Vec<f64>,
-    /// Orthonormal, each with a weight by feature.
-    vectors: Vec<Vec<f64>>,
+    /// Orthonormal, two by two, with their weights by feature.
+    pairs: Vec<Vec<[f64; 2]>>,
+    /// The last one of an odd number.
+    single: Vec<[f64; 1]>,
     /// Whether the vectors span what the components leave of a row, or what they keep: what takes fewer vectors.
     span_the_rest: bool,
 }
@@ -23,45 +25,73 @@ pub(in crate::monitor) struct Projector {
 impl Projector {
     pub(in crate::monitor) fn new(from: &PrincipalComponents) -> Self {
         let span_the_rest = 2 * from.components.len() > from.mean.len();
+        let vectors = if span_the_rest { complement(&from.components) } else { from.components.clone() };
+        let (pairs, single) = vectors.as_chunks();
+        let together =
+            |[one, other]: &[Vec<f64>; 2]| one.iter().zip(other).map(|(one, other)| [*one, *other]).collect();
         Self {
             mean: from.mean.clone(),
             scale: from.std.iter().map(|std| 1.0 / std).collect(),
-            vectors: if span_the_rest { complement(&from.components) } else { from.components.clone() },
+            pairs: pairs.iter().map(together).collect(),
+            single: single.iter().flatten().map(|weight| [*weight]).collect(),
             span_the_rest,
         }
     }
 
-    /// Hands the error of each row to `each`, as [`PrincipalComponents::error`] has it, by Pythagoras: `√(Σ (uᵢ·z)²)` where
-    /// the `u` span the rest, else `√(|z|² − Σ (vᵢ·z)²)`, as what is kept of a row and what is left are at right angles.
+    /// Hands the errors of [`LANES`] rows at a time to `each`, with the number of the first, as
+    /// [`PrincipalComponents::error`] has them, by Pythagoras: `√(Σ (uᵢ·z)²)` where the `u` span the rest, else
+    /// `√(|z|² − Σ (vᵢ·z)²)`, as what is kept of a row and what is left are at right angles.
     ///
-    /// `values` has those of the first feature in `rows` rows, then those of the next; they are standardised in place. `rows`
-    /// is a multiple of [`LANES`]. The error of a row does not depend on the rows beside it.
-    pub(in crate::monitor) fn each_error(&self, values: &mut [f64], rows: usize, mut each: impl FnMut(usize, f64)) {
-        for ((column, mean), scale) in values.chunks_exact_mut(rows.max(1)).zip(&self.mean).zip(&self.scale) {
-            for value in column {
-                // What is missing is taken to be the mean.
-                *value = if value.is_finite() { (*value - mean) * scale } else { 0.0 };
-            }
-        }
+    /// `values` has those of the first feature in `rows` rows, then those of the next. `rows` is a multiple of [`LANES`].
+    /// The error of a row does not depend on the rows beside it.
+    pub(in crate::monitor) fn each_error(
+        &self,
+        values: &[f64],
+        rows: usize,
+        mut each: impl FnMut(usize, [f64; LANES]),
+    ) {
+        let mut standard = vec![[0.0; LANES]; self.mean.len()];
         for first in (0..rows).step_by(LANES) {
-            let lanes = || values.chunks_exact(rows).filter_map(|column| column[first..].first_chunk::<LANES>());
-            let mut sums = [0.0; LANES];
-            for vector in &self.vectors {
-                let mut along = [0.0; LANES];
-                for (weight, standard) in vector.iter().zip(lanes()) {
-                    along.iter_mut().zip(standard).for_each(|(sum, value)| *sum += weight * value);
+            let lanes = values.chunks_exact(rows).filter_map(|column| column[first..].first_chunk::<LANES>());
+            for ((standard, values), (mean, scale)) in
+                standard.iter_mut().zip(lanes).zip(self.mean.iter().zip(&self.scale))
+            {
+                for (standard, value) in standard.iter_mut().zip(values) {
+                    // What is missing is taken to be the mean.
+                    let by_reference = (value - mean) * scale;
+                    *standard = if value.abs() <= f64::MAX { by_reference } else { 0.0 };
                 }
-                sums.iter_mut().zip(along).for_each(|(sum, along)| *sum += along * along);
             }
+            let mut sums = [0.0; LANES];
+            self.pairs.iter().for_each(|pair| add_squares(&mut sums, pair, &standard));
+            add_squares(&mut sums, &self.single, &standard);
             let mut all = [0.0; LANES];
-            for standard in lanes() {
+            for standard in &standard {
                 all.iter_mut().zip(standard).for_each(|(sum, value)| *sum += value * value);
             }
-            for (lane, (sum, all)) in sums.into_iter().zip(all).enumerate() {
-                let rest = if self.span_the_rest { sum } else { all - sum };
-                each(first + lane, if rest > ROUNDING * all { rest.sqrt() } else { 0.0 });
+            if !self.span_the_rest {
+                sums.iter_mut().zip(&all).for_each(|(sum, all)| *sum = all - *sum);
             }
+            for (sum, all) in sums.iter_mut().zip(all) {
+                *sum = if *sum > ROUNDING * all { sum.sqrt() } else { 0.0 };
+            }
+            each(first, sums);
         }
+    }
+}
+
+/// Adds the squares of how far rows go along some vectors, `weights` by feature: as many vectors as registers have room
+/// for, as the rows are read for all of them once.
+#[inline]
+fn add_squares<const VECTORS: usize>(sums: &mut [f64; LANES], weights: &[[f64; VECTORS]], rows: &[[f64; LANES]]) {
+    let mut along = [[0.0; LANES]; VECTORS];
+    for (weights, values) in weights.iter().zip(rows) {
+        for (along, weight) in along.iter_mut().zip(weights) {
+            along.iter_mut().zip(values).for_each(|(sum, value)| *sum += weight * value);
+        }
+    }
+    for along in along {
+        sums.iter_mut().zip(along).for_each(|(sum, along)| *sum += along * along);
     }
 }
 
@@ -140,13 +170,15 @@ mod tests {
             let projector = Projector::new(&components);
             assert_eq!(projector.span_the_rest, span_the_rest, "{features} {common}");
             rows.iter_mut().step_by(5).for_each(|row| row[1] = f64::NAN);
-            let mut values: Vec<_> = (0..features).flat_map(|at| rows.iter().map(move |row| row[at])).collect();
+            let values: Vec<_> = (0..features).flat_map(|at| rows.iter().map(move |row| row[at])).collect();
             let mut seen = 0;
-            projector.each_error(&mut values, rows.len(), |at, fast| {
-                assert_eq!(at, seen);
-                seen += 1;
-                let defined = components.error(&rows[at], &mut vec![]);
-                assert!((fast - defined).abs() < 1e-9, "{fast} for {defined}");
+            projector.each_error(&values, rows.len(), |first, errors| {
+                assert_eq!(first, seen);
+                for (row, fast) in rows[first..].iter().zip(errors) {
+                    let defined = components.error(row, &mut vec![]);
+                    assert!((fast - defined).abs() < 1e-9, "{fast} for {defined}");
+                    seen += 1;
+                }
             });
             assert_eq!(seen, 200);
         }
@@ -166,8 +198,10 @@ mod tests {
             let projector = Projector::new(&moments.principal_components(places).unwrap());
             assert_eq!(projector.span_the_rest, span_the_rest);
             let rows: Vec<_> = (0..8).map(|_| row()).collect();
-            let mut values: Vec<_> = (0..3).flat_map(|at| rows.iter().map(move |row| row[at])).collect();
-            projector.each_error(&mut values, 8, |_, error| assert!(error == 0.0, "{error}"));
+            let values: Vec<_> = (0..3).flat_map(|at| rows.iter().map(move |row| row[at])).collect();
+            projector.each_error(&values, 8, |_, errors| {
+                assert!(errors.iter().all(|error| *error == 0.0), "{errors:?}");
+            });
         }
     }
 

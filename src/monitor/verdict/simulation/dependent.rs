@@ -69,7 +69,7 @@ impl Traffic {
         self.sub_windows += 1;
         let counting = self.counts.begin(self.now());
         for _ in 0..self.rows_per_sub_window {
-            counting.add(self.users.next(shares, &mut self.random));
+            counting.add_all(self.users.next(shares, &mut self.random), None, &[0]);
         }
     }
 

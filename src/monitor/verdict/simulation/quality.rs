@@ -34,7 +34,7 @@ impl Shares {
             let counting = counts.begin(now);
             for _ in 0..self.rows / self.alike {
                 let cell = usize::from(random.uniform() >= share);
-                (0..self.alike).for_each(|_| counting.add(cell));
+                (0..self.alike).for_each(|_| counting.add_all(cell, None, &[0]));
             }
             drop(counting);
             // The first hour fills the windows.
