@@ -13,6 +13,8 @@ use crate::monitor::leb128::{put, take};
 
 /// More bytes than these in one list are none of ours.
 const MAX_BYTES: u64 = 1 << 30;
+/// More values of one column, counted together, are none of ours either.
+const MAX_VALUES: u64 = 1 << 24;
 
 impl ProfileBuilder {
     /// Writes what was collected; the names of columns are not part of it.
@@ -123,26 +125,36 @@ impl Values {
             0 => Self::Numbers(numbers(reader)?),
             1 => Self::Wholes(numbers(reader)?, None),
             2 => {
-                let (numbers, mut counts) = (numbers(reader)?, BTreeMap::new());
+                let (numbers, mut counts, mut left) = (numbers(reader)?, BTreeMap::new(), MAX_VALUES);
                 for _ in 0..take(reader)? {
                     let mut whole = [0; size_of::<i128>()];
                     reader.read_exact(&mut whole)?;
-                    counts.insert(i128::from_le_bytes(whole), take(reader)?);
+                    counts.insert(i128::from_le_bytes(whole), count(reader, &mut left)?);
                 }
                 Self::Wholes(numbers, (counts.len() <= MAX_WHOLE_CATEGORIES).then_some(counts))
             }
-            3 => Self::Flags([take(reader)?, take(reader)?]),
+            3 => {
+                let mut left = MAX_VALUES;
+                Self::Flags([count(reader, &mut left)?, count(reader, &mut left)?])
+            }
             4 => {
-                let mut counts = HashMap::new();
+                let (mut counts, mut left) = (HashMap::new(), MAX_VALUES);
                 for _ in 0..take(reader)? {
                     let text = bytes(reader)?;
-                    counts.insert(text.into(), take(reader)?);
+                    counts.insert(text.into(), count(reader, &mut left)?);
                 }
                 Self::Texts(counts)
             }
             _ => return Err(damaged("values of an unknown kind")),
         })
     }
+}
+
+/// How often a value was there, of those that may be `left`: a profile is made with memory for each of them.
+fn count(reader: &mut impl Read, left: &mut u64) -> io::Result<u64> {
+    let count = take(reader)?;
+    *left = left.checked_sub(count).ok_or_else(|| damaged("more values than there can be"))?;
+    Ok(count)
 }
 
 fn put_numbers(writer: &mut impl Write, numbers: &[f64]) -> io::Result<()> {
@@ -199,6 +211,31 @@ mod tests {
         #[test]
         fn any_bytes_never_panic(bytes: Vec<u8>) {
             let _ = ProfileBuilder::decode(&mut bytes.as_slice());
+        }
+    }
+
+    #[test]
+    fn counts_that_no_learning_has_are_refused() {
+        let decode = |kind: u64, counts: [u64; 2]| {
+            let mut bytes = Vec::new();
+            put(&mut bytes, kind).unwrap();
+            if kind == 4 {
+                put(&mut bytes, 2).unwrap();
+            }
+            for (value, count) in ["a", "b"].into_iter().zip(counts) {
+                if kind == 4 {
+                    put_bytes(&mut bytes, value.as_bytes()).unwrap();
+                }
+                put(&mut bytes, count).unwrap();
+            }
+            Values::decode(&mut bytes.as_slice())
+        };
+        for kind in [3, 4] {
+            assert!(decode(kind, [MAX_VALUES - 1, 1]).is_ok());
+            for counts in [[MAX_VALUES, 1], [1, u64::MAX], [u64::MAX, u64::MAX]] {
+                let Err(error) = decode(kind, counts) else { panic!("{counts:?} were taken") };
+                assert_eq!(error.to_string(), "more values than there can be");
+            }
         }
     }
 }
