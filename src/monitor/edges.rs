@@ -50,6 +50,13 @@ impl Edges {
         cell[0] as usize
     }
 
+    /// The cells of numbers, in `room`.
+    pub(super) fn cells_in<'room>(&self, numbers: &[f64], room: &'room mut Vec<u32>) -> &'room [u32] {
+        room.resize(numbers.len(), 0);
+        self.cells_of(numbers, room);
+        room
+    }
+
     /// The cells of numbers, see [`Edges::cell_of`].
     #[expect(clippy::cast_possible_truncation, reason = "cells are fewer than 65,541")]
     pub(super) fn cells_of(&self, values: &[f64], cells: &mut [u32]) {

@@ -35,9 +35,7 @@ pub(super) trait Take {
 
     /// The same of rows whose numbers are between these edges. There is room to find their cells in.
     fn numbers(&mut self, row: usize, first: usize, (edges, numbers): (&Edges, &[f64]), room: &mut Vec<u32>) {
-        room.resize(numbers.len(), 0);
-        edges.cells_of(numbers, room);
-        self.cells(row, first, room);
+        self.cells(row, first, edges.cells_in(numbers, room));
     }
 }
 

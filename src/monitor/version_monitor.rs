@@ -97,9 +97,7 @@ impl Take for Taken<'_> {
         if self.segments.is_empty() && self.answered.chosen.is_none() {
             return self.all.add_numbers(first, edges, numbers);
         }
-        room.resize(numbers.len(), 0);
-        edges.cells_of(numbers, room);
-        self.cells(row, first, room);
+        self.cells(row, first, edges.cells_in(numbers, room));
     }
 }
 

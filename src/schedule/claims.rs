@@ -3,8 +3,8 @@
 //!
 //! The model has the atomics of `lane::Core` and the steps of `execute`, `queue`, `dispatch_next` and `run_claimed` in
 //! their order, and nothing else: jobs are a count, runs take no time, whoever is told to form the next batch
-//! does so on its own thread, and two jobs are a full batch. All accesses are `SeqCst`, so the orders of steps are all that can happen; shuttle
-//! tries tens of thousands of them: at random, and those with few switches between threads.
+//! does so on its own thread, and two jobs are a full batch. All accesses are `SeqCst`, so the orders of steps are all
+//! that can happen; shuttle tries tens of thousands of them: at random, and those with few switches between threads.
 
 use std::sync::Arc;
 
@@ -55,14 +55,14 @@ impl Lane {
     fn queue(&self) {
         self.inbox.fetch_add(1, SeqCst);
         if self.waiting.fetch_add(1, SeqCst) + 1 >= FULL {
-            self.run_full();
+            self.run_here();
         } else {
             self.dispatch_next();
         }
     }
 
-    /// Without a claim.
-    fn run_full(&self) {
+    /// Without a claim: who fills a batch, and who would be refused.
+    fn run_here(&self) {
         if self.waiting.load(SeqCst) > 0 && self.free_instance() {
             let taken = self.take();
             self.ran.fetch_add(taken, SeqCst);
@@ -101,7 +101,8 @@ impl Lane {
     }
 }
 
-/// Three requests at once, one of them for the background; then all must have run, and the lane must be free.
+/// Three requests at once, one of them for the background, and one that goes away after it was let in at the door; then all three
+/// must have run, and the lane must be free.
 fn requests(is_hasty: bool) {
     const COUNT: usize = 3;
     let lane = Arc::new(Lane { is_hasty, ..Lane::default() });
@@ -109,7 +110,9 @@ fn requests(is_hasty: bool) {
         let lane = Arc::clone(&lane);
         thread::spawn(move || if number == 1 { lane.queue() } else { lane.execute() })
     };
-    let threads: Vec<_> = (1..COUNT).map(request).collect();
+    let mut threads: Vec<_> = (1..COUNT).map(request).collect();
+    let at_the_door = Arc::clone(&lane);
+    threads.push(thread::spawn(move || at_the_door.run_here()));
     lane.execute();
     for thread in threads {
         thread.join().unwrap();

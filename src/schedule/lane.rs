@@ -329,24 +329,22 @@ impl Core {
         self.has_next() && self.claim()
     }
 
-    /// The request that makes a batch full runs one here and now: a crowd of requests that are all ready would otherwise
-    /// fill the queue, and be refused, before the turn of the collector comes.
-    fn run_full(self: &Arc<Self>) {
-        self.run_here();
-        self.dispatch_next();
-    }
-
     /// Runs a batch on the thread of this request. False when nothing waits, runs are costly or no instance is free.
-    fn run_here(&self) -> bool {
-        if self.waiting.jobs() == 0 || !self.is_cheap() {
-            return false;
-        }
-        let Some(instance) = self.free_instance() else { return false };
-        let batch = self.take_batch();
-        let is_any = !batch.is_empty();
-        self.run_batch(batch);
-        drop(instance);
-        is_any
+    ///
+    /// Who makes a batch full does so: a crowd of requests that are all ready would otherwise fill the queue, and be refused,
+    /// before the turn of the collector comes. And who would be refused.
+    fn run_here(self: &Arc<Self>) -> bool {
+        let instance = if self.waiting.jobs() > 0 && self.is_cheap() { self.free_instance() } else { None };
+        let is_run = instance.is_some_and(|instance| {
+            let batch = self.take_batch();
+            let is_any = !batch.is_empty();
+            self.run_batch(batch);
+            drop(instance);
+            is_any
+        });
+        // A party with the claim may have found no instance meanwhile, and have left what waits to us.
+        self.dispatch_next();
+        is_run
     }
 
     /// Takes the jobs of the next batch out of what waits, and what is dead before them.

@@ -76,7 +76,7 @@ impl Core {
     ///
     /// # Errors
     /// [`LaneError::Full`] when not.
-    pub(in crate::schedule) fn accepts(&self, rows: usize, bytes: usize) -> Result<(), LaneError> {
+    pub(in crate::schedule) fn accepts(self: &Arc<Self>, rows: usize, bytes: usize) -> Result<(), LaneError> {
         let mut answer = self.accepts_as_is(rows, bytes);
         // Nobody is refused for the sake of what could run here and now.
         while answer.is_err() && self.run_here() {
@@ -179,7 +179,7 @@ impl Core {
         if is_background && self.has_next() && self.claim() {
             self.pool.list(Arc::clone(self));
         } else if is_full && !is_background {
-            self.run_full();
+            self.run_here();
         } else {
             self.dispatch_next();
         }
