@@ -33,7 +33,9 @@ fn answer(rollout: &mut Rollout, stable: u64, canary: u64) {
     let (segment, counts) = (rollout.segment_mut(), Pair::new(stable, canary));
     let bucket = latency::bucket(Duration::from_millis(5));
     let cells = [&mut segment.seen.latency[bucket], &mut segment.fresh.cells_mut()[cell::LATENCY.start]];
-    cells.into_iter().for_each(|cell| *cell = *cell + counts);
+    for cell in cells {
+        *cell = *cell + counts;
+    }
 }
 
 fn count(rollout: &mut Rollout, outcome: Outcome, stable: u64, canary: u64) {
