@@ -90,7 +90,7 @@ impl Plan {
         let version = self.version;
         Err(PlanError(vec![format!(
             "'steps' are [100]: stable would answer nothing, so that version {version} could be compared with nothing. Put a step below \
-             100 first, such as [50, 100], or promote it without a rollout: tidegate promote MODEL --version {version}"
+             100 first, such as [50, 100], or promote it without a rollout: tidegate promote MODEL {version}"
         )]))
     }
 
