@@ -8,7 +8,7 @@
 
 use std::f64::consts::FRAC_2_PI;
 
-use super::{Counts, Difference, Limits, Metric, Pair, Rollout, Segment, cell, evidence::is_slower};
+use super::{Counts, Difference, Metric, Pair, Rollout, Segment, cell, evidence::is_slower};
 
 /// What of a model's answers is compared beside failures and latency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,6 +29,8 @@ impl Kinds {
 
 /// The share of the canary's answers that must differ for a rollout to be sure to find it before it is over.
 const FOUND_SHARE: f64 = 0.5;
+/// How many times as far apart as chance makes them on the mean latencies must be to be waited for.
+const BEYOND_CHANCE: f64 = 1.5;
 /// More requests than these are not asked for by number.
 const MOST_NEEDED: u64 = 1 << 24;
 
@@ -142,9 +144,10 @@ impl Rollout {
             return Vec::new();
         }
         let (limits, findings) = (&self.plan.limits, self.findings());
+        let distance = |metric| findings.each.iter().find(|finding| finding.metric == metric)?.distance;
         let distances = [(Metric::Class, cell::CLASS), (Metric::Score, cell::SCORE)];
         let far = distances.into_iter().filter_map(|(metric, range)| {
-            let distance = findings.each.iter().find(|finding| finding.metric == metric)?.distance?;
+            let distance = distance(metric)?;
             let is_far = distance > limits.output_tolerance + by_chance(&self.segments, range);
             is_far.then(|| {
                 format!(
@@ -155,16 +158,16 @@ impl Rollout {
                 )
             })
         });
-        far.chain(self.slower(limits)).collect()
-    }
-
-    fn slower(&self, limits: &Limits) -> Option<String> {
-        is_slower(self.segment(), limits).then(|| {
+        // Quantiles of few latencies with a long tail are far apart by chance, and their bins are not.
+        let by_chance = by_chance(&self.segments, cell::LATENCY);
+        let differs = distance(Metric::Latency).is_some_and(|distance| distance > BEYOND_CHANCE * by_chance);
+        let slower = (differs && is_slower(self.segment(), limits)).then(|| {
             let tolerance = humantime::format_duration(limits.latency_tolerance);
             format!(
                 "latency: longer by more than {tolerance} (--latency-tolerance), and not sure yet: more requests decide"
             )
-        })
+        });
+        far.chain(slower).collect()
     }
 
     /// Stable answers nothing in this step.

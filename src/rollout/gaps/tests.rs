@@ -92,3 +92,26 @@ fn distance_by_chance_is_that_of_equal_versions() {
     let by_chance = by_chance(&rollout.segments, cell::SCORE);
     assert!((by_chance - 0.1196).abs() < 0.001, "{by_chance}");
 }
+
+#[test]
+fn slower_canary_is_waited_for_where_its_latencies_differ_by_more_than_chance() {
+    let of = |canary: [u64; 2]| {
+        let mut rollout = rollout(&[50.0, 100.0], 100);
+        answers(&mut rollout, 0, Pair::new(200, 200));
+        let segment = rollout.segment_mut();
+        let bucket = |millis| latency::bucket(std::time::Duration::from_millis(millis));
+        segment.seen = super::super::Seen::default();
+        segment.seen.requests = Pair::new(200, 200);
+        // The 90th percentile is 5 ms on stable and 40 ms on the canary.
+        segment.seen.latency[bucket(5)] = Pair::new(182, 178);
+        segment.seen.latency[bucket(40)] = Pair::new(18, 22);
+        let cells = &mut segment.fresh.cells_mut()[cell::LATENCY];
+        (cells[0], cells[1]) = (Pair::new(182, canary[0]), Pair::new(18, canary[1]));
+        rollout.missing()
+    };
+    assert!(of([178, 22]).is_empty(), "{:?}", of([178, 22]));
+    assert_eq!(
+        of([160, 40]),
+        ["latency: longer by more than 2ms (--latency-tolerance), and not sure yet: more requests decide"]
+    );
+}
