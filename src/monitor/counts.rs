@@ -29,6 +29,8 @@ struct Watched {
     windows: Windows,
     /// How often the counters were given to somebody who changes them.
     changes: u64,
+    /// What the counters began with, of what was counted before; empty: nothing.
+    started: Box<[u64]>,
 }
 
 /// Tells whether the rows of a window may have changed since.
@@ -94,7 +96,11 @@ fn add(counters: &[AtomicU64], cell: usize) {
 
 impl Counts {
     pub(super) fn new(cells: usize, windows: &[Duration], sub_windows: usize) -> Self {
-        let windows = Mutex::new(Watched { windows: Windows::new(windows, sub_windows, cells), changes: 0 });
+        let windows = Mutex::new(Watched {
+            windows: Windows::new(windows, sub_windows, cells),
+            changes: 0,
+            started: Box::default(),
+        });
         Self { cells: (0..cells).map(|_| AtomicU64::new(0)).collect(), windows }
     }
 
@@ -109,6 +115,12 @@ impl Counts {
     /// The rows of all cells since the start.
     pub(super) fn totals(&self) -> Vec<u64> {
         self.cells.iter().map(|cell| cell.load(Ordering::Relaxed)).collect()
+    }
+
+    /// The rows of all cells that were there when counting began here: what was restored.
+    pub(super) fn started(&self) -> Vec<u64> {
+        let windows = self.windows();
+        if windows.started.is_empty() { vec![0; self.cells.len()] } else { windows.started.to_vec() }
     }
 
     /// The rows of all cells in the last `window`.
@@ -152,9 +164,10 @@ impl Counts {
             return false;
         }
         windows.changes += 1;
-        for (cell, total) in self.cells.iter().zip(saved.totals) {
-            cell.store(total, Ordering::Relaxed);
+        for (cell, total) in self.cells.iter().zip(&saved.totals) {
+            cell.store(*total, Ordering::Relaxed);
         }
+        windows.started = saved.totals.into();
         true
     }
 

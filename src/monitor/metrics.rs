@@ -1,6 +1,9 @@
 //! The monitor's metrics, made when Prometheus asks: of the counters as they are, and of what the latest look found. A
 //! scrape computes no distance.
 //!
+//! What the counters show is of this process, see [`Exported`]: of counts that were restored the windows know, and Prometheus
+//! knows of them already.
+//!
 //! The rows by bin are counters, so that drift of a whole fleet is exact: sums of counters, not means of scores.
 //! `tidegate_reference_bin_ratio` has what the PSI needs besides: for each bin that the PSI looks at the
 //! reference's smoothed share `p`, and in the label `psi_bin` where its rows belong there. `below` belongs to the first
@@ -13,7 +16,12 @@
 //! `tidegate_drift_score{measure="psi"}` of their sum (where `unseen` has come up, to one part in twice the
 //! reference's rows for each share).
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use prometheus::{
     core::{Collector, Desc},
@@ -22,6 +30,7 @@ use prometheus::{
 
 use super::{
     Check, Clock, LearningProgress, Measures, MonitorHandle, Watched,
+    exported::Exported,
     feature::MonitoredFeature,
     histogram::Layout,
     looks::Seen,
@@ -210,6 +219,8 @@ pub struct MonitorCollector {
     clock: Clock,
     export: ExportSettings,
     descriptions: Vec<Desc>,
+    /// One scrape at a time goes on from the one before.
+    exported: Mutex<Exported>,
 }
 
 impl MonitorCollector {
@@ -228,7 +239,7 @@ impl MonitorCollector {
             Desc::new(name.into(), help.into(), labels, HashMap::new())
         };
         let descriptions = FAMILIES.into_iter().map(describe).collect::<Result<_, _>>()?;
-        Ok(Self { handle, versions: Box::new(versions), clock, export, descriptions })
+        Ok(Self { handle, versions: Box::new(versions), clock, export, descriptions, exported: Mutex::default() })
     }
 }
 
@@ -247,6 +258,8 @@ impl Collector for MonitorCollector {
         // Late rows are in the next scrape.
         let _ = self.handle.settle(SETTLE);
         let (mut families, mut room, mut dropped) = (Families::default(), self.export.max_series, 0);
+        let mut shown = self.exported.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.begin();
         for (model, version, watch) in (self.versions)() {
             let of_version = vec![label("model", model.as_str()), label("version", &version.to_string())];
             let Some(monitor) = watch.monitor() else {
@@ -271,14 +284,14 @@ impl Collector for MonitorCollector {
                     is_wanted && has_room
                 })
                 .collect();
-            let totals = monitor.totals();
+            let counted = shown.show(&model, version, &monitor);
             for (feature, _) in monitor.features().iter().zip(&exported).filter(|(_, exported)| **exported) {
-                families.count(&of_version, feature, &feature.rows(&totals).bins);
+                families.count(&of_version, feature, &feature.rows(&counted.cells).bins);
             }
             for seen in &*monitor.latest() {
                 families.score(&of_version, monitor.features(), seen, &exported);
             }
-            families.add(Family::Violations, of_version, monitor.violations() as f64);
+            families.add(Family::Violations, of_version, counted.violations as f64);
         }
         families.add(Family::Dropped, Vec::new(), self.handle.dropped() as f64);
         families.add(Family::LeftOut, Vec::new(), self.handle.left_out_rows() as f64);

@@ -12,6 +12,7 @@ mod comparison;
 mod counts;
 mod derived;
 mod edges;
+mod exported;
 mod feature;
 mod fit;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -18,6 +18,7 @@ use super::{
     comparison::Comparison,
     counts::{Counting, Counts},
     edges::Edges,
+    exported::Counted,
     feature::{MonitoredFeature, Violation},
     joint::Joint,
     looks::{Looks, Seen},
@@ -67,7 +68,11 @@ pub struct VersionMonitor {
     segments: Segments,
     /// Of the profile.
     digest: u64,
+    /// Different for each monitor of this process.
+    id: u64,
     violations: AtomicU64,
+    /// Of them, those of the monitor before.
+    started_violations: AtomicU64,
     looks: Looks,
     /// Held by who writes the counts to their file.
     saving: Mutex<()>,
@@ -76,6 +81,9 @@ pub struct VersionMonitor {
     /// Grows with everything that is counted or restored.
     changes: AtomicU64,
 }
+
+/// The [`VersionMonitor::id`] of the next one.
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 /// Counts rows of all and of segments.
 struct Taken<'a> {
@@ -150,7 +158,9 @@ impl VersionMonitor {
             counts: Counts::new(cells, &settings.windows, settings.sub_windows),
             segments: Segments::new(settings, &features),
             digest,
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             violations: AtomicU64::new(0),
+            started_violations: AtomicU64::new(0),
             saving: Mutex::default(),
             canary: ArcSwapOption::empty(),
             changes: AtomicU64::new(0),
@@ -321,6 +331,26 @@ impl VersionMonitor {
     #[must_use]
     pub fn window_lengths(&self) -> &[Duration] {
         &self.settings.windows
+    }
+
+    /// Tells this monitor from all others of the process.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Tells apart what is counted.
+    pub(super) fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// All that was counted, and before.
+    pub(super) fn counted(&self) -> Counted {
+        Counted { cells: self.totals(), violations: self.violations() }
+    }
+
+    /// What of it was counted before, by other monitors of the version.
+    pub(super) fn started(&self) -> Counted {
+        Counted { cells: self.counts.started(), violations: self.started_violations.load(Ordering::Relaxed) }
     }
 
     pub(super) fn features(&self) -> &[MonitoredFeature] {

@@ -317,6 +317,7 @@ impl From<&registry::RolloutStatus> for wire::Rollout {
             started_at: of.started_at,
             ended_at: of.ended_at.unwrap_or_default(),
             release: Some(wire::Release::from(&status.release)),
+            missing: of.missing,
         }
     }
 }
@@ -337,6 +338,7 @@ impl From<json::MetricEvidence> for rollout::Metric {
             requests: Some(metric.requests.into()),
             events: metric.events.map(rollout::Arms::from),
             distance: metric.distance,
+            compared: metric.compared.map(rollout::Arms::from),
         }
     }
 }

@@ -80,7 +80,9 @@ impl VersionMonitor {
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "the counts of the version do not go on"),
         }
-        self.violations.fetch_add(before.violations.load(Ordering::Relaxed), Ordering::Relaxed);
+        let violations = before.violations.load(Ordering::Relaxed);
+        self.started_violations.fetch_add(violations, Ordering::Relaxed);
+        self.violations.fetch_add(violations, Ordering::Relaxed);
     }
 
     /// A number that grows when something is counted, rows of a canary included, and when counts go on from others.
