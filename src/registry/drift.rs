@@ -36,7 +36,6 @@ impl Registry {
             };
             (version, (watching, watch_of(&state, name, watching)?))
         };
-        self.check_window(query.window)?;
         if !self.shared.watchers.monitor.settle(SETTLE_LIMIT) {
             tracing::warn!(model = %name, "the monitor is behind: the drift view misses the latest rows");
         }
@@ -49,6 +48,7 @@ impl Registry {
             }
             Err(error) => return Err(error),
         };
+        check_window(&monitor, query.window)?;
         let report = |window| match (query.against, &query.segment) {
             (Against::Profile, None) => Some(monitor.report(name, version, window, now)),
             (Against::Profile, Some(segment)) => monitor.report_of_segment((name, version), segment, window, now),
@@ -75,9 +75,9 @@ impl Registry {
             let version = version.or(stable).ok_or_else(|| RegistryError::NoStable(name.clone()))?;
             (version, servable_of(&state, name, version)?)
         };
-        self.check_window(window)?;
         let watch = servable.as_ref().map(|servable| Arc::clone(&servable.watch)).unwrap_or_default();
         let monitor = self.monitor_of(&watch, name, version, (self.shared.watchers.clock)())?;
+        check_window(&monitor, window)?;
         let unmonitored = || RegistryError::NotMonitored { model: name.clone(), version };
         let signature = &servable.as_ref().ok_or_else(unmonitored)?.signature;
         let _only_one = self.shared.self_test.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,16 +102,13 @@ impl Registry {
             None => RegistryError::NotMonitored { model, version },
         })
     }
+}
 
-    /// All versions have the same windows.
-    fn check_window(&self, window: Option<Duration>) -> Result<(), RegistryError> {
-        let windows = self.shared.options.monitor.iter().flat_map(|settings| &settings.windows);
-        match (window, windows.max().copied()) {
-            (Some(window), Some(longest)) if window.is_zero() || window > longest => {
-                Err(RegistryError::Window { longest })
-            }
-            _ => Ok(()),
-        }
+/// Whether a monitor has rows of as long ago.
+fn check_window(monitor: &VersionMonitor, window: Option<Duration>) -> Result<(), RegistryError> {
+    match (window, monitor.window_lengths().iter().max().copied()) {
+        (Some(window), Some(longest)) if window.is_zero() || window > longest => Err(RegistryError::Window { longest }),
+        _ => Ok(()),
     }
 }
 
