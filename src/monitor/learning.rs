@@ -163,7 +163,7 @@ impl Learning {
             builder.append(Arc::unwrap_or_clone(chunk).builder);
         }
         let Built { profile, .. } = builder.finish();
-        if profile.features.is_empty() {
+        if profile.features.iter().all(super::FeatureProfile::is_empty) {
             tracing::error!("nothing was learnt: no feature of the rows ever had a value that can be counted");
             return None;
         }
