@@ -125,7 +125,7 @@ impl Counting<'_> {
         match chosen {
             None => run.see(numbers.iter().copied()),
             Some(chosen) => {
-                run.see(numbers.iter().zip(chosen).filter(|(_, chosen)| **chosen).map(|(number, _)| *number))
+                run.see(numbers.iter().zip(chosen).filter(|(_, chosen)| **chosen).map(|(number, _)| *number));
             }
         }
     }

@@ -154,6 +154,11 @@ impl Learning {
         Some((self.began?, self.sealed.clone()))
     }
 
+    /// The longest window of the monitor to be.
+    pub(super) fn longest_window(&self) -> Option<Duration> {
+        self.options.settings.windows.iter().max().copied()
+    }
+
     /// The monitor that compares with what was learnt.
     pub(super) fn finish(self) -> Option<VersionMonitor> {
         let Self { options, sealed, fresh, file, .. } = self;

@@ -208,9 +208,9 @@ impl Window {
         if !has_changed || (waits && !is_news(before, after)) {
             return None;
         }
-        let changed =
+        let found =
             features.iter().zip(seen).zip(&*told).filter(|((_, judged), before)| is_news(**before, judged.state));
-        let mut changes: Vec<_> = changed
+        let mut changes: Vec<_> = found
             .map(|((feature, judged), &before)| {
                 let name = feature.profile.feature.clone();
                 FeatureChange { feature: name, before, now: Arc::clone(judged) }

@@ -431,10 +431,11 @@ fn reference_ratios(feature: &MonitoredFeature) -> Vec<(String, String, f64)> {
             let at = layout.outside();
             let pooled = reference[at] > 0;
             let shares = smoothed(&numbers(if pooled { &reference } else { &reference[..at] }));
-            let unseen = match feature.profile.is_empty() {
+            let unseen = if feature.profile.is_empty() {
                 // Each of its rows could have been one.
-                true => 0.5 / (feature.profile.rows as f64 + 1.0),
-                false => smoothed(&numbers(&reference))[at],
+                0.5 / (feature.profile.rows as f64 + 1.0)
+            } else {
+                smoothed(&numbers(&reference))[at]
             };
             let known = labels[..at].iter().zip(shares).map(|(bin, p)| (bin.clone(), bin.clone(), p));
             let psi_bin = if pooled { "other" } else { "unseen" };

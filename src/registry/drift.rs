@@ -39,6 +39,7 @@ impl Registry {
         if !self.shared.watchers.monitor.settle(SETTLE_LIMIT) {
             tracing::warn!(model = %name, "the monitor is behind: the drift view misses the latest rows");
         }
+        check_window(&watch, query.window)?;
         let now = (self.shared.watchers.clock)();
         let monitor = match self.monitor_of(&watch, name, watching, now) {
             Ok(monitor) => monitor,
@@ -48,7 +49,6 @@ impl Registry {
             }
             Err(error) => return Err(error),
         };
-        check_window(&monitor, query.window)?;
         let report = |window| match (query.against, &query.segment) {
             (Against::Profile, None) => Some(monitor.report(name, version, window, now)),
             (Against::Profile, Some(segment)) => monitor.report_of_segment((name, version), segment, window, now),
@@ -76,8 +76,8 @@ impl Registry {
             (version, servable_of(&state, name, version)?)
         };
         let watch = servable.as_ref().map(|servable| Arc::clone(&servable.watch)).unwrap_or_default();
+        check_window(&watch, window)?;
         let monitor = self.monitor_of(&watch, name, version, (self.shared.watchers.clock)())?;
-        check_window(&monitor, window)?;
         let unmonitored = || RegistryError::NotMonitored { model: name.clone(), version };
         let signature = &servable.as_ref().ok_or_else(unmonitored)?.signature;
         let _only_one = self.shared.self_test.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,9 +104,9 @@ impl Registry {
     }
 }
 
-/// Whether a monitor has rows of as long ago.
-fn check_window(monitor: &VersionMonitor, window: Option<Duration>) -> Result<(), RegistryError> {
-    match (window, monitor.window_lengths().iter().max().copied()) {
+/// Whether a version has rows of as long ago, or will have.
+fn check_window(watch: &Watch, window: Option<Duration>) -> Result<(), RegistryError> {
+    match (window, watch.longest_window()) {
         (Some(window), Some(longest)) if window.is_zero() || window > longest => Err(RegistryError::Window { longest }),
         _ => Ok(()),
     }

@@ -159,7 +159,7 @@ fn rare_class_that_doubles_is_found_and_the_psi_does_not_see_it() {
     assert!(doubled[0] > 0.95 && doubled[1] < 0.01, "{doubled:?}");
     assert!(fivefold[0] > 0.99 && fivefold[1] < 0.01, "{fivefold:?}");
     assert!(gone[0] > 0.99, "{gone:?}");
-    assert_eq!(none, [0.0, 0.0]);
+    assert!(none.iter().all(|found| *found <= 0.0), "{none:?}");
 }
 
 #[test]
