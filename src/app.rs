@@ -32,7 +32,7 @@ use crate::{
     gateway::Gateway,
     lifecycle::{Readiness, stop_signal},
     monitor::{
-        Change, Clock, DriftState, ExportSettings, Keeper, KeeperOptions, Monitor, MonitorCollector, MonitorHandle,
+        Change, Clock, ExportSettings, Keeper, KeeperOptions, Monitor, MonitorCollector, MonitorHandle,
         MonitorSettings, Thresholds, window_label,
     },
     observe::TritonCollector,
@@ -331,14 +331,12 @@ fn start_keeper(config: &Config, registry: &Registry, clock: &Clock, events: &Ev
 
 /// Says of a verdict that changed in the log and as an event.
 fn tell_of_drift(events: &Events, model: &ModelName, version: Version, change: &Change) {
-    let Change { window, before, now } = change;
-    let (feature, state, window) = (&*now.feature, now.state.as_str(), window_label(*window));
-    let message = change.to_string();
-    match now.state {
-        DriftState::Ok => tracing::info!(%model, version = version.get(), feature, window, state, "{message}"),
-        _ => {
-            tracing::warn!(%model, version = version.get(), feature, window, state, before = before.as_str(), "{message}");
-        }
+    let (state, before, window) = (change.now.as_str(), change.before.as_str(), window_label(change.window));
+    let (version_number, features, message) = (version.get(), change.names(), change.to_string());
+    if change.is_worse() {
+        tracing::warn!(%model, version = version_number, features, window, state, before, "{message}");
+    } else {
+        tracing::info!(%model, version = version_number, features, window, state, before, "{message}");
     }
     events.publish(Event::new(Topic::Drift, model, state, message).of_version(version));
 }

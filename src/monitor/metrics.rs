@@ -51,6 +51,8 @@ enum Family {
     Reference,
     Score,
     State,
+    Rows,
+    MinRows,
     Threshold,
     Quality,
     ReferenceRows,
@@ -64,7 +66,7 @@ enum Family {
     SeriesDropped,
 }
 
-const FAMILIES: [(Family, &str, &str, MetricType, &[&str]); 19] = [
+const FAMILIES: [(Family, &str, &str, MetricType, &[&str]); 21] = [
     (
         Family::Observations,
         "tidegate_feature_observations_total",
@@ -117,9 +119,23 @@ const FAMILIES: [(Family, &str, &str, MetricType, &[&str]); 19] = [
     (
         Family::State,
         "tidegate_drift_state",
-        "Verdict on a feature over a window: 0 ok, 1 warning, 2 drift.",
+        "Verdict on a feature over a window: 0 ok, 1 warning, 2 drift; absent where there are too few rows for one.",
         MetricType::GAUGE,
         &["model", "version", "tensor", "feature", "window"],
+    ),
+    (
+        Family::Rows,
+        "tidegate_drift_rows",
+        "Rows of a feature in a window.",
+        MetricType::GAUGE,
+        &["model", "version", "tensor", "feature", "window"],
+    ),
+    (
+        Family::MinRows,
+        "tidegate_drift_min_rows",
+        "Rows in a window below which there is no verdict.",
+        MetricType::GAUGE,
+        VERSION,
     ),
     (
         Family::Threshold,
@@ -131,7 +147,7 @@ const FAMILIES: [(Family, &str, &str, MetricType, &[&str]); 19] = [
     (
         Family::Quality,
         "tidegate_feature_quality_state",
-        "Outcome of a check of a feature's values over a window: 0 ok, 1 warning, 2 drift.",
+        "Outcome of a check of a feature's values over a window: 0 ok, 1 warning, 2 drift; absent as the verdict is.",
         MetricType::GAUGE,
         &["model", "version", "tensor", "feature", "check", "window"],
     ),
@@ -291,6 +307,7 @@ impl Collector for MonitorCollector {
             for seen in &*monitor.latest() {
                 families.score(&of_version, monitor.features(), seen, &exported);
             }
+            families.add(Family::MinRows, of_version.clone(), monitor.min_rows() as f64);
             families.add(Family::Violations, of_version, counted.violations as f64);
         }
         families.add(Family::Dropped, Vec::new(), self.handle.dropped() as f64);
@@ -309,7 +326,7 @@ impl MonitorCollector {
 /// The time series that a feature has, at most.
 fn series_of(feature: &MonitoredFeature, windows: usize) -> usize {
     const OF_FEATURE: usize = 5;
-    const OF_WINDOW: usize = MEASURES + 2 + Check::ALL.len();
+    const OF_WINDOW: usize = MEASURES + 3 + Check::ALL.len();
     2 * feature.labels.len() + OF_FEATURE + OF_WINDOW * windows
 }
 
@@ -329,7 +346,9 @@ impl Families {
         self.add(Family::Missing, labels.clone(), cells[layout.missing()] as f64);
         match layout {
             Layout::Numeric { bins } => {
-                self.add(Family::OutOfRange, labels.clone(), (cells[bins] + cells[bins + 1]) as f64);
+                // Of a reference without a number, the bin is nobody's range.
+                let inside = if feature.profile.is_empty() { cells[..bins].iter().sum() } else { 0 };
+                self.add(Family::OutOfRange, labels.clone(), (inside + cells[bins] + cells[bins + 1]) as f64);
             }
             Layout::Categorical { .. } => {
                 self.add(Family::Unseen, labels.clone(), cells[layout.outside()] as f64);
@@ -363,11 +382,16 @@ impl Families {
                 }
             }
             for checked in &judged.quality.checks {
-                let labels = with(&labels, &[("check", checked.check.as_str())]);
-                self.add(Family::Quality, labels, checked.state.as_number().into());
+                if let Some(state) = checked.state.as_number() {
+                    self.add(Family::Quality, with(&labels, &[("check", checked.check.as_str())]), state.into());
+                }
             }
             self.add(Family::Threshold, labels.clone(), judged.threshold);
-            self.add(Family::State, labels, judged.state.as_number().into());
+            // 0 would be a verdict that there is not.
+            if let Some(state) = judged.state.as_number() {
+                self.add(Family::State, labels.clone(), state.into());
+            }
+            self.add(Family::Rows, labels, judged.rows as f64);
         }
     }
 
@@ -420,7 +444,12 @@ fn reference_ratios(feature: &MonitoredFeature) -> Vec<(String, String, f64)> {
             let at = layout.outside();
             let pooled = reference[at] > 0;
             let shares = smoothed(&numbers(if pooled { &reference } else { &reference[..at] }));
-            let unseen = smoothed(&numbers(&reference))[at];
+            let unseen = if feature.profile.is_empty() {
+                // Each of its rows could have been one.
+                0.5 / (feature.profile.rows as f64 + 1.0)
+            } else {
+                smoothed(&numbers(&reference))[at]
+            };
             let known = labels[..at].iter().zip(shares).map(|(bin, p)| (bin.clone(), bin.clone(), p));
             let psi_bin = if pooled { "other" } else { "unseen" };
             known.chain([("unseen".into(), psi_bin.into(), unseen)]).collect()

@@ -22,7 +22,7 @@ use super::{
     feature::{MonitoredFeature, Violation},
     joint::Joint,
     looks::{Looks, Seen},
-    profile::{Distribution, FeatureProfile, FeatureRole, Profile, ProfileError},
+    profile::{Distribution, FeatureProfile, FeatureRole, Profile, ProfileError, Source},
     runs::{self, Take},
     segments::{SegmentCounting, Segments},
     self_test::{SelfTest, Tester, Work},
@@ -105,6 +105,7 @@ impl Take for Taken<'_> {
         if self.segments.is_empty() && self.answered.chosen.is_none() {
             return self.all.add_numbers(first, edges, numbers);
         }
+        self.all.see_numbers(first, self.answered.chosen_of(row), numbers);
         self.cells(row, first, edges.cells_in(numbers, room));
     }
 }
@@ -265,9 +266,17 @@ impl VersionMonitor {
     #[must_use]
     pub fn live_profile(&self, window: Duration, now: Duration) -> Option<Profile> {
         let live = self.counts.within(window, now);
-        let features: Vec<_> = self.features.iter().map(|feature| feature.live_profile(&live)).collect();
+        // Values that came where there was none have no bins to be in.
+        let is_told = |live: &FeatureProfile, of: &MonitoredFeature| live.is_empty() || !of.profile.is_empty();
+        let features: Vec<_> = self
+            .features
+            .iter()
+            .map(|feature| (feature.live_profile(&live), feature))
+            .filter_map(|(live, feature)| is_told(&live, feature).then_some(live))
+            .collect();
         let rows = features.iter().map(|feature| feature.rows).max()?;
-        let is_filled = |feature: &FeatureProfile| feature.rows > feature.missing + feature.nonfinite;
+        let is_filled =
+            |feature: &FeatureProfile| feature.rows > 0 && (feature.source == Source::Value || !feature.is_empty());
         // Without components a joint feature would have nothing to be computed by.
         let (features, components) = (features, self.joint.as_ref().map(|joint| joint.components().clone()));
         let is_enough = rows >= self.settings.thresholds.min_rows && features.iter().all(is_filled);
@@ -325,6 +334,11 @@ impl VersionMonitor {
     #[must_use]
     pub fn contract(&self) -> Contract {
         self.settings.contract
+    }
+
+    /// With fewer rows in a window there is no verdict.
+    pub(super) fn min_rows(&self) -> u64 {
+        self.judge.min_rows()
     }
 
     /// The windows that metrics are given for.

@@ -182,6 +182,7 @@ impl From<&monitor::Drift> for wire::DriftReport {
             version: report.version,
             window: report.window,
             rows: report.rows,
+            min_rows: report.min_rows,
             state: report.state,
             features: report.features.into_iter().map(drift_report::Feature::from).collect(),
             multivariate: report.multivariate.map(drift_report::Feature::from),
@@ -217,6 +218,10 @@ impl From<json::Feature> for drift_report::Feature {
             rows: feature.rows,
             missing: feature.missing,
             state: feature.state,
+            rare_bin: feature.rare_bin.map(|rare| {
+                let json::RareBin { bin, state, reference, live, design_effect } = rare;
+                drift_report::RareBin { bin, state, reference, live, design_effect }
+            }),
             // The message has no null: where there is no threshold, nothing reaches it.
             threshold: feature.threshold.unwrap_or(f64::INFINITY),
             measures: feature.measures.named().map(|(name, value)| (name.to_owned(), value)).collect(),

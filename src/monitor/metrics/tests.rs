@@ -95,13 +95,16 @@ fn every_bin_is_there_at_zero_from_the_start() {
         r#"tidegate_feature_out_of_range_total{feature="x",model="loan",tensor="x",version="3"} 0"#,
         r#"tidegate_feature_unseen_category_total{feature="s",model="loan",tensor="s",version="3"} 0"#,
         r#"tidegate_reference_bin_ratio{bin="below",feature="x",model="loan",psi_bin="0",tensor="x",version="3"} 0"#,
-        r#"tidegate_drift_state{feature="x",model="loan",tensor="x",version="3",window="5m"} 0"#,
-        r#"tidegate_drift_state{feature="x",model="loan",tensor="x",version="3",window="1h"} 0"#,
+        r#"tidegate_drift_rows{feature="x",model="loan",tensor="x",version="3",window="5m"} 0"#,
+        r#"tidegate_drift_rows{feature="x",model="loan",tensor="x",version="3",window="1h"} 0"#,
+        r#"tidegate_drift_min_rows{model="loan",version="3"} 200"#,
         "tidegate_monitor_dropped_total 0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
-    assert!(!text.contains("tidegate_drift_score"), "nothing was seen");
+    for family in ["tidegate_drift_score{", "tidegate_drift_state{", "tidegate_feature_quality_state{"] {
+        assert!(!text.contains(family), "{family}: nothing was seen, so there is no verdict");
+    }
 }
 
 #[test]
@@ -153,8 +156,8 @@ fn reference_ratios_of_a_feature_add_up_to_one() {
 
 /// Values of a family by feature and one more label.
 fn values(families: &[MetricFamily], name: &str, by: &str) -> BTreeMap<(String, String), (f64, String)> {
-    let family = families.iter().find(|family| family.name() == name).unwrap();
-    let metrics = family.get_metric().iter();
+    let family = families.iter().filter(|family| family.name() == name);
+    let metrics = family.flat_map(MetricFamily::get_metric);
     metrics
         .filter(|metric| metric.get_label().iter().all(|label| label.name() != "window" || label.value() == "5m"))
         .map(|metric| {
@@ -231,7 +234,7 @@ fn scrape_has_the_counters_as_they_are_and_what_the_last_look_found() {
     Observed::of(Arc::clone(&monitor), vec![numbers((0..400).map(|_| 1.0))].into()).offer_to(&service.handle());
     for _ in 0..2 {
         let before = registry.gather();
-        assert_eq!((rows(&before), state(&before)), (Some(400.0), Some(0.0)));
+        assert_eq!((rows(&before), state(&before)), (Some(400.0), None));
         assert!(!before.iter().any(|family| family.name() == "tidegate_drift_score"), "a scrape computes nothing");
     }
     monitor.look(NOW);

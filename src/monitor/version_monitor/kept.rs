@@ -73,6 +73,7 @@ impl VersionMonitor {
     pub fn adopt(&self, before: &Self, now: Duration) {
         match before.save().map_err(SavedError::from).and_then(|bytes| self.restore(&bytes, now)) {
             Ok(true) => {
+                self.counts.adopt_runs(&before.counts);
                 self.looks.adopt(&before.looks);
                 // What a scrape finds from now on. Nothing of it is news.
                 drop(self.look(now));

@@ -43,7 +43,7 @@ fn drift_that_was_told_before_a_stop_is_not_told_again() {
     let repository = repository(1);
     let mut gateway = start(&repository, "");
     send(&gateway, &low(600));
-    let told = |gateway: &Gateway| gateway.log().contains("feature 'x' is in state drift, was ok");
+    let told = |gateway: &Gateway| gateway.log().contains("drift over 5m, was ");
     gateway.wait("the drift to be told", || told(&gateway).then_some(()));
     gateway.terminate();
     let gateway = start(&repository, "");
