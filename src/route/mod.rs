@@ -17,7 +17,7 @@ use crate::{
     fault::{ErrorCode, Fault},
     monitor::Watch,
     observe::{Arm, Compared, Comparison, RecentRequests, VersionMetrics},
-    release::{Release, Split},
+    release::{Release, ReservedLabel, Split},
     rollout::Stream,
     schedule::Lane,
 };
@@ -123,6 +123,8 @@ pub enum RouteError {
     UnknownVersion { model: ModelName, version: Version },
     #[error("model '{model}' has no label '{label}'")]
     UnknownLabel { model: ModelName, label: String },
+    #[error("the label '{}' stands for {}, and model '{model}' has none at the moment", role.as_str(), role.meaning())]
+    NothingLabelled { model: ModelName, role: ReservedLabel },
     #[error("model '{0}' has no version that is ready")]
     NothingReady(ModelName),
     #[error("version {version} of model '{model}' is not ready")]
@@ -134,7 +136,10 @@ pub enum RouteError {
 impl Fault for RouteError {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::UnknownModel(_) | Self::UnknownVersion { .. } | Self::UnknownLabel { .. } => ErrorCode::NotFound,
+            Self::UnknownModel(_)
+            | Self::UnknownVersion { .. }
+            | Self::UnknownLabel { .. }
+            | Self::NothingLabelled { .. } => ErrorCode::NotFound,
             Self::NothingReady(_) | Self::NotReady { .. } => ErrorCode::Unavailable,
             Self::Pinned(_) => ErrorCode::PermissionDenied,
         }
@@ -162,8 +167,11 @@ impl ModelRoute {
         let (version, role) = match target {
             Target::Version(version) => (*version, Role::Pinned),
             Target::Label(label) => {
-                let unknown = || RouteError::UnknownLabel { model: model.clone(), label: label.to_string() };
-                (*self.release.labels.get(label).ok_or_else(unknown)?, Role::Pinned)
+                let unknown = |role| match role {
+                    Some(role) => RouteError::NothingLabelled { model: model.clone(), role },
+                    None => RouteError::UnknownLabel { model: model.clone(), label: label.to_string() },
+                };
+                (self.release.labelled(label).map_err(unknown)?, Role::Pinned)
             }
             Target::Release => self.release_choice(model, key)?,
         };
