@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::control::ControlPlanes;
 use crate::{
-    config::{Config, MonitorConfig, ServerConfig},
+    config::{Config, MonitorConfig},
     domain::{ModelName, Version},
     engine::{PoolOptions, Runtime, find_library},
     events::{Event, Events, Topic},
@@ -114,12 +114,14 @@ impl Planes {
     }
 }
 
-fn door_options(server: &ServerConfig, settings: ServerSettings) -> Result<DoorOptions> {
+fn door_options(config: &Config, settings: ServerSettings) -> Result<DoorOptions> {
+    let server = &config.server;
     Ok(DoorOptions {
         max_body_bytes: usize::try_from(server.max_request_size.0)?,
         budget: BodyBudget::new(usize::try_from(server.max_inflight_size.0)?),
         body_timeout: server.body_timeout.0,
         idle_timeout: server.idle_timeout.0,
+        nonfinite: config.protocol.nonfinite,
         settings,
     })
 }
@@ -179,7 +181,7 @@ impl App {
         let addresses = planes.addresses()?;
         let Planes { http, grpc, metrics, admin } = planes;
         let control = ControlPlanes::start(&self, metrics, admin)?;
-        let options = door_options(&config.server, self.settings(config))?;
+        let options = door_options(config, self.settings(config))?;
         let shutdown = CancellationToken::new();
         let mut doors = JoinSet::new();
         doors.spawn(serve_http(http, Arc::clone(&self.gateway), options.clone(), shutdown.clone()));

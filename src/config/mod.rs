@@ -19,6 +19,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::Nonfinite;
+
 pub use self::{
     admission::{AdmissionConfig, WarmupConfig},
     load::{ConfigError, Overrides, faults_of_file, load},
@@ -34,6 +36,7 @@ pub use self::{
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub server: ServerConfig,
+    pub protocol: ProtocolConfig,
     pub repository: RepositoryConfig,
     pub state: StateConfig,
     pub runtime: RuntimeConfig,
@@ -88,6 +91,14 @@ impl Default for ServerConfig {
             drain_timeout: Span(std::time::Duration::from_secs(30)),
         }
     }
+}
+
+/// `[protocol]`: what of the wire is left to choose.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProtocolConfig {
+    /// How JSON answers say NaN and infinity; a request's parameter `nonfinite` wins.
+    pub nonfinite: Nonfinite,
 }
 
 /// `[repository]`: where models are, and how changes are noticed.

@@ -2,12 +2,13 @@
 //!
 //! A door turns wire messages into [`crate::domain`] types, calls the gateway and turns the
 //! answer back. It decides nothing about models, versions or scheduling, and the two doors
-//! know nothing of each other; what both need is in the first ten files:
+//! know nothing of each other; what both need is in the first files:
 //!
 //! | file | what it holds |
 //! | --- | --- |
 //! | `data_plane` | what a door asks of the gateway, so that a test can stand in for it |
 //! | `naming` | the model, version and label that a request names |
+//! | `nonfinite` | how JSON answers say NaN and infinity |
 //! | `elsewhere` | what Triton does here and this plane does not, and where it is done |
 //! | `settings` | the trace and log settings, as Triton shows them |
 //! | `deadline` | how long the caller will wait, as headers say |
@@ -36,6 +37,7 @@ pub(crate) use self::settings::LogSettings;
 pub use self::{
     budget::BodyBudget,
     metrics::{MetricsDoor, serve_metrics},
+    nonfinite::Nonfinite,
     settings::ServerSettings,
 };
 use crate::{
@@ -55,6 +57,7 @@ pub(crate) mod http;
 mod metrics;
 mod model_config;
 mod naming;
+mod nonfinite;
 mod refusal;
 mod settings;
 #[cfg(test)]
@@ -90,6 +93,9 @@ const PLATFORM: &str = "onnxruntime_onnx";
 static ROUTING_KEY_HEADER: HeaderName = HeaderName::from_static("tidegate-routing-key");
 /// The request parameter of the same meaning; the header wins.
 const ROUTING_KEY_PARAMETER: &str = "routing_key";
+
+/// The request parameter that says how the JSON answer writes numbers that are not finite.
+const NONFINITE_PARAMETER: &str = "nonfinite";
 
 /// The parameter of an answer that tells what the reference data never had.
 const VIOLATION_PARAMETER: &str = "contract_violation";
@@ -146,6 +152,8 @@ pub struct DoorOptions {
     pub body_timeout: Duration,
     /// How long an HTTP/1 connection may be without a request.
     pub idle_timeout: Duration,
+    /// How JSON answers say numbers that are not finite, unless the request says otherwise.
+    pub nonfinite: Nonfinite,
     /// What the settings endpoints tell.
     pub settings: ServerSettings,
 }
