@@ -28,18 +28,18 @@ use std::{
 
 use ::http::HeaderName;
 use bytes::Bytes;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 #[doc(hidden)]
 pub use self::http::bench_support;
-pub(crate) use self::settings::LogSettings;
 pub use self::{
     budget::BodyBudget,
+    http::{Cors, Listeners, MaxAge, is_origin},
     metrics::{MetricsDoor, serve_metrics},
     nonfinite::Nonfinite,
     settings::ServerSettings,
 };
+pub(crate) use self::{metrics::METRICS_PATHS, settings::LogSettings};
 use crate::{
     domain::{OutputRequest, Tensor},
     gateway::Gateway,
@@ -152,6 +152,10 @@ pub struct DoorOptions {
     pub body_timeout: Duration,
     /// How long an HTTP/1 connection may be without a request.
     pub idle_timeout: Duration,
+    /// How old connections may become; `None`: as old as they like.
+    pub max_age: Option<MaxAge>,
+    /// Which web pages may ask over HTTP; `None`: none of another origin.
+    pub cors: Option<Cors>,
     /// How JSON answers say numbers that are not finite, unless the request says otherwise.
     pub nonfinite: Nonfinite,
     /// What the settings endpoints tell.
@@ -161,22 +165,22 @@ pub struct DoorOptions {
 /// Serves the HTTP inference plane until `shutdown` is cancelled and every request that had
 /// begun is answered. The caller bounds the wait; dropping the future closes all connections.
 pub async fn serve_http(
-    listener: TcpListener,
+    listeners: Listeners,
     gateway: Arc<Gateway>,
     options: DoorOptions,
     shutdown: CancellationToken,
 ) {
-    http::serve(listener, gateway, options, shutdown).await;
+    http::serve(listeners, gateway, options, shutdown).await;
 }
 
 /// Serves the gRPC inference plane, with health and reflection; ends as [`serve_http`] does.
 pub async fn serve_grpc(
-    listener: TcpListener,
+    listeners: Listeners,
     gateway: Arc<Gateway>,
     options: DoorOptions,
     shutdown: CancellationToken,
 ) {
-    grpc::serve(listener, gateway, options, shutdown).await;
+    grpc::serve(listeners, gateway, options, shutdown).await;
 }
 
 #[cfg(test)]

@@ -79,6 +79,8 @@ pub(super) fn options(limit: usize) -> DoorOptions {
         budget: BodyBudget::new(16 * limit),
         body_timeout: Duration::from_secs(30),
         idle_timeout: Duration::from_secs(30),
+        max_age: None,
+        cors: None,
         nonfinite: Nonfinite::Null,
         settings: ServerSettings::default(),
     }

@@ -8,7 +8,10 @@ use std::{borrow::Cow, fmt};
 
 use smallvec::SmallVec;
 
-use super::number::{self, Number, Short};
+use super::{
+    number::{self, Number, Short},
+    words,
+};
 use crate::protocol::refusal::{Refusal, shown};
 
 /// Why the text cannot go on as it does.
@@ -326,9 +329,7 @@ impl<'a> Cursor<'a> {
     /// A word for a number that is not finite, or `None` when the next value is none. `null` is one: JSON has no other way to say
     /// that a number is missing.
     pub(super) fn nonfinite(&mut self) -> Option<f64> {
-        let words =
-            [("NaN", f64::NAN), ("null", f64::NAN), ("Infinity", f64::INFINITY), ("-Infinity", f64::NEG_INFINITY)];
-        let (word, value) = words.into_iter().find(|(word, _)| self.rest().starts_with(word))?;
+        let (word, value) = words::nonfinite(self.rest())?;
         self.at += word.len();
         Some(value)
     }
@@ -413,7 +414,7 @@ impl<'a> Cursor<'a> {
     /// Moves over one of the words that are values.
     fn skip_word(&mut self) -> Result<(), JsonFault> {
         let rest = self.rest();
-        match WORDS.into_iter().find(|word| rest.starts_with(word)) {
+        match words::VALUES.into_iter().find(|word| rest.starts_with(word)) {
             Some(word) => {
                 self.at += word.len();
                 Ok(())
@@ -422,14 +423,10 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// No value stands here. What looks like a number that is missing or not finite, as other languages write it, gets the way
-    /// to write it.
+    /// No value stands here.
     #[cold]
     fn no_value(&self, words: &'static str) -> JsonFault {
-        let start = self.text.as_bytes()[self.at..].iter().copied().filter(|byte| !matches!(byte, b'-' | b'+'));
-        let start: SmallVec<[u8; 4]> = start.take(3).map(|byte| byte.to_ascii_lowercase()).collect();
-        let is_such = [&b"nan"[..], b"inf", b"non", b"und", b"nil", b"nul", b"na,", b"na]"].contains(&&*start);
-        self.syntax(if is_such { NONFINITE_WORDS } else { words })
+        self.syntax(words::for_misspelt(self.rest()).unwrap_or(words))
     }
 }
 
@@ -450,13 +447,6 @@ fn scalar_behind_comma(bytes: &[u8], at: usize, gap: &mut usize) -> Option<usize
     }
     Some(at + *gap)
 }
-
-/// The words that are values, the last three of them beyond JSON.
-const WORDS: [&str; 6] = ["true", "false", "null", "NaN", "Infinity", "-Infinity"];
-
-/// For who writes such a number in another way.
-const NONFINITE_WORDS: &str = "expected value: a number that is missing is null or NaN here, others that are not finite are \
-                               Infinity and -Infinity, all without quotes,";
 
 /// Whether a number or a word begins with a byte. A table, as no branch predictor knows which numbers have a sign.
 const BEGINS_SCALAR: [bool; 256] = {

@@ -112,10 +112,10 @@ fn data(to: &mut Vec<u8>, tensor: &Tensor, nonfinite: Nonfinite) -> Result<(), R
         DataType::Int32 => elements(to, bytes, |to, value| integer(to, i32::from_le_bytes(value))),
         DataType::Int64 => elements(to, bytes, |to, value| integer(to, i64::from_le_bytes(value))),
         DataType::Fp16 => {
-            elements(to, bytes, |to, value| single(to, half::f16::from_le_bytes(value).to_f32(), nonfinite))
+            elements(to, bytes, |to, value| single(to, half::f16::from_le_bytes(value).to_f32(), nonfinite));
         }
         DataType::Bf16 => {
-            elements(to, bytes, |to, value| single(to, half::bf16::from_le_bytes(value).to_f32(), nonfinite))
+            elements(to, bytes, |to, value| single(to, half::bf16::from_le_bytes(value).to_f32(), nonfinite));
         }
         DataType::Fp32 => elements(to, bytes, |to, value| single(to, f32::from_le_bytes(value), nonfinite)),
         DataType::Fp64 => elements(to, bytes, |to, value| double(to, f64::from_le_bytes(value), nonfinite)),
@@ -291,7 +291,9 @@ mod tests {
         let raw = |datatype| match datatype {
             DataType::Fp16 => values.iter().flat_map(|value| half::f16::from_f64(*value).to_le_bytes()).collect(),
             DataType::Bf16 => values.iter().flat_map(|value| half::bf16::from_f64(*value).to_le_bytes()).collect(),
-            DataType::Fp32 => values.iter().flat_map(|value| (*value as f32).to_le_bytes()).collect(),
+            DataType::Fp32 => {
+                values.iter().flat_map(|value| half::f16::from_f64(*value).to_f32().to_le_bytes()).collect()
+            }
             _ => values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>(),
         };
         for datatype in [DataType::Fp16, DataType::Bf16, DataType::Fp32, DataType::Fp64] {

@@ -132,7 +132,7 @@ fn missing_and_infinite_numbers_are_read_in_tensors_of_floats() {
     for (shape, data) in [("[7]", data), ("[7,1]", data), ("[7,1]", nested)] {
         let raw = |datatype| read(datatype, shape, data).unwrap().to_raw();
         assert_eq!(raw("FP64"), values.map(f64::to_le_bytes).as_flattened());
-        assert_eq!(raw("FP32"), values.map(|value| (value as f32).to_le_bytes()).as_flattened());
+        assert_eq!(raw("FP32"), values.map(|value| half::f16::from_f64(value).to_f32().to_le_bytes()).as_flattened());
         assert_eq!(raw("FP16"), values.map(|value| half::f16::from_f64(value).to_le_bytes()).as_flattened());
         assert_eq!(raw("BF16"), values.map(|value| half::bf16::from_f64(value).to_le_bytes()).as_flattened());
     }
@@ -270,7 +270,7 @@ proptest! {
             .collect();
         let count = texts.len();
         let mut ways = vec![(format!("[{count}]"), flat)];
-        if count % width == 0 {
+        if count.is_multiple_of(width) {
             ways.push((format!("[{},{width}]", count / width), format!("[{}]", rows.join(comma))));
         }
         for (shape, data) in ways {
