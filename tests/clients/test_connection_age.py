@@ -95,10 +95,11 @@ def test_no_request_of_tritons_http_client_fails(aging):
 
 @pytest.mark.parametrize("is_shared", [True, False], ids=["one-channel", "channel-each"])
 def test_no_request_over_grpc_fails(aging, is_shared):
-    ready = []
+    ready, channels = [], []
 
     def channel():
         channel = grpc.insecure_channel(aging.grpc, options=[("grpc.use_local_subchannel_pool", 1)])
+        channels.append(channel)
         channel.subscribe(lambda state: ready.append(1) if state == grpc.ChannelConnectivity.READY else None)
         return channel
 
@@ -118,13 +119,15 @@ def test_no_request_over_grpc_fails(aging, is_shared):
     faults, answered = under_load(make)
     assert not faults and min(answered) > 0
     assert len(ready) > 2 * (1 if is_shared else CLIENTS), "connections did not end"
-    shared.close()
+    for channel in channels:
+        channel.close()
 
 
 def test_requests_that_are_sent_all_at_once_are_all_answered(aging):
-    stub = service_pb2_grpc.GRPCInferenceServiceStub(grpc.insecure_channel(aging.grpc))
     message = service_pb2.ModelMetadataRequest(name="car_loan")
-    until = time.monotonic() + LOAD
-    while time.monotonic() < until:
-        sent = [stub.ModelMetadata.future(message, timeout=30) for _ in range(50)]
-        assert all(call.result().name == "car_loan" for call in sent)
+    with grpc.insecure_channel(aging.grpc) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        until = time.monotonic() + LOAD
+        while time.monotonic() < until:
+            sent = [stub.ModelMetadata.future(message, timeout=30) for _ in range(50)]
+            assert all(call.result().name == "car_loan" for call in sent)
