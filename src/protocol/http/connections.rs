@@ -3,8 +3,10 @@
 //! A timer for each request would cost more than the reading of its head. Here a request leaves a mark that it
 //! was there, and the plane looks at all of its connections eight times in an idle timeout.
 //!
-//! Where connections have a greatest age, no request may fail by it. One over HTTP/2 is told with GOAWAY, which names the last
-//! request that is still taken. HTTP/1 has no such word: a connection that is closed while it is idle may have the next
+//! Where connections have a greatest age, no request may fail by it. One over HTTP/2 is told with GOAWAY that no new request is
+//! wanted, and a while later, when none can be on its way any more, which was the last (the first word is written here: h2 says the
+//! second right after a round trip, and takes a WINDOW_UPDATE of a request that came behind it for a breach of the protocol,
+//! which fails all the others). HTTP/1 has no such word: a connection that is closed while it is idle may have the next
 //! request on its way already. So there the answer to the next request says `Connection: close`.
 
 use std::{
@@ -30,6 +32,11 @@ use tokio::{
 const LOOKS: u32 = 8;
 /// Looks that a connection which was asked to end has for it, if nothing happens on it meanwhile.
 const GRACE: u32 = 2;
+
+/// How long a request that was sent before its client knew that none is wanted may be on its way.
+const ON_THE_WAY: Duration = Duration::from_secs(2);
+/// GOAWAY without an error, of the highest stream that there can be.
+const NO_NEW_REQUESTS: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0];
 
 /// Pieces of no more together are written as one: to copy them costs less than the system's way with several.
 const SHORT: usize = 1 << 10;
@@ -78,8 +85,8 @@ struct Known {
     activity: Weak<Activity>,
     /// When it is too old.
     old_at: Option<Instant>,
-    /// When it is cut, once it was told that it is too old.
-    cut_at: Option<Instant>,
+    /// When it was told that it is too old.
+    told_at: Option<Instant>,
 }
 
 impl Connections {
@@ -105,7 +112,7 @@ impl Connections {
         self.count += 1;
         let draw = self.random.hash_one(self.count);
         let old_at = self.max_age.and_then(|max_age| now.checked_add(max_age.of_one(draw)));
-        self.all.push(Known { activity: Arc::downgrade(&activity), old_at, cut_at: None });
+        self.all.push(Known { activity: Arc::downgrade(&activity), old_at, told_at: None });
         activity
     }
 
@@ -121,11 +128,17 @@ impl Connections {
             if !activity.lasts.load(Relaxed) {
                 continue;
             }
-            activity.raise(Stage::Ending);
-            match known.cut_at {
-                None => known.cut_at = grace.and_then(|grace| now.checked_add(grace)),
-                Some(cut_at) if now >= cut_at => activity.raise(Stage::Cut),
-                Some(_) => {}
+            let Some(told_at) = known.told_at else {
+                known.told_at = Some(now);
+                activity.wake();
+                continue;
+            };
+            let since = now.saturating_duration_since(told_at);
+            if since >= ON_THE_WAY {
+                activity.raise(Stage::Ending);
+            }
+            if grace.is_some_and(|grace| since >= grace) {
+                activity.raise(Stage::Cut);
             }
         }
     }
@@ -178,6 +191,12 @@ impl Activity {
         self.last.store(self.looks.load(Relaxed), Relaxed);
     }
 
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
+            waker.wake_by_ref();
+        }
+    }
+
     pub(super) fn is_old(&self) -> bool {
         self.is_old.load(Relaxed)
     }
@@ -201,10 +220,8 @@ impl Activity {
     }
 
     fn raise(&self, stage: Stage) {
-        if self.stage.fetch_max(stage as u8, SeqCst) < stage as u8
-            && let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner)
-        {
-            waker.wake_by_ref();
+        if self.stage.fetch_max(stage as u8, SeqCst) < stage as u8 {
+            self.wake();
         }
     }
 
@@ -258,11 +275,25 @@ pub(super) struct Watched {
     activity: Arc<Activity>,
     /// More than the request has come, so that an end would not show.
     has_more: bool,
+    /// How much of [`NO_NEW_REQUESTS`] is written; `None` where it is not to be.
+    told: Option<usize>,
 }
 
 impl Watched {
     pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, has_more: false }
+        Self { stream, activity, has_more: false, told: None }
+    }
+
+    /// Writes what is left of the word that no new request is wanted, before anything else is written.
+    fn poll_tell(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(written) = self.told.filter(|written| *written < NO_NEW_REQUESTS.len()) {
+            let more = ready!(Pin::new(&mut self.stream).poll_write(context, &NO_NEW_REQUESTS[written..]))?;
+            if more == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.told = Some(written + more);
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// An error when the client is gone; the task is told when it goes.
@@ -293,6 +324,7 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_tell(context))?;
         let written = ready!(Pin::new(&mut self.stream).poll_write(context, from));
         self.activity.touch();
         Poll::Ready(written)
@@ -304,6 +336,7 @@ impl AsyncWrite for Watched {
         from: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if from.iter().map(|piece| piece.len()).sum::<usize>() > SHORT {
+            ready!(self.poll_tell(context))?;
             let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, from));
             self.activity.touch();
             return Poll::Ready(written);
@@ -321,11 +354,15 @@ impl AsyncWrite for Watched {
         self.stream.is_write_vectored()
     }
 
-    /// Asked whenever the connection has done what it can.
+    /// Asked whenever the connection has done what it can: over HTTP/2 all that was written so far are whole frames then.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.has_more && self.activity.is_answering_http_1() {
             self.poll_gone(context)?;
         }
+        if self.told.is_none() && self.activity.is_old() && self.activity.lasts.load(Relaxed) {
+            self.told = Some(0);
+        }
+        ready!(self.poll_tell(context))?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
@@ -428,6 +465,8 @@ mod tests {
         assert_eq!(stage(&activity), Stage::Open);
         let told = start + 11 * MINUTE;
         connections.age(told);
+        assert_eq!((activity.is_old(), stage(&activity)), (true, Stage::Open), "a request may be on its way");
+        connections.age(told + ON_THE_WAY);
         assert_eq!(stage(&activity), Stage::Ending);
         connections.age(told + MINUTE - Duration::from_millis(1));
         assert_eq!(stage(&activity), Stage::Ending, "what has begun goes on");
