@@ -199,7 +199,7 @@ def from_json(output):
 
 def without_infinities(array):
     """`array` as answers of strict JSON say it: what is not finite is null there, read as NaN here."""
-    if array.dtype.kind != "f":
+    if array.dtype.kind != "f" and array.dtype != onnx_nodes.DTYPES["BF16"]:
         return array
     return np.where(np.isfinite(array), array, np.array(np.nan, array.dtype))
 

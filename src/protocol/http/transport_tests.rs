@@ -364,7 +364,7 @@ async fn old_http_2_connection_takes_no_new_request_and_answers_the_one_that_it_
     })
     .await
     .unwrap();
-    assert!(!begun.is_finished() && !connection.is_finished());
+    assert!(!begun.is_finished());
     plane.gateway.let_go.notify_one();
     let answer = timeout(Duration::from_secs(20), begun).await.unwrap().unwrap().unwrap();
     assert_eq!(answer.status(), 200);
