@@ -5,7 +5,7 @@
 //!
 //! Where connections have a greatest age, no request may fail by it. One over HTTP/2 is told with GOAWAY that no new request is
 //! wanted, and a while later, when none can be on its way any more, which was the last (the first word is written here: h2 says the
-//! second right after a round trip, and takes a WINDOW_UPDATE of a request that came behind it for a breach of the protocol,
+//! second right after a round trip, and takes a `WINDOW_UPDATE` of a request that came behind it for a breach of the protocol,
 //! which fails all the others). HTTP/1 has no such word: a connection that is closed while it is idle may have the next
 //! request on its way already. So there the answer to the next request says `Connection: close`.
 
