@@ -20,8 +20,9 @@ use ort::environment::{Environment, GlobalThreadPoolOptions};
 use self::native::memory;
 pub use self::onnx::OnnxModel;
 use crate::{
-    domain::{Signature, Tensor},
+    domain::{Signature, Tensor, coarse_time_of_day},
     fault::{ErrorCode, Fault},
+    telemetry::LogLimit,
 };
 
 /// A loaded model.
@@ -249,11 +250,18 @@ fn in_plain_words(error: &ort::LoadDynamicError) -> String {
     }
 }
 
+/// Of ONNX Runtime's lines: it writes one for each run that fails, and clients can make runs fail.
+static LINES: LogLimit = LogLimit::new();
+
 /// ONNX Runtime's log lines as events of ours. Its own informational lines are debug to an operator.
 fn log_line(level: ort::logging::LogLevel, _category: &str, _id: &str, _location: &str, message: &str) {
     use ort::logging::LogLevel;
     match level {
-        LogLevel::Fatal | LogLevel::Error => tracing::warn!(target: "onnxruntime", "{message}"),
+        LogLevel::Fatal | LogLevel::Error => {
+            if let Some(left_out) = LINES.admit(coarse_time_of_day()) {
+                tracing::warn!(target: "onnxruntime", left_out, "{message}");
+            }
+        }
         LogLevel::Warning => tracing::debug!(target: "onnxruntime", "{message}"),
         LogLevel::Info | LogLevel::Verbose => tracing::trace!(target: "onnxruntime", "{message}"),
     }

@@ -299,6 +299,14 @@ impl Registry {
         }
     }
 
+    /// Remembers how many requests each version has had, for the rates of its status.
+    pub fn look_at_traffic(&self) {
+        let now = (self.shared.watchers.clock)();
+        let mut state = self.lock();
+        let versions = state.models.values_mut().flat_map(|entry| entry.versions.values_mut());
+        versions.filter(|version| version.servable.is_some()).for_each(|version| version.traffic.sample(now));
+    }
+
     fn look_at_rollout(&self, name: &ModelName, now: Duration) {
         let mut state = self.lock();
         let (Ok(entry), Some(kept)) = (state.entry(name), state.rollouts.get(name)) else { return };

@@ -16,7 +16,7 @@ use crate::{
     domain::{ModelFacts, ModelName, Percent, RequestId, Role, ServingSettings, Signature, Target, Version},
     fault::{ErrorCode, Fault},
     monitor::Watch,
-    observe::{Arm, Compared, Comparison, RecentRequests, VersionMetrics},
+    observe::{Arm, Compared, Comparison, Outcomes, RecentRequests, VersionMetrics},
     release::{Release, ReservedLabel, Split},
     rollout::Stream,
     schedule::Lane,
@@ -57,6 +57,8 @@ pub struct ModelRoute {
     pub allow_pinning: bool,
     /// Where requests are counted while a rollout goes on.
     pub comparison: Option<Arc<Comparison>>,
+    /// Requests for the model that failed before they reached a version.
+    pub unrouted: Arc<Outcomes>,
 }
 
 /// All models at one moment.
@@ -365,6 +367,7 @@ mod tests {
             not_ready: BTreeSet::new(),
             allow_pinning: true,
             comparison: None,
+            unrouted: Arc::default(),
         }
     }
 

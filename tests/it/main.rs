@@ -33,4 +33,5 @@ mod start_and_stop;
 mod swap;
 mod tidy;
 mod tracing;
+mod traffic;
 mod triton;

@@ -3,7 +3,8 @@
 use super::*;
 use crate::admin::wire::{
     AdmissionStep, Bin, Broken, Checked, DriftReport, DriftSelfTest, Feature, FeatureSelfTest, FoundShift, Head,
-    History, HistoryEntry, Learning, Measures, Quality, RareBin, Runs, Share, Verification,
+    History, HistoryEntry, Learning, Measures, Quality, RareBin, RecentTraffic, Runs, Share, Traffic, Unrouted,
+    Verification,
 };
 
 const PIPE: Look = Look { colours: false, width: None };
@@ -21,6 +22,21 @@ fn version(number: u64, state: &str) -> VersionStatus {
         memory_bytes: Some(3_500_000),
         loaded_at: Some("2026-01-02T03:04:05.678Z".to_owned()),
         requests: 42,
+        traffic: Traffic {
+            requests: 50,
+            errors: 1,
+            refusals: 7,
+            cancelled: 0,
+            recent: Some(RecentTraffic {
+                window_seconds: 300.0,
+                requests: 30,
+                errors: 0,
+                refusals: 6,
+                requests_per_second: 0.1,
+                p50_seconds: Some(0.0006),
+                p99_seconds: Some(0.5),
+            }),
+        },
         monitored: true,
         learning: None,
         traffic_percent: None,
@@ -38,6 +54,7 @@ fn model() -> ModelStatus {
         memory_bytes: None,
         loaded_at: None,
         requests: 0,
+        traffic: Traffic::default(),
         monitored: false,
         ..version(3, "failed")
     };
@@ -50,6 +67,7 @@ fn model() -> ModelStatus {
             ..release(2, None)
         },
         versions: vec![version(1, "ready"), stable, broken],
+        unrouted: Unrouted { errors: 0, refusals: 3 },
         comparison: None,
     }
 }
@@ -58,8 +76,8 @@ fn model() -> ModelStatus {
 fn models_are_one_line_each() {
     assert_eq!(
         models(&ModelList { models: vec![model()] }, PIPE),
-        "MODEL  STABLE  CANARY    SHADOW  PREVIOUS  READY VERSIONS  FAILED\n\
-         fraud  2       1 at 10%  -       -         1, 2            3\n"
+        "MODEL  STABLE  CANARY    SHADOW  PREVIOUS  READY VERSIONS  FAILED    RATE  ERRORS  REFUSED\n\
+         fraud  2       1 at 10%  -       -         1, 2            3       0.20/s       2       17\n"
     );
 }
 
@@ -73,6 +91,16 @@ fn status_shows_the_release_and_why_a_version_failed() {
         "      2  ready       90%        42  3.3 MiB  2026-01-02T03:04:05Z  0123456789ab  yes        -"
     );
     assert!(lines[5].ends_with("no         model.onnx is torn"), "{shown}");
+    assert_eq!(
+        lines[7..],
+        [
+            "VERSION  REQUESTS  ERRORS  REFUSED  LAST    RATE  ERRORS  REFUSED    P50      P99",
+            "      1        50       1        7    5m  0.10/s       0        6  0.6ms  500.0ms",
+            "      2        50       1        7    5m  0.10/s       0        6  0.6ms  500.0ms",
+            "",
+            "before a version was chosen: 3 requests refused, 0 failed",
+        ]
+    );
     let mut replaced = model();
     replaced.versions[1].files_changed = true;
     let shown = status(&replaced, false, PIPE);
