@@ -88,7 +88,7 @@ impl RestDoor {
             }
             AdminRequest::Change { model, change, options } => {
                 let changed = self.service.change(model, change, options).await?;
-                replayed(json(StatusCode::OK, &wire::Release::from(&changed.release)), changed.is_repeated)
+                replayed(json(StatusCode::OK, &wire::Release::from(&changed)), changed.is_repeated)
             }
             AdminRequest::Rollout(model) => {
                 json(StatusCode::OK, &wire::RolloutStatus::from(&self.service.rollout(model).await?))

@@ -13,7 +13,9 @@ mod self_test;
 mod shadow;
 
 pub use admission::{AdmissionStep, admission};
-pub use body::{LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, SplitBody, VersionBody};
+pub use body::{
+    LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, RollbackBody, SplitBody, VersionBody,
+};
 pub use drift::{Bin, Checked, DriftReport, Feature, Measures, Quality};
 pub use event::{Event, Missed};
 pub use history::{Broken, Head, History, HistoryEntry, Verification};
@@ -67,6 +69,12 @@ pub struct Release {
     pub canary: Option<Split>,
     pub shadow: Option<Split>,
     pub labels: BTreeMap<String, u64>,
+    /// Versions that somebody has rolled back from: none is the target of a rollback that names no version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rolled_back: Vec<u64>,
+    /// What should be known of the change that this is the answer to; only there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -168,7 +176,15 @@ impl From<&release::Release> for Release {
             canary: release.canary.map(Split::from),
             shadow: release.shadow.map(Split::from),
             labels: release.labels.iter().map(|(label, version)| (label.to_string(), version.get())).collect(),
+            rolled_back: release.rolled_back.iter().map(|version| version.get()).collect(),
+            warnings: Vec::new(),
         }
+    }
+}
+
+impl From<&registry::Changed> for Release {
+    fn from(changed: &registry::Changed) -> Self {
+        Self { warnings: changed.warnings.clone(), ..Self::from(&changed.release) }
     }
 }
 

@@ -7,7 +7,7 @@
 //! - `disk` reads the repository, `missing` says what becomes of versions that are gone from it, `admission` decides whether a version may serve,
 //! - `loader` runs admissions on their own threads and puts the outcome into the book (`state`);
 //!   `retry` says when one that failed for a passing reason is tried again,
-//! - `operations` and `versions` are what operators ask for, `rollout` what they ask to happen by itself,
+//! - `operations` and `versions` are what operators ask for, `promotion` warns them, `story` says who was faster, `rollout` what they ask to happen by itself,
 //!   `audit` bounds what of it is written, `drift` and `unwatched` say what the drift monitor finds and why it does not,
 //! - `memory` plans what stays loaded, `room` acts on it,
 //! - `watch` notices changes on disk, `collect` exports the state as metrics.
@@ -23,6 +23,7 @@ mod memory;
 mod missing;
 mod operations;
 mod priority;
+mod promotion;
 mod retry;
 mod rollout;
 mod room;
@@ -30,6 +31,7 @@ mod selection;
 mod settings;
 mod state;
 mod status;
+mod story;
 mod unwatched;
 mod versions;
 mod watch;
@@ -70,7 +72,7 @@ use crate::{
     events::Events,
     monitor::{Clock, MonitorHandle, MonitorSettings, Watched},
     observe::{RecentBudget, RecentRequests, Serving},
-    release::{Change, Release},
+    release::Change,
     route::{RoutePublisher, RouteTable},
     schedule::Pool,
     shadow::Shadow,
@@ -376,6 +378,7 @@ impl Registry {
             } else if entry.policy(self.shared.options.policy) == Policy::Latest
                 && entry.release.generation > 0
                 && entry.release.newest.is_none_or(|newest| highest > newest)
+                && !entry.release.rolled_back.contains(&highest)
             {
                 "release.policy is latest"
             } else {
@@ -391,7 +394,7 @@ impl Registry {
             }
         }
         let names: BTreeSet<_> = planned.iter().map(|planned| planned.attempt.model.clone()).collect();
-        let releases: Vec<Release> = planned.iter().map(|planned| planned.next.clone()).collect();
+        let releases: Vec<_> = planned.iter().map(|planned| (planned.before.clone(), planned.next.clone())).collect();
         let superseded = match state.commit(planned) {
             Ok(superseded) => superseded,
             Err(error) => {
@@ -400,9 +403,8 @@ impl Registry {
             }
         };
         let made = due.iter().filter(|(name, ..)| names.contains(name));
-        for ((name, version, options), release) in made.zip(&releases) {
-            tracing::info!(model = %name, version = version.get(), reason = options.reason, "promoted");
-            self.tell_release(name, "promote", release, options);
+        for ((name, _, options), (before, next)) in made.zip(&releases) {
+            self.tell_release(name, "promote", (before, next), options);
         }
         self.tell_superseded(state, &superseded);
         names

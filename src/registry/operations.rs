@@ -37,6 +37,10 @@ pub struct ChangeOptions {
     pub evict_previous: bool,
     /// A version that is loaded may break clients of the stable one.
     pub allow_signature_change: bool,
+    /// A promotion that there are warnings of is refused.
+    pub strict: bool,
+    /// A version that the release names may be loaded though its files are not those that were released.
+    pub accept_changed: bool,
 }
 
 impl ChangeOptions {
@@ -50,6 +54,8 @@ impl ChangeOptions {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Changed {
     pub release: Release,
+    /// What an operator should know of the change, though it is made.
+    pub warnings: Vec<String>,
     /// True when this was the answer to an earlier request with the same key.
     pub is_repeated: bool,
 }
@@ -63,8 +69,29 @@ pub enum RegistryError {
     UnknownVersion { model: ModelName, version: Version },
     #[error("version {version} of model '{model}' is {}{}", state.as_str(), because(reason.as_deref()))]
     NotReady { model: ModelName, version: Version, state: VersionState, reason: Option<String> },
-    #[error("the release of model '{model}' has generation {found}, not {expected}: somebody changed it meanwhile")]
-    Stale { model: ModelName, expected: u64, found: u64 },
+    #[error(
+        "the release of model '{model}' has generation {found}, not {expected}: somebody changed it meanwhile{since}"
+    )]
+    Stale {
+        model: ModelName,
+        expected: u64,
+        found: u64,
+        /// What they did, where the audit log says it.
+        since: String,
+    },
+    #[error(
+        "the rollback of model '{model}' would make version {version} stable, which was rolled back from{story}; \
+         it is left as it is. If version {version} is meant all the same: `tidegate rollback {model} --to {version}`; \
+         another one: `--to VERSION` (REST: {{\"to\": {version}}})"
+    )]
+    RolledBack {
+        model: ModelName,
+        version: Version,
+        /// Who did it, when and why, where the audit log says it.
+        story: String,
+    },
+    #[error("version {version} of model '{model}' is not promoted, since warnings are refused (strict): {}", warnings.join("; "))]
+    Strict { model: ModelName, version: Version, warnings: Vec<String> },
     #[error(
         "version {version} of model '{model}' is in use by the release: promote another version or clear the role first"
     )]
@@ -118,9 +145,12 @@ impl Fault for RegistryError {
             | Self::NoCanary(_)
             | Self::NotCompared { .. }
             | Self::NoSegment { .. } => ErrorCode::NotFound,
-            Self::NotReady { .. } | Self::InUse { .. } | Self::NoMemory { .. } | Self::NoStable(_) => {
-                ErrorCode::Conflict
-            }
+            Self::NotReady { .. }
+            | Self::InUse { .. }
+            | Self::NoMemory { .. }
+            | Self::NoStable(_)
+            | Self::RolledBack { .. }
+            | Self::Strict { .. } => ErrorCode::Conflict,
             Self::Stale { .. } => ErrorCode::Stale,
             Self::Window { .. } => ErrorCode::BadRequest,
             Self::Release(error) => error.code(),
@@ -177,7 +207,8 @@ impl Registry {
         options: &ChangeOptions,
     ) -> Result<Changed, RegistryError> {
         let started = Instant::now();
-        let attempt = Attempt::new(name, change.operation(), change.asked(), options);
+        let asked = if options.strict { format!("{}, strict", change.asked()) } else { change.asked() };
+        let attempt = Attempt::new(name, change.operation(), asked, options);
         if let (Change::Promote(version), true) = (change, options.evict_previous)
             && matches!(self.lock().answered(&attempt, options), Ok(None))
         {
@@ -202,11 +233,14 @@ impl Registry {
         started: Instant,
     ) -> Result<Changed, RegistryError> {
         if let Some(release) = state.answered(&attempt, options)? {
-            return Ok(Changed { release, is_repeated: true });
+            return Ok(Changed { release, warnings: Vec::new(), is_repeated: true });
         }
-        let planned = state.plan(&attempt.model, change, options)?;
-        let release = planned.next.clone();
-        let changed = Changed { release: release.clone(), is_repeated: false };
+        let mut planned = state.plan(&attempt.model, change, options)?;
+        planned.attempt.asked.clone_from(&attempt.asked);
+        let (before, release) = (planned.before.clone(), planned.next.clone());
+        let is_monitored = self.shared.options.monitor.is_some();
+        let warnings = state.warnings(&attempt.model, change, options, is_monitored)?;
+        let changed = Changed { release: release.clone(), warnings, is_repeated: false };
         if options.dry_run {
             return Ok(changed);
         }
@@ -221,7 +255,7 @@ impl Registry {
         let published = Instant::now();
         self.publish(state, [&name]);
         self.shared.metrics.publish_duration.observe((is_published_before + published.elapsed()).as_secs_f64());
-        self.tell_release(&name, change.operation(), &changed.release, options);
+        self.tell_release(&name, change.operation(), (&before, &changed.release), options);
         self.tell_superseded(state, &superseded);
         Ok(changed)
     }
@@ -231,13 +265,14 @@ impl Registry {
         &self,
         name: &ModelName,
         operation: &'static str,
-        release: &Release,
+        (before, release): (&Release, &Release),
         options: &ChangeOptions,
     ) {
         self.count(name, operation, Outcome::Done);
         let (generation, actor) = (release.generation, options.actor.as_str());
-        tracing::info!(model = %name, operation, generation, actor, "release changed");
-        let message = format!("{actor}: {operation}, generation {generation}");
+        let (change, reason) = (before.difference(release), options.reason.as_deref().unwrap_or_default());
+        tracing::info!(model = %name, operation, change, reason, actor, generation, "release changed");
+        let message = format!("{actor}: {operation}, {change}, generation {generation}");
         let event = Event::new(Topic::Release, name, operation, message);
         self.shared.watchers.events.publish(match release.stable {
             Some(stable) => event.of_version(stable),
@@ -328,10 +363,10 @@ impl State {
         options: &ChangeOptions,
     ) -> Result<Planned, RegistryError> {
         let entry = self.entry(name)?;
-        entry.check_generation(name, options)?;
-        let mut next = entry.release.apply(change)?;
-        // A rollback names no version itself: its target is the next stable one.
-        let target = if *change == Change::Rollback { next.stable } else { change.version() };
+        self.check_generation(name, options)?;
+        let mut next = entry.release.apply(change).map_err(|error| self.explained(name, error))?;
+        // A rollback may name no version itself: its target is the next stable one.
+        let target = if matches!(change, Change::Rollback(_)) { next.stable } else { change.version() };
         if let Some(version) = target {
             entry.check_ready(name, version)?;
         }
@@ -417,14 +452,6 @@ impl Outcome {
 }
 
 impl Entry {
-    pub(super) fn check_generation(&self, name: &ModelName, options: &ChangeOptions) -> Result<(), RegistryError> {
-        let found = self.release.generation;
-        match options.if_generation {
-            Some(expected) if expected != found => Err(RegistryError::Stale { model: name.clone(), expected, found }),
-            _ => Ok(()),
-        }
-    }
-
     pub(super) fn check_ready(&self, name: &ModelName, version: Version) -> Result<(), RegistryError> {
         let model = name.clone();
         let Some(known) = self.versions.get(&version) else {

@@ -111,9 +111,9 @@ impl Registry {
                         ..options.clone()
                     },
                 )?;
-                let release = planned.next.clone();
+                let (before, next) = (planned.before.clone(), planned.next.clone());
                 let superseded = state.commit(vec![planned])?;
-                self.tell_release(&owner, Change::ForgetPrevious.operation(), &release, options);
+                self.tell_release(&owner, Change::ForgetPrevious.operation(), (&before, &next), options);
                 self.tell_superseded(state, &superseded);
             }
             self.retire(state, &owner, evicted, &format!("to make room {why}"));

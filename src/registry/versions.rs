@@ -87,8 +87,8 @@ impl Registry {
         options: &ChangeOptions,
     ) -> Result<VersionState, RegistryError> {
         let mut state = self.lock();
+        state.check_generation(name, options)?;
         let entry = state.entry(name)?;
-        entry.check_generation(name, options)?;
         let unknown = || RegistryError::UnknownVersion { model: name.clone(), version };
         let before = entry.versions.get(&version).ok_or_else(unknown)?.state;
         if !options.dry_run {
@@ -129,8 +129,8 @@ impl Registry {
         options: &ChangeOptions,
     ) -> Result<VersionState, RegistryError> {
         let mut state = self.lock();
+        state.check_generation(name, options)?;
         let entry = state.entry(name)?;
-        entry.check_generation(name, options)?;
         if entry.release.versions().any(|named| named == version) {
             return Err(RegistryError::InUse { model: name.clone(), version });
         }

@@ -223,6 +223,20 @@ impl Gateway {
         })
     }
 
+    /// Runs an operator command of the real program: its exit code, what it printed, and what it said on stderr.
+    pub fn cli(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let done = self.cli_command(arguments).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (done.status.code(), text(done.stdout), text(done.stderr))
+    }
+
+    pub fn cli_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(arguments).arg("--admin-url").arg(format!("http://{}", self.addresses.admin));
+        command.stdin(Stdio::null());
+        command
+    }
+
     /// The number of its process.
     pub fn id(&self) -> u32 {
         self.child.id()

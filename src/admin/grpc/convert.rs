@@ -24,7 +24,15 @@ impl From<&release::Release> for wire::Release {
             canary: release.canary.map(wire::Split::from),
             shadow: release.shadow.map(wire::Split::from),
             labels: release.labels.iter().map(|(label, version)| (label.to_string(), version.get())).collect(),
+            rolled_back: release.rolled_back.iter().map(|version| version.get()).collect(),
+            warnings: Vec::new(),
         }
+    }
+}
+
+impl From<&registry::Changed> for wire::Release {
+    fn from(changed: &registry::Changed) -> Self {
+        Self { warnings: changed.warnings.clone(), ..Self::from(&changed.release) }
     }
 }
 

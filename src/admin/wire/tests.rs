@@ -24,6 +24,7 @@ fn release() -> release::Release {
         shadow: Some(split(5, 2.5)),
         labels: [("champion".parse().unwrap(), v(3))].into(),
         newest: Some(v(3)),
+        rolled_back: [v(2)].into(),
     }
 }
 
