@@ -98,13 +98,19 @@ impl admin_service_server::AdminService for GrpcDoor {
         _request: Request<wire::ListModelsRequest>,
     ) -> Result<Response<wire::ListModelsResponse>, Status> {
         let models = self.service.models().await.map_err(status)?;
-        Ok(Response::new(wire::ListModelsResponse { models: models.iter().map(wire::ModelStatus::from).collect() }))
+        let models = models.iter().map(wire::ModelStatus::from).collect();
+        Ok(Response::new(wire::ListModelsResponse { models, warnings: self.service.warnings() }))
     }
 
     async fn get_model(&self, request: Request<wire::GetModelRequest>) -> Result<Response<wire::ModelStatus>, Status> {
         let model = value::model(&request.get_ref().model).map_err(status)?;
         let model = self.service.model(model).await.map_err(status)?;
         Ok(Response::new(wire::ModelStatus::from(&model)))
+    }
+
+    async fn forget_model(&self, request: Request<wire::ClearRequest>) -> Result<Response<wire::Release>, Status> {
+        let options = options(&request, request.get_ref().options.as_ref()).map_err(status)?;
+        self.change(&request.get_ref().model, Change::Forget, options).await
     }
 
     async fn load_version(

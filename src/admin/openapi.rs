@@ -114,6 +114,15 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation::get("/admin/v1/models", "ListModels", "All models with their releases and versions.", of::<ModelList>),
     Operation::get("/admin/v1/models/{model}", "GetModel", "A model with its release and versions.", of::<ModelStatus>),
     Operation::new(
+        Method::DELETE,
+        "/admin/v1/models/{model}",
+        "ForgetModel",
+        "Say that a model is gone on purpose: it has no release any more. Its directory must be gone.",
+        of::<Release>,
+    )
+    .change(CHANGE)
+    .body(of::<ReasonBody>),
+    Operation::new(
         Method::POST,
         "/admin/v1/models/{model}/versions/{version}/load",
         "LoadVersion",

@@ -163,6 +163,10 @@ impl Reader<'_> {
                 self.only(&[])?;
                 AdminRequest::Models
             }
+            Place::Model(model) if self.head.method == Method::DELETE => {
+                let (model, change) = (value::model(model)?, Change::Forget);
+                AdminRequest::Change { model, change, options: self.options_alone()? }
+            }
             Place::Model(model) => {
                 self.only(&[])?;
                 AdminRequest::Model(value::model(model)?)

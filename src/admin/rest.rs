@@ -75,7 +75,7 @@ impl RestDoor {
             }
             AdminRequest::Models => {
                 let models = self.service.models().await?.iter().map(wire::ModelStatus::from).collect();
-                json(StatusCode::OK, &wire::ModelList { models })
+                json(StatusCode::OK, &wire::ModelList { models, warnings: self.service.warnings() })
             }
             AdminRequest::Model(model) => {
                 json(StatusCode::OK, &wire::ModelStatus::from(&self.service.model(model).await?))

@@ -104,9 +104,21 @@ pub struct VersionStatus {
     /// It serves what was loaded, and its files on disk are others by now.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub files_changed: bool,
+    /// The model that was released and the one that is there now, where nobody has accepted that yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<ChangedFiles>,
     /// How its last admission went; empty when there was none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub admission: Vec<AdmissionStep>,
+}
+
+/// Another model than the released one lies under a version's number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChangedFiles {
+    /// The digest of what was released: `sha256:` and hex digits, of the model and its weights.
+    pub released: String,
+    /// The digest of what is on disk.
+    pub found: String,
 }
 
 /// How the runs of a version happen, as measured now.
@@ -138,11 +150,17 @@ pub struct ModelStatus {
     /// How the shadow version compares with the version that answers; absent until copies were run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comparison: Option<Comparison>,
+    /// What somebody should do something about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelList {
     pub models: Vec<ModelStatus>,
+    /// What concerns all of them, such as a state that cannot be written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// An error, on every plane.
@@ -208,6 +226,10 @@ impl From<&registry::VersionStatus> for VersionStatus {
                 .map(|(why, copies)| (why.as_str().to_owned(), *copies))
                 .collect(),
             files_changed: status.files_changed,
+            changed: status
+                .changed
+                .as_ref()
+                .map(|changed| ChangedFiles { released: changed.released.clone(), found: changed.found.clone() }),
             admission: status.admission.as_deref().map(admission).unwrap_or_default(),
         }
     }
@@ -239,6 +261,7 @@ impl From<&registry::ModelStatus> for ModelStatus {
             release: Release::from(&status.release),
             versions: status.versions.iter().map(with_traffic).collect(),
             comparison: status.comparison.as_ref().map(Comparison::from),
+            warnings: status.warnings.clone(),
         }
     }
 }

@@ -81,6 +81,11 @@ A version that somebody has rolled back from is a target only where it is named:
 first. The command names what it leaves, by the generation of the release: of two at once, one is refused.")]
     Rollback(RollbackArgs),
 
+    /// Say that a model is gone on purpose: it has no release any more. Its directory must be gone.
+    #[command(after_help = "Examples:
+  tidegate forget fraud --reason \"replaced by fraud2\"")]
+    Forget(ModelChangeArgs),
+
     /// Give a version a percentage of the requests, or end that.
     #[command(after_help = "Examples:
   tidegate canary fraud --version 4 --percent 10
@@ -161,7 +166,11 @@ fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError>
     match command {
         OperatorCommand::Models(args) => {
             let call = Call::get("/admin/v1/models");
-            show(&args.gateway, &call, |models: &ModelList| view::models(models, look))
+            show(&args.gateway, &call, |models: &ModelList| {
+                models.warnings.iter().for_each(|warning| warn(warning));
+                models.models.iter().flat_map(|model| &model.warnings).for_each(|warning| warn(warning));
+                view::models(models, look)
+            })
         }
         OperatorCommand::Status(args) if args.watch => {
             let call = Call::get(model_path(&args.model));
@@ -169,7 +178,10 @@ fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError>
         }
         OperatorCommand::Status(args) => {
             let call = Call::get(model_path(&args.model));
-            show(&args.gateway, &call, |model: &ModelStatus| view::status(model, args.verbose, look))
+            show(&args.gateway, &call, |model: &ModelStatus| {
+                model.warnings.iter().for_each(|warning| warn(warning));
+                view::status(model, args.verbose, look)
+            })
         }
         OperatorCommand::Load(args) => {
             let LoadArgs { version: args, allow_signature_change, accept_changed } = args;
@@ -197,6 +209,10 @@ fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError>
             change(&args.model, call, &args.change, &args.gateway, look)
         }
         OperatorCommand::Rollback(args) => rollback(args, look),
+        OperatorCommand::Forget(args) => {
+            let call = Call::new(Method::DELETE, model_path(&args.model));
+            change(&args.model, call, &args.change, &args.gateway, look)
+        }
         OperatorCommand::Canary(args) => split(args, "canary", look),
         OperatorCommand::Shadow(args) => split(args, "shadow", look),
         OperatorCommand::Rollout(command) => rollout::execute(command, look),

@@ -14,6 +14,7 @@
 
 mod admission;
 mod audit;
+mod changed;
 mod collect;
 mod disk;
 mod drift;
@@ -47,9 +48,9 @@ use std::{
 pub(crate) use self::admission::fuzzing;
 pub use self::{
     admission::{
-        Admission, AdmissionOptions, AdmissionReport, Baseline, Candidate, Outcome, Refusal, RequestDecoder,
-        SandboxOptions, SignatureChange, SignaturePolicy, SigningKey, Step, StepReport, columns, open_version,
-        serve_trials,
+        Admission, AdmissionOptions, AdmissionReport, Baseline, Candidate, ChangedFiles, Outcome, Refusal,
+        RequestDecoder, SandboxOptions, SignatureChange, SignaturePolicy, SigningKey, Step, StepReport, columns,
+        open_version, serve_trials,
     },
     disk::{is_hidden, stray},
     operations::{ChangeOptions, Changed, RegistryError},
@@ -60,13 +61,14 @@ pub use self::{
 };
 use self::{
     audit::Repeats,
+    changed::Until,
     loader::LoadJob,
     missing::warn_once,
     room::{Claimed, Wanted},
     state::{Entry, State, VersionEntry},
 };
 use crate::{
-    config::{Policy, RolloutConfig},
+    config::{Policy, ReloadChanged, RolloutConfig},
     domain::{ModelName, Version},
     engine::Runtime,
     events::Events,
@@ -76,7 +78,7 @@ use crate::{
     route::{RoutePublisher, RouteTable},
     schedule::Pool,
     shadow::Shadow,
-    store::{Store, StoreError},
+    store::{StateDisk, Store, StoreError},
     telemetry::Metrics,
 };
 
@@ -95,6 +97,8 @@ pub struct RegistryOptions {
     pub allow_pinning: bool,
     /// The rollback target may make room in memory, likewise.
     pub evict_previous: bool,
+    /// What becomes of changed files of released versions, likewise.
+    pub reload_changed: ReloadChanged,
     /// Bytes of all loaded versions; `None`: no limit.
     pub model_memory: Option<u64>,
     pub admission: AdmissionOptions,
@@ -131,6 +135,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     watchers: Watchers,
     publisher: RoutePublisher,
+    /// The disk under the state.
+    disk: StateDisk,
     state: Mutex<State>,
     /// Told of every change of a version's state.
     changed: Condvar,
@@ -160,6 +166,7 @@ impl Registry {
         let rollouts = store.rollouts()?.into_iter();
         let rollouts = rollouts.map(|(name, (rollout, keys))| (name, rollout::Kept::new(rollout, keys))).collect();
         let allowances = store.allowances()?;
+        let (released, disk) = (store.released()?, store.disk());
         let (jobs, queue) = mpsc::channel();
         let threads = options.load_threads;
         let state = State {
@@ -168,6 +175,7 @@ impl Registry {
             rollouts,
             stored,
             allowances,
+            released,
             is_complete: false,
             is_scanned: false,
             is_listed: false,
@@ -183,6 +191,7 @@ impl Registry {
             metrics: Arc::clone(metrics),
             watchers,
             publisher,
+            disk,
             state: Mutex::new(state),
             changed: Condvar::new(),
             jobs,
@@ -192,6 +201,12 @@ impl Registry {
         loader::start(&registry, queue, threads)?;
         metrics.register(Box::new(collect::RegistryCollector::new(&registry)));
         Ok(registry)
+    }
+
+    /// The disk under the state.
+    #[must_use]
+    pub fn state_disk(&self) -> StateDisk {
+        self.shared.disk.clone()
     }
 
     /// All versions that serve, in order, and the requests that wait for each.
@@ -244,12 +259,16 @@ impl Registry {
                 state.is_listed = false;
                 let directory = self.shared.options.models.display();
                 warn_once(&mut state, format!("cannot read the model repository {directory}: {error}"));
-                self.finish_scan(&mut state, BTreeSet::new());
+                // What is released and was never seen is not served: that must not look like a gateway without models.
+                let mut changed: BTreeSet<_> = self.keep_released(&mut state).into_iter().collect();
+                changed.extend(self.miss_released(&mut state));
+                self.finish_scan(&mut state, changed);
                 return false;
             }
         };
         let mut state = self.lock();
         state.is_listed = true;
+        state.store.look();
         let due = state.repeats.due(Instant::now());
         state.write_attempts(due);
         for reason in found.ignored {
@@ -275,6 +294,9 @@ impl Registry {
     /// ready, and operators see its release. Says which models these are.
     fn keep_released(&self, state: &mut State) -> Vec<ModelName> {
         let stored = std::mem::take(&mut state.stored);
+        let (forgotten, stored): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            stored.into_iter().partition(|(_, release)| release.is_empty());
+        state.stored = forgotten;
         let names = stored.keys().cloned().collect();
         for (name, release) in stored {
             let directory = self.shared.options.models.join(name.as_str());
@@ -306,13 +328,15 @@ impl Registry {
         let policy = entry.config.as_ref().as_ref().map(crate::config::ModelConfig::versions).unwrap_or_default();
         let on_disk = found.versions.keys().copied().collect();
         let rollout = state.rollouts.get(name);
+        let is_kept = entry.reload_changed(self.shared.options.reload_changed) == ReloadChanged::Manual;
         for (version, print) in found.versions {
             let known = entry.versions.entry(version).or_insert_with(|| VersionEntry::discovered(print.clone()));
             known.seen = print;
+            let claim = Claimed::by(&entry.release, version);
             known.select(selection::is_selected(&policy, &on_disk, &entry.release, version));
             // What a rollout has counted of a version says nothing of another model under its number.
             let is_compared = rollout.is_some_and(|rollout| rollout.compares(version));
-            known.tell_change(name, version, is_compared);
+            known.tell_change(name, version, Until::of(is_compared, is_kept && claim != Claimed::Spare));
             if !known.seen.is_settled(self.shared.options.settle) {
                 is_unsettled = true;
                 continue;
@@ -331,7 +355,7 @@ impl Registry {
                 // Once the load that goes on has ended.
                 is_unsettled = true;
             } else if should_load {
-                wanted.push(Wanted { model: name.clone(), version, claim: Claimed::by(&entry.release, version) });
+                wanted.push(Wanted { model: name.clone(), version, claim });
             }
         }
         is_unsettled
@@ -373,10 +397,10 @@ impl Registry {
         let mut due = Vec::new();
         for (name, entry) in &state.models {
             let Some(highest) = entry.highest_ready() else { continue };
-            let reason = if entry.release.generation == 0 && !is_pending(entry) {
+            let reason = if entry.release.is_empty() && !is_pending(entry) {
                 "the highest version that was admitted at the first start"
             } else if entry.policy(self.shared.options.policy) == Policy::Latest
-                && entry.release.generation > 0
+                && !entry.release.is_empty()
                 && entry.release.newest.is_none_or(|newest| highest > newest)
                 && !entry.release.rolled_back.contains(&highest)
             {

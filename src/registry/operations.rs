@@ -17,7 +17,7 @@ use crate::{
     monitor::{LearningProgress, SegmentName, window_label},
     release::{Change, Outcome, Release, ReleaseError},
     rollout::RolloutError,
-    store::{KeyError, StoreError, Verification},
+    store::{KeyError, ReleasedRow, StoreError, Verification},
 };
 
 /// How a change is to be made.
@@ -96,6 +96,12 @@ pub enum RegistryError {
         "version {version} of model '{model}' is in use by the release: promote another version or clear the role first"
     )]
     InUse { model: ModelName, version: Version },
+    #[error("the files of version {version} of model '{model}' were not taken, it serves what it served: {reason}")]
+    NotAccepted { model: ModelName, version: Version, reason: String },
+    #[error(
+        "model '{0}' still has versions on disk: remove its directory first. What serves goes on until it is forgotten"
+    )]
+    StillThere(ModelName),
     #[error("there is no room for version {version} of model '{model}': {shortage}")]
     NoMemory { model: ModelName, version: Version, shortage: Shortage },
     #[error("model '{0}' has no stable version")]
@@ -149,6 +155,8 @@ impl Fault for RegistryError {
             | Self::InUse { .. }
             | Self::NoMemory { .. }
             | Self::NoStable(_)
+            | Self::NotAccepted { .. }
+            | Self::StillThere(_)
             | Self::RolledBack { .. }
             | Self::Strict { .. } => ErrorCode::Conflict,
             Self::Stale { .. } => ErrorCode::Stale,
@@ -179,7 +187,8 @@ impl Registry {
     }
 
     pub fn model(&self, name: &ModelName) -> Result<ModelStatus, RegistryError> {
-        let status = self.lock().entry(name)?.status(name, (self.shared.watchers.clock)());
+        let mut status = self.lock().entry(name)?.status(name, (self.shared.watchers.clock)());
+        status.warnings.extend(self.shared.disk.warning());
         Ok(self.with_comparison(status))
     }
 
@@ -216,10 +225,19 @@ impl Registry {
             // fails, the promotion says that the version is not ready.
             let _ = self.load(name, *version, &ChangeOptions { idempotency_key: None, ..options.clone() });
         }
+        if *change == Change::Forget {
+            // Whether it is gone, the disk says.
+            let _ = self.scan();
+        }
         let mut state = self.lock();
         let outcome = self.apply(&mut state, attempt.clone(), change, options, started);
         if let Err(error) = &outcome {
             self.note(&mut state, attempt, Outcome::of(error), Some(error.to_string()), options);
+        }
+        drop(state);
+        if *change == Change::Forget && outcome.is_ok() {
+            // Takes it out of the book.
+            let _ = self.scan();
         }
         outcome
     }
@@ -245,6 +263,7 @@ impl Registry {
             return Ok(changed);
         }
         let name = attempt.model.clone();
+        let is_forgotten = *change == Change::Forget;
         if planned.next == planned.before {
             self.keep(state, Attempt { releases: (release.clone(), release), ..attempt }, options)?;
             return Ok(changed);
@@ -257,6 +276,10 @@ impl Registry {
         self.shared.metrics.publish_duration.observe((is_published_before + published.elapsed()).as_secs_f64());
         self.tell_release(&name, change.operation(), (&before, &changed.release), options);
         self.tell_superseded(state, &superseded);
+        if is_forgotten {
+            let versions: Vec<_> = state.entry(&name)?.versions.keys().copied().collect();
+            versions.into_iter().for_each(|version| self.retire(state, &name, version, "its model was forgotten"));
+        }
         Ok(changed)
     }
 
@@ -364,6 +387,9 @@ impl State {
     ) -> Result<Planned, RegistryError> {
         let entry = self.entry(name)?;
         self.check_generation(name, options)?;
+        if *change == Change::Forget && entry.versions.values().any(|known| !known.seen.is_missing()) {
+            return Err(RegistryError::StillThere(name.clone()));
+        }
         let mut next = entry.release.apply(change).map_err(|error| self.explained(name, error))?;
         // A rollback may name no version itself: its target is the next stable one.
         let target = if matches!(change, Change::Rollback(_)) { next.stable } else { change.version() };
@@ -388,8 +414,18 @@ impl State {
         let ended: Vec<_> = made.iter().filter_map(|(attempt, kept)| kept.as_ref()?.end_by(attempt)).collect();
         let entries: Vec<_> = made.iter().map(|(attempt, _)| attempt).chain(&ended).map(Attempt::entry).collect();
         let rollouts = made.iter().filter_map(|(attempt, kept)| Some(kept.as_ref()?.row(&attempt.model)));
-        self.store.commit_with(&entries, &rollouts.collect::<Vec<_>>())?;
-        for (attempt, rollout) in made {
+        let released: Vec<_> =
+            made.iter().map(|(attempt, _)| self.released_by(&attempt.model, &attempt.releases.1)).collect();
+        let rows = made.iter().zip(&released).flat_map(|((attempt, _), rows)| {
+            rows.iter().map(|(version, files)| ReleasedRow {
+                model: &attempt.model,
+                version: *version,
+                files: files.as_ref(),
+            })
+        });
+        self.store.commit_all(&entries, &rollouts.collect::<Vec<_>>(), &rows.collect::<Vec<_>>())?;
+        for ((attempt, rollout), released) in made.into_iter().zip(released) {
+            self.enter_released(&attempt.model, released);
             if let Some(entry) = self.models.get_mut(&attempt.model) {
                 entry.release = attempt.releases.1;
             }

@@ -59,6 +59,8 @@ pub enum Change {
     ClearLabel(Label),
     /// Gives up the rollback target, so that it can be unloaded.
     ForgetPrevious,
+    /// The model is gone on purpose: nothing is released any more.
+    Forget,
 }
 
 impl Change {
@@ -76,6 +78,7 @@ impl Change {
             Self::SetLabel(..) => "label",
             Self::ClearLabel(_) => "label_clear",
             Self::ForgetPrevious => "forget_previous",
+            Self::Forget => "forget",
         }
     }
 
@@ -91,7 +94,9 @@ impl Change {
             }
             Self::SetLabel(label, version) => format!("{label} = {version}"),
             Self::ClearLabel(label) => label.to_string(),
-            Self::Rollback(None) | Self::ClearCanary | Self::ClearShadow | Self::ForgetPrevious => String::new(),
+            Self::Rollback(None) | Self::ClearCanary | Self::ClearShadow | Self::ForgetPrevious | Self::Forget => {
+                String::new()
+            }
         }
     }
 
@@ -106,7 +111,8 @@ impl Change {
             | Self::ClearCanary
             | Self::ClearShadow
             | Self::ClearLabel(_)
-            | Self::ForgetPrevious => None,
+            | Self::ForgetPrevious
+            | Self::Forget => None,
         }
     }
 }
@@ -184,6 +190,8 @@ impl Release {
             Change::SetShadow(split) => next.shadow = Some(self.beside_stable(*split, "shadow")?),
             Change::ClearShadow => next.shadow = None,
             Change::ForgetPrevious => next.previous = None,
+            // The generation goes on: what was seen before must not be taken for what comes later.
+            Change::Forget => next = Self { generation: self.generation, ..Self::default() },
             Change::SetLabel(label, version) => {
                 next.labels.insert(label.clone(), *version);
             }
@@ -195,6 +203,12 @@ impl Release {
             next.generation += 1;
         }
         Ok(next)
+    }
+
+    /// True when no version is released: at first, and once the model was forgotten.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.versions().next().is_none()
     }
 
     /// Every version that the release refers to. They stay loaded.
@@ -349,6 +363,15 @@ mod tests {
         let without = two.apply(&Change::ForgetPrevious).unwrap();
         assert_eq!((without.previous, without.generation), (None, 3));
         assert_eq!(without.apply(&Change::Rollback(None)), Err(ReleaseError::NothingToRollBackTo));
+    }
+
+    #[test]
+    fn model_that_is_forgotten_has_no_release_and_goes_on_counting_generations() {
+        let gone = stable(1).apply(&Change::Promote(v(2))).unwrap().apply(&Change::Forget).unwrap();
+        assert_eq!(gone, Release { generation: 3, ..Release::default() });
+        assert!(gone.is_empty() && gone.apply(&Change::Forget).unwrap() == gone);
+        let again = gone.apply(&Change::Promote(v(1))).unwrap();
+        assert_eq!((again.generation, again.newest, again.is_empty()), (4, Some(v(1)), false));
     }
 
     #[test]

@@ -166,7 +166,7 @@ fn released_model_without_files_is_not_ready_rather_than_unknown() {
     let repository = three_versions();
     Gateway::start(&repository).kill();
     std::fs::rename(repository.models().join("m"), repository.path().join("away")).unwrap();
-    let gateway = Gateway::start(&repository);
+    let gateway = Gateway::start_unready(&repository);
     assert_eq!(gateway.run_add("/v2/models/m/infer", 0.0).0, 503);
     assert_eq!(gateway.admin("GET", ADMIN, None).1["release"]["stable"], 3);
     std::fs::rename(repository.path().join("away"), repository.models().join("m")).unwrap();

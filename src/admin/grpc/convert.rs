@@ -57,6 +57,10 @@ impl From<&registry::VersionStatus> for wire::VersionStatus {
                 .collect(),
             traffic_percent: None,
             files_changed: status.files_changed,
+            changed: status
+                .changed
+                .as_ref()
+                .map(|changed| wire::ChangedFiles { released: changed.released.clone(), found: changed.found.clone() }),
             admission: steps.into_iter().map(wire::AdmissionStep::from).collect(),
         }
     }
@@ -95,6 +99,7 @@ impl From<&registry::ModelStatus> for wire::ModelStatus {
             release: Some(wire::Release::from(&status.release)),
             versions: status.versions.iter().map(with_traffic).collect(),
             comparison: status.comparison.as_ref().map(wire::Comparison::from),
+            warnings: status.warnings.clone(),
         }
     }
 }

@@ -41,6 +41,7 @@ fn version(number: u64, state: VersionState) -> registry::VersionStatus {
         learning: None,
         shadow_dropped: Vec::new(),
         files_changed: false,
+        changed: None,
         lane: None,
         admission: None,
     }
