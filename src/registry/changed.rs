@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use super::{
     Registry,
     operations::{ChangeOptions, RegistryError},
-    state::{Entry, State},
+    state::{Entry, State, VersionEntry},
     status::VersionState,
 };
 use crate::{
@@ -114,7 +114,7 @@ impl State {
     /// Whether an operator's load has something to accept, and what was released until then.
     pub(super) fn to_accept(&self, model: &ModelName, version: Version, options: &ChangeOptions) -> bool {
         let known = self.models.get(model).and_then(|entry| entry.versions.get(&version));
-        options.accept_changed && known.is_some_and(|known| known.files_changed())
+        options.accept_changed && known.is_some_and(VersionEntry::files_changed)
     }
 
     /// # Errors

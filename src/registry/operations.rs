@@ -22,6 +22,7 @@ use crate::{
 
 /// How a change is to be made.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "what a caller may ask for, each on its own")]
 pub struct ChangeOptions {
     /// Check and answer with the release as it would be; change nothing.
     pub dry_run: bool,
@@ -80,9 +81,8 @@ pub enum RegistryError {
         since: String,
     },
     #[error(
-        "the rollback of model '{model}' would make version {version} stable, which was rolled back from{story}; \
-         it is left as it is. If version {version} is meant all the same: `tidegate rollback {model} --to {version}`; \
-         another one: `--to VERSION` (REST: {{\"to\": {version}}})"
+        "version {version} of model '{model}' was rolled back from{story}: name the version to go to, \
+         `tidegate rollback {model} --to {version}` for this one"
     )]
     RolledBack {
         model: ModelName,
@@ -278,7 +278,9 @@ impl Registry {
         self.tell_superseded(state, &superseded);
         if is_forgotten {
             let versions: Vec<_> = state.entry(&name)?.versions.keys().copied().collect();
-            versions.into_iter().for_each(|version| self.retire(state, &name, version, "its model was forgotten"));
+            for version in versions {
+                self.retire(state, &name, version, "its model was forgotten");
+            }
         }
         Ok(changed)
     }

@@ -127,6 +127,10 @@ impl Registry {
             state = self.wait_for_load(state, name, version);
         }
         let now = state.entry(name)?.versions.get(&version).ok_or_else(unknown)?.state;
+        if options.accept_changed {
+            // What is served must be what is noted.
+            state.store.check_writable()?;
+        }
         if now == VersionState::Ready && state.to_accept(name, version, options) && !options.dry_run {
             self.request(&mut state, name, version, options);
             state = self.wait_for_load(state, name, version);

@@ -74,6 +74,14 @@ impl Store {
         }
     }
 
+    /// # Errors
+    /// When nothing can be written, as far as is known.
+    pub fn check_writable(&self) -> Result<(), StoreError> {
+        let path = self.disk.directory().to_owned();
+        let detail = || "as the last write has found".to_owned();
+        self.disk.fault().map_or(Ok(()), |cause| Err(StoreError::Write { cause, path, detail: detail() }))
+    }
+
     /// Makes changes durable, with rollouts and the files of released versions as they are then: all or none. On a
     /// full disk the reserve is given up for a change; what changes nothing does without.
     pub fn commit_all(

@@ -64,7 +64,7 @@ fn release_prints_as_the_contract_says() {
     assert_eq!(
         serde_json::to_string(&Release::from(&release())).unwrap(),
         r#"{"generation":7,"stable":3,"previous":2,"canary":{"version":4,"percent":10},"#.to_owned()
-            + r#""shadow":{"version":5,"percent":2.5},"labels":{"champion":3}}"#
+            + r#""shadow":{"version":5,"percent":2.5},"labels":{"champion":3},"rolled_back":[2]}"#
     );
 }
 
@@ -83,12 +83,13 @@ fn model_prints_its_release_and_versions() {
         release: release::Release { shadow: None, labels: BTreeMap::new(), ..release() },
         versions: vec![version(3, VersionState::Ready), failed(6)],
         comparison: None,
+        warnings: vec!["look".to_owned()],
     };
     let expected = json!({
         "model": "fraud",
         "release": {
             "generation": 7, "stable": 3, "previous": 2,
-            "canary": {"version": 4, "percent": 10}, "shadow": null, "labels": {},
+            "canary": {"version": 4, "percent": 10}, "shadow": null, "labels": {}, "rolled_back": [2],
         },
         "versions": [
             {
@@ -100,8 +101,9 @@ fn model_prints_its_release_and_versions() {
                 "memory_bytes": null, "loaded_at": null, "requests": 0, "monitored": false,
             },
         ],
+        "warnings": ["look"],
     });
-    let list = ModelList { models: vec![ModelStatus::from(&status)] };
+    let list = ModelList { models: vec![ModelStatus::from(&status)], warnings: Vec::new() };
     assert_eq!(serde_json::to_value(&list).unwrap(), json!({ "models": [expected] }));
 }
 
@@ -113,7 +115,7 @@ fn admission_prints_its_steps() {
         why: vec!["requests run alone".to_owned()],
         time: Duration::from_millis(250),
     };
-    let report = registry::AdmissionReport { steps: vec![step], is_transient: false };
+    let report = registry::AdmissionReport { steps: vec![step], ..registry::AdmissionReport::default() };
     let expected = json!([{"step": "warmup", "outcome": "passed", "why": ["requests run alone"], "seconds": 0.25}]);
     assert_eq!(serde_json::to_value(admission(&report)).unwrap(), expected);
 }
@@ -303,6 +305,7 @@ fn repository_index_speaks_tritons_words() {
         release: release(),
         versions: vec![version(3, VersionState::Ready), failed(6)],
         comparison: None,
+        warnings: vec!["look".to_owned()],
     };
     assert_eq!(
         serde_json::to_value(repository_index(std::slice::from_ref(&status), false)).unwrap(),
