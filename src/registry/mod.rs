@@ -18,6 +18,7 @@ mod changed;
 mod collect;
 mod disk;
 mod drift;
+mod error;
 mod facts;
 mod loader;
 mod memory;
