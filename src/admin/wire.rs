@@ -14,7 +14,9 @@ mod shadow;
 mod traffic;
 
 pub use admission::{AdmissionStep, admission};
-pub use body::{LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, SplitBody, VersionBody};
+pub use body::{
+    LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, RollbackBody, SplitBody, VersionBody,
+};
 pub use drift::{Bin, Checked, DriftReport, Feature, Measures, Quality, RareBin};
 pub use event::{Event, Missed};
 pub use history::{Broken, Head, History, HistoryEntry, Verification};
@@ -69,6 +71,12 @@ pub struct Release {
     pub canary: Option<Split>,
     pub shadow: Option<Split>,
     pub labels: BTreeMap<String, u64>,
+    /// Versions that somebody has rolled back from: none is the target of a rollback that names no version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rolled_back: Vec<u64>,
+    /// What should be known of the change that this is the answer to; only there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -101,9 +109,21 @@ pub struct VersionStatus {
     /// It serves what was loaded, and its files on disk are others by now.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub files_changed: bool,
+    /// The model that was released and the one that is there now, where nobody has accepted that yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<ChangedFiles>,
     /// How its last admission went; empty when there was none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub admission: Vec<AdmissionStep>,
+}
+
+/// Another model than the released one lies under a version's number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChangedFiles {
+    /// The digest of what was released: `sha256:` and hex digits, of the model and its weights.
+    pub released: String,
+    /// The digest of what is on disk.
+    pub found: String,
 }
 
 /// How the runs of a version happen, as measured now.
@@ -138,11 +158,17 @@ pub struct ModelStatus {
     /// How the shadow version compares with the version that answers; absent until copies were run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comparison: Option<Comparison>,
+    /// What somebody should do something about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelList {
     pub models: Vec<ModelStatus>,
+    /// What concerns all of them, such as a state that cannot be written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// An error, on every plane.
@@ -176,7 +202,15 @@ impl From<&release::Release> for Release {
             canary: release.canary.map(Split::from),
             shadow: release.shadow.map(Split::from),
             labels: release.labels.iter().map(|(label, version)| (label.to_string(), version.get())).collect(),
+            rolled_back: release.rolled_back.iter().map(|version| version.get()).collect(),
+            warnings: Vec::new(),
         }
+    }
+}
+
+impl From<&registry::Changed> for Release {
+    fn from(changed: &registry::Changed) -> Self {
+        Self { warnings: changed.warnings.clone(), ..Self::from(&changed.release) }
     }
 }
 
@@ -201,6 +235,10 @@ impl From<&registry::VersionStatus> for VersionStatus {
                 .map(|(why, copies)| (why.as_str().to_owned(), *copies))
                 .collect(),
             files_changed: status.files_changed,
+            changed: status
+                .changed
+                .as_ref()
+                .map(|changed| ChangedFiles { released: changed.released.clone(), found: changed.found.clone() }),
             admission: status.admission.as_deref().map(admission).unwrap_or_default(),
         }
     }
@@ -233,6 +271,7 @@ impl From<&registry::ModelStatus> for ModelStatus {
             versions: status.versions.iter().map(with_traffic).collect(),
             unrouted: Unrouted::from(status.unrouted),
             comparison: status.comparison.as_ref().map(Comparison::from),
+            warnings: status.warnings.clone(),
         }
     }
 }

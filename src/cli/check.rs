@@ -195,6 +195,7 @@ impl Checker {
         let defaults =
             ServingDefaults { scheduler: self.config.scheduler.clone(), batching: self.config.batching.clone() };
         let candidate = Candidate {
+            released: None,
             directory: path,
             config: &config,
             engine: defaults.engine_options(own),

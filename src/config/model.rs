@@ -11,7 +11,7 @@ use std::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, Span, TritonModel, labels, triton};
+use super::{ByteSize, ReloadChanged, Span, TritonModel, labels, triton};
 use crate::domain::{Labels, ModelFacts, VersionPolicy, WarmupElements, WarmupFacts};
 
 /// What a new version becomes once it is ready.
@@ -136,6 +136,8 @@ pub struct ModelReleaseConfig {
     pub evict_previous: Option<bool>,
     /// New versions may break clients of the stable one.
     pub allow_signature_change: bool,
+    /// Absent: the gateway's `release.reload_changed`.
+    pub reload_changed: Option<ReloadChanged>,
 }
 
 /// `[scheduler]` of one model; what is absent is as the gateway's `[scheduler]` says.

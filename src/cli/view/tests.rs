@@ -43,6 +43,7 @@ fn version(number: u64, state: &str) -> VersionStatus {
         runs: None,
         shadow_dropped: [].into(),
         files_changed: false,
+        changed: None,
         admission: Vec::new(),
     }
 }
@@ -69,13 +70,14 @@ fn model() -> ModelStatus {
         versions: vec![version(1, "ready"), stable, broken],
         unrouted: Unrouted { errors: 0, refusals: 3 },
         comparison: None,
+        warnings: Vec::new(),
     }
 }
 
 #[test]
 fn models_are_one_line_each() {
     assert_eq!(
-        models(&ModelList { models: vec![model()] }, PIPE),
+        models(&ModelList { models: vec![model()], warnings: Vec::new() }, PIPE),
         "MODEL  STABLE  CANARY    SHADOW  PREVIOUS  READY VERSIONS  FAILED    RATE  ERRORS  REFUSED\n\
          fraud  2       1 at 10%  -       -         1, 2            3       0.20/s       2       17\n"
     );

@@ -46,7 +46,7 @@ pub use self::{
     columns::columns,
     golden::RequestDecoder,
     manifest::{SignaturePolicy, SigningKey},
-    report::{AdmissionReport, Outcome, Step, StepReport},
+    report::{AdmissionReport, ChangedFiles, Outcome, Step, StepReport},
     sandbox::{SandboxOptions, serve as serve_trials},
     signature::{Baseline, SignatureChange},
 };
@@ -66,6 +66,7 @@ use crate::{
     monitor::Profile,
     registry::facts::PROFILE_KEY,
     schedule::{Stopwatch, Trial, thread_time, wall_time},
+    store::ModelFiles,
 };
 
 /// What admissions go by.
@@ -119,6 +120,8 @@ pub struct Candidate<'a> {
     pub baselines: &'a dyn Fn() -> Result<Vec<Baseline>, String>,
     /// What becomes of a break of the signature.
     pub signature_change: &'a SignatureChange,
+    /// The files that were released under its number, where it must have those; `None`: whatever is there.
+    pub released: Option<&'a ModelFiles>,
     /// Inputs of requests that other versions have answered.
     pub recent: Vec<Arc<[Tensor]>>,
     /// Nothing else needs the processor more.
@@ -174,9 +177,21 @@ impl Admission {
         }
         let (digests, model_file) = (digests?, parts.model_file.as_ref()?);
         let digest = digest::in_words(digests.get(model_file)?);
+        let changed = |released: &str, found: &str| {
+            (released != found).then(|| ChangedFiles { released: released.to_owned(), found: found.to_owned() })
+        };
+        if let Some(changed) = candidate.released.and_then(|released| changed(&released.digest, &digest)) {
+            report.refuse_changed(model_file, changed);
+            return None;
+        }
         self.try_out(&parts, &digest, candidate.is_urgent, report)?;
         let Loaded { model, profile, size, external } = self.load(candidate, &parts, report)?;
         let identity = digest::of_model(model_file, &external, &digests)?;
+        // The weights in files of their own are known now.
+        if let Some(changed) = candidate.released.and_then(|released| changed(&released.identity, &identity)) {
+            report.refuse_changed(model_file, changed);
+            return None;
+        }
         report.run(Step::Signature, || compare(candidate, model.signature(), &digest));
         report.run(Step::Golden, || self.replay(&parts.listing, &model));
         if !report.is_passed() {

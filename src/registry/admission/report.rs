@@ -89,9 +89,31 @@ pub struct AdmissionReport {
     pub steps: Vec<StepReport>,
     /// Every fault may pass by itself: trying again makes sense though no file changes.
     pub is_transient: bool,
+    /// The files are not those that were released, which is why they were refused.
+    pub changed: Option<ChangedFiles>,
+}
+
+/// The model of a released version as it was released, and as it is on disk now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedFiles {
+    /// `sha256:` and the hex digest, of the model file and of the files of its weights.
+    pub released: String,
+    pub found: String,
 }
 
 impl AdmissionReport {
+    /// Refuses files that are not those that were released.
+    pub(super) fn refuse_changed(&mut self, model_file: &str, changed: ChangedFiles) {
+        let ChangedFiles { released, found } = &changed;
+        let words = format!(
+            "{model_file} or its weights are not what was released under this number: {found} is there, {released} was \
+             released; put those files back, publish the new model under a new number, or accept it: `tidegate load MODEL \
+             VERSION --accept-changed`"
+        );
+        self.amend(Step::Digest, Faults::lasting(words));
+        self.changed = Some(changed);
+    }
+
     /// No step failed: the version may serve.
     #[must_use]
     pub fn is_passed(&self) -> bool {
