@@ -20,6 +20,7 @@ use crate::{
     config::ModelConfig,
     engine::{EngineOptions, Model},
     monitor::{Profile, ProfileBuilder, RareValues, Table},
+    protocol::decode_json_request,
     registry::{self, open_version},
 };
 
@@ -45,7 +46,7 @@ fn run(args: &ProfileArgs) -> Result<()> {
         bail!("{} is not a directory: name a model version's directory, such as models/fraud/4", directory.display());
     }
     let config = ModelConfig::read(&directory.join(".."))?;
-    let model = open_version(&runtime, EngineOptions::default(), &config, directory)?;
+    let model = open_version(&runtime, EngineOptions::default(), &config, directory, decode_json_request)?;
     let columns = registry::columns(&config, model.metadata(), model.signature())
         .map_err(|faults| anyhow::Error::msg(faults.join("; ")))?;
     let signature = model.signature().clone();

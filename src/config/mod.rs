@@ -20,7 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    admission::{AdmissionConfig, WarmupConfig},
+    admission::{AdmissionConfig, Nondeterministic, WarmupConfig},
     load::{ConfigError, Overrides, faults_of_file, load},
     model::{ModelConfig, ModelConfigError, Policy, VersionPolicyConfig, WarmupData, WarmupInput, WarmupSample},
     monitor::{Baseline, Contract, MonitorConfig},
