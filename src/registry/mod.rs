@@ -46,7 +46,7 @@ pub(crate) use self::admission::fuzzing;
 pub use self::{
     admission::{
         Admission, AdmissionOptions, AdmissionReport, Baseline, Candidate, Outcome, Refusal, RequestDecoder,
-        SandboxOptions, SignatureChange, SignaturePolicy, SigningKey, Step, StepReport, columns, open_version,
+        SandboxOptions, SignatureChange, SignaturePolicy, SigningKey, Step, StepReport, columns, open_version, see,
         serve_trials,
     },
     disk::{is_hidden, stray},

@@ -36,6 +36,8 @@ use crate::{
 
 /// A batch that takes longer is not tried: loading must not last for ever.
 const RUN_LIMIT: Duration = Duration::from_millis(400);
+/// Where a run of one row takes longer, fewer are run.
+const SLOW: Duration = Duration::from_millis(50);
 /// Runs of each size, of which the fastest counts, or of many the fastest but for a quarter: a loaded machine makes runs
 /// slower, never faster.
 const REPEATS: usize = 3;
@@ -89,6 +91,8 @@ pub struct Trial {
     pub verdict: Arc<Verdict>,
     /// Why requests run alone; for operators.
     pub alone: Option<String>,
+    /// It ran on some row: it is warm.
+    pub(super) is_tried: bool,
     /// The dimensions of each output after the first, where no run gives others; empty where nothing is known.
     pub(super) widths: Vec<Option<Dimensions>>,
     /// The output that differs between two runs on the same rows.
@@ -106,6 +110,7 @@ impl Trial {
             useful_rows: 1,
             verdict: Arc::new(Verdict::Unknown(Reason::of_model("the model was not looked at"))),
             alone: Some("not tried".into()),
+            is_tried: true,
             widths: Vec::new(),
             unsteady: None,
             warnings: Vec::new(),
@@ -139,10 +144,12 @@ impl Trial {
     /// What was found, in words for an operator.
     #[must_use]
     pub fn in_words(&self) -> String {
-        match &self.alone {
+        let runs = match &self.alone {
             Some(reason) => format!("requests run alone: {reason}"),
             None => format!("up to {} rows run together", self.useful_rows),
-        }
+        };
+        let is_told = self.is_tried || runs.contains(NOTHING_TO_RUN);
+        if is_told { runs } else { format!("{runs}; it is not warm: {NOTHING_TO_RUN}") }
     }
 
     pub(super) fn rigour(&self) -> Rigour {
@@ -150,13 +157,11 @@ impl Trial {
     }
 
     fn run(&mut self, probes: &Probes<'_>, settings: &ServingSettings, known: &Known<'_>) -> Result<(), String> {
-        if !probes.is_runnable() {
-            // Nothing is warm, and nothing was measured.
-            tracing::debug!("the model runs on no rows that are at hand");
-        }
         let first = self.time(probes, 1);
+        let is_slow = first.is_some_and(|time| time > SLOW);
+        self.is_tried = first.is_some();
         if first.is_some() {
-            self.unsteady = compare::differs_between_runs(probes);
+            self.unsteady = compare::differs_between_runs(probes, if is_slow { 1 } else { 3 });
         }
         let Batching::On(limits) = &settings.batching else { return Err("batching is off".into()) };
         self.allowed(known)?;
@@ -174,7 +179,9 @@ impl Trial {
         if let Some(output) = &self.unsteady {
             return Err(format!("output '{output}' differs between two runs on the same rows"));
         }
-        let is_slow = self.costs.expected(1) > RUN_LIMIT / 8;
+        if !known.is_asked_for && first.is_some_and(|time| time > RUN_LIMIT) {
+            return Err("a run of one row takes so long that larger batches are not tried".into());
+        }
         self.widths = compare::independent(probes, self.rigour(), is_slow)?;
         self.useful_rows = self.largest_worthwhile(probes, limits.max_rows);
         if known.is_asked_for {
@@ -284,9 +291,11 @@ pub fn run_once(model: &dyn Model) -> Result<(), EngineError> {
     let probes = Probes { model, signature: &signature, outputs: &outputs, stopwatch: wall_time, source: Source::None };
     let mut outcome = Ok(());
     for inputs in rows::free_sizes(&signature).iter().filter_map(|&size| rows::inputs(&signature, size, 1, 0)) {
+        let started = thread_time();
         outcome = probes.run(&inputs).map(drop);
         if outcome.is_ok() {
-            if without_free_rows(&signature).is_none() {
+            let is_quick = thread_time().saturating_sub(started) <= RUN_LIMIT;
+            if is_quick && without_free_rows(&signature).is_none() {
                 compare::run_extremes(&probes, &inputs);
             }
             break;
@@ -364,10 +373,6 @@ impl<'a> Probes<'a> {
         } else {
             Err(EngineError::Failed("an output is left out".into()))
         }
-    }
-
-    fn is_runnable(&self) -> bool {
-        !matches!(self.source, Source::None)
     }
 
     /// Inputs of `rows` rows, of which the first is the row number `first`: rows of different numbers differ, as far as

@@ -28,6 +28,7 @@ mod policies;
 mod releases;
 mod repository;
 mod rollouts;
+mod rows;
 mod start_and_stop;
 mod swap;
 mod tidy;

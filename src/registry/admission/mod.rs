@@ -247,12 +247,13 @@ impl Admission {
                 let (profile, mut faults) = profile(&opened.model, parts);
                 let (listing, decode) = (&parts.listing, self.options.decode);
                 let samples = samples::of(candidate, listing, decode, opened.model.signature(), profile.as_ref());
+                let declared = Arc::clone(opened.model.signature());
                 let mut notes = see(&mut opened.model, &samples);
                 let model = &opened.model;
                 let origin = if parts.profile.is_some() { "profile.json" } else { PROFILE_KEY };
                 let profiled = profile.as_ref().map(|profile| (origin, profile));
                 let config = candidate.config.as_ref().ok();
-                faults.extend(misfits(model, config, profiled));
+                faults.extend(misfits(model, &declared, config, profiled));
                 let names = config.and_then(|config| columns(config, model.metadata(), model.signature()).ok());
                 let note = names.zip(profile.as_ref()).and_then(|(names, profile)| other_names(profile, &names));
                 if let Some(note) = &note {
@@ -304,7 +305,7 @@ enum OpenError {
 }
 
 /// Takes the shapes of outputs that runs show for those that they have, and says where the file declares others.
-fn see(model: &mut OnnxModel, samples: &[Sample]) -> Vec<String> {
+pub fn see(model: &mut OnnxModel, samples: &[Sample]) -> Vec<String> {
     let (seen, differences) = schedule::seen_outputs(model, samples);
     model.see_outputs(seen);
     differences
@@ -341,13 +342,23 @@ fn profile(model: &OnnxModel, parts: &Parts) -> (Option<Profile>, Vec<String>) {
     }
 }
 
-/// What is said of the model and is not true.
-fn misfits(model: &OnnxModel, config: Option<&ModelConfig>, profile: Option<(&str, &Profile)>) -> Vec<String> {
+/// What is said of the model and is not true. A `config.pbtxt` may also say what the model's file `declares`: that is what
+/// Triton compares it with.
+fn misfits(
+    model: &OnnxModel,
+    declares: &Signature,
+    config: Option<&ModelConfig>,
+    profile: Option<(&str, &Profile)>,
+) -> Vec<String> {
     let mut faults = Vec::new();
     if let Some(config) = config {
         faults.extend(columns(config, model.metadata(), model.signature()).err().unwrap_or_default());
-        let triton = config.triton.as_ref();
-        faults.extend(triton.into_iter().flat_map(|declared| declared::faults(declared, model.signature())));
+        if let Some(triton) = &config.triton {
+            let found = declared::faults(triton, model.signature());
+            if !found.is_empty() && !declared::faults(triton, declares).is_empty() {
+                faults.extend(found);
+            }
+        }
     }
     if let Some((origin, profile)) = profile {
         faults.extend(profile.fit(model.signature()).into_iter().map(|fault| format!("{origin}: {fault}")));
