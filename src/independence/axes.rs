@@ -245,7 +245,9 @@ pub(super) fn fourier(call: &Call<'_>) -> Outputs {
     call.demand_same(1..3, "settings")?;
     let rank = data.rank()?;
     let along = match call.optional(2)? {
-        Some(given) => given.scalar().and_then(Number::known).ok_or_else(|| Stop::unknown("computes its axis while it runs"))?,
+        Some(given) => {
+            given.scalar().and_then(Number::known).ok_or_else(|| Stop::unknown("computes its axis while it runs"))?
+        }
         None => call.int("axis", if call.version >= 20 { -2 } else { 1 }),
     };
     let along = axis(along, rank)?;

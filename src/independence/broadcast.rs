@@ -111,7 +111,9 @@ pub(super) fn dropout(call: &Call<'_>) -> Outputs {
     if let Some(training) = call.optional(2)? {
         match training.scalar().and_then(super::size::Number::known) {
             Some(0) => {}
-            Some(_) => return Err(Stop::dependent("is active (training mode): it draws new random numbers in each run")),
+            Some(_) => {
+                return Err(Stop::dependent("is active (training mode): it draws new random numbers in each run"));
+            }
             None => return Err(Stop::unknown("may be active: whether it trains is computed while it runs")),
         }
     }

@@ -46,7 +46,9 @@ fn elements(proto: &TensorProto, count: usize) -> Option<Vec<Number>> {
         (FLOAT, None) => proto.float_data.iter().map(|&value| real(value.into())).collect(),
         (DOUBLE, None) => proto.double_data.iter().map(|&value| real(value)).collect(),
         (INT64, None) => proto.int64_data.iter().map(|&value| Number::fixed(value)).collect(),
-        (INT32 | INT8 | UINT8 | BOOL, None) => proto.int32_data.iter().map(|&value| Number::fixed(value.into())).collect(),
+        (INT32 | INT8 | UINT8 | BOOL, None) => {
+            proto.int32_data.iter().map(|&value| Number::fixed(value.into())).collect()
+        }
         _ => return None,
     })
 }
@@ -58,7 +60,11 @@ fn chunks<const SIZE: usize>(raw: &[u8]) -> impl Iterator<Item = [u8; SIZE]> {
 /// A number of a float tensor: a whole one where it is.
 pub(super) fn real(value: f64) -> Number {
     #[expect(clippy::cast_possible_truncation, reason = "it is whole and small")]
-    if value.fract() == 0.0 && value.abs() < f64::from(1 << 24) { Number::fixed(value as i64) } else { Number::Real(value) }
+    if value.fract() == 0.0 && value.abs() < f64::from(1 << 24) {
+        Number::fixed(value as i64)
+    } else {
+        Number::Real(value)
+    }
 }
 
 /// The value of a `Constant` node.

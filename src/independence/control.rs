@@ -127,12 +127,7 @@ pub(super) fn repeat(call: &Call<'_>) -> Outputs {
 type Round = (Vec<Outcome<Value>>, Vec<Outcome<Value>>);
 
 /// Until what is carried stays as it is.
-fn rounds(
-    call: &Call<'_>,
-    mut state: Vec<Value>,
-    since: Symbol,
-    run: impl Fn(&[Value]) -> Outcome<Round>,
-) -> Outputs {
+fn rounds(call: &Call<'_>, mut state: Vec<Value>, since: Symbol, run: impl Fn(&[Value]) -> Outcome<Round>) -> Outputs {
     for _ in 0..ROUNDS {
         let (next, stacked) = run(&state)?;
         let mut met_state = Vec::with_capacity(state.len());

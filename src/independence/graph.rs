@@ -233,10 +233,9 @@ impl<'a> Walk<'a> {
                     let lent = place.lent.iter().find(|(name, _)| *name == attribute.ref_attr_name());
                     match lent {
                         // The name of its own, the value of the other.
-                        Some((_, given)) => constant::attribute(&AttributeProto {
-                            name: attribute.name.clone(),
-                            ..(*given).clone()
-                        }),
+                        Some((_, given)) => {
+                            constant::attribute(&AttributeProto { name: attribute.name.clone(), ..(*given).clone() })
+                        }
                         None => constant::attribute(attribute),
                     }
                 };
@@ -364,7 +363,8 @@ fn squeezed_padding(call: &Call<'_>, rule: Rule) -> Option<Outputs> {
     }
     let Ok(outputs) = rule(call) else { return None };
     let [Ok(Value::Tensor(made))] = outputs.as_slice() else { return None };
-    let keeps_width = made.axis() == Some(0) && made.shape.as_ref()?.last() == Some(&width) && made.shape.as_ref()?.len() == 2;
+    let keeps_width =
+        made.axis() == Some(0) && made.shape.as_ref()?.last() == Some(&width) && made.shape.as_ref()?.len() == 2;
     keeps_width.then(|| Ok(vec![Ok(Tensor { padding: data.padding.clone(), ..made.clone() }.into())]))
 }
 

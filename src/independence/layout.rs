@@ -59,7 +59,8 @@ fn reshaped(call: &Call<'_>, data: &Tensor, target: &[Option<Option<Size>>]) -> 
         }
         return Ok(Tensor::same(Some(shape)));
     };
-    let before = Size::product(&data.shape()?[..rows]).ok_or_else(|| Stop::unknown("gives a shape that cannot be followed"))?;
+    let before =
+        Size::product(&data.shape()?[..rows]).ok_or_else(|| Stop::unknown("gives a shape that cannot be followed"))?;
     let mut product = Size::ONE;
     for (place, size) in sizes.iter().enumerate() {
         let Some(size) = size else {

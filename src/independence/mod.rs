@@ -30,13 +30,13 @@ mod size;
 mod value;
 mod verdict;
 
+pub use self::verdict::{BatchAxis, Proof, Reason, Verdict};
 use self::{
     graph::Walk,
     rule::Failure,
     size::Size,
     value::{Spread, Tensor, Value},
 };
-pub use self::verdict::{BatchAxis, Proof, Reason, Verdict};
 use crate::proto::onnx::{GraphProto, ModelProto, ValueInfoProto, tensor_shape_proto::dimension, type_proto};
 
 /// Whether the rows of `model` are independent. The rows of an input lie along its axis 0; every input that is no
@@ -68,7 +68,8 @@ pub fn prove(model: &ModelProto) -> Verdict {
         match found {
             Ok(axis) => outputs.push(BatchAxis { name: output.name().to_owned(), axis }),
             Err(why) => {
-                let is_worse = matches!((&failed, &why), (None, _) | (Some(Verdict::Unknown(_)), Verdict::Dependent(_)));
+                let is_worse =
+                    matches!((&failed, &why), (None, _) | (Some(Verdict::Unknown(_)), Verdict::Dependent(_)));
                 if is_worse {
                     failed = Some(why);
                 }
@@ -136,8 +137,9 @@ fn warnings(graph: &GraphProto, inputs: &[&ValueInfoProto], outputs: &[BatchAxis
         match (declared(output, axis.axis), named) {
             (Some(dimension::Value::DimValue(size)), _) if *size > 0 => warnings
                 .push(format!("output '{name}' declares {size} rows whatever runs together; it has one for each row")),
-            (Some(dimension::Value::DimParam(own)), Some((input, other))) if !own.is_empty() && own != other => warnings
-                .push(format!("output '{name}' calls its rows '{own}', input '{input}' calls them '{other}'")),
+            (Some(dimension::Value::DimParam(own)), Some((input, other))) if !own.is_empty() && own != other => {
+                warnings.push(format!("output '{name}' calls its rows '{own}', input '{input}' calls them '{other}'"))
+            }
             _ => {}
         }
     }

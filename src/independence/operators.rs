@@ -26,9 +26,9 @@ const MICROSOFT: &str = "com.microsoft";
 /// The rule for an operator.
 pub(super) fn rule(domain: &str, name: &str) -> Option<(Rule, Kind)> {
     static RULES: LazyLock<HashMap<(&str, &str), (Rule, Kind)>> = LazyLock::new(|| {
-        let entries = TABLE.iter().flat_map(|(domain, kind, rule, names)| {
-            names.iter().map(move |name| ((*domain, *name), (*rule, *kind)))
-        });
+        let entries = TABLE
+            .iter()
+            .flat_map(|(domain, kind, rule, names)| names.iter().map(move |name| ((*domain, *name), (*rule, *kind))));
         entries.collect()
     });
     let domain = if domain == "ai.onnx" { ONNX } else { domain };
