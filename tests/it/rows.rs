@@ -125,7 +125,7 @@ fn rows_that_keep_apart_are_proven_and_joined() {
     let told = [
         output(
             Command::new(env!("CARGO_BIN_EXE_tidegate"))
-                .args(["status", "m", "--admin"])
+                .args(["status", "m", "--admin-url"])
                 .arg(format!("http://{}", gateway.addresses.admin)),
         ),
         output(Command::new(env!("CARGO_BIN_EXE_tidegate")).arg("check").arg(version)),
