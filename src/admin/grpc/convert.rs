@@ -81,9 +81,9 @@ impl From<&LaneStatus> for wire::Runs {
 impl From<json::Independence> for wire::Independence {
     fn from(independence: json::Independence) -> Self {
         let json::Independence { outcome, why, axes, warnings } = independence;
-        let axis = |json::RowAxis { role, tensor, axis }| wire::RowAxis { role, tensor, axis };
-        let (why, axes) = (why.unwrap_or_default(), axes.into_iter().map(axis).collect());
-        Self { outcome, why, axes, warnings }
+        let one = |json::RowAxis { role, tensor, axis }| wire::RowAxis { role, tensor, axis };
+        let axes = axes.into_iter().map(one).collect();
+        Self { outcome, why: why.unwrap_or_default(), axes, warnings }
     }
 }
 

@@ -52,8 +52,11 @@ fn rows_in_words(independence: &Independence) -> Option<String> {
     let one = |axis: &RowAxis| format!("'{}' along axis {}", printable(&axis.tensor), axis.axis);
     let axes: Vec<String> = independence.axes.iter().filter(elsewhere).map(one).collect();
     let axes = if axes.is_empty() { String::new() } else { format!(" (rows of {})", axes.join(", ")) };
-    let warnings: String =
-        independence.warnings.iter().map(|warning| format!("; warning: {}", printable(warning))).collect();
+    let mut warnings = String::new();
+    for warning in &independence.warnings {
+        warnings += "; warning: ";
+        warnings += &printable(warning);
+    }
     let found = match &*outcome {
         "" => return None,
         "independent" => "has independent rows, proven from the graph".to_owned(),

@@ -99,6 +99,7 @@ fn value(feature: &FeatureProfile, turn: usize) -> Option<Value<'_>> {
 }
 
 /// Appends the value in the protocol's raw form.
+#[expect(clippy::cast_possible_truncation, reason = "the nearest value will do: it is one of many that are common")]
 fn put(value: &Value<'_>, datatype: DataType, raw: &mut Vec<u8>) -> Option<()> {
     let number = || match value {
         Value::Number(number) => Some(*number),

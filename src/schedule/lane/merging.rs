@@ -127,12 +127,9 @@ impl Core {
             ));
             return Err(jobs);
         }
-        let parts = match batch::split(&outputs, jobs.iter().map(|job| job.rows)) {
-            Ok(parts) => parts,
-            Err(_) => {
-                self.stop_merging(format!("the outputs of a joined run of {rows} rows have not one row for each"));
-                return Err(jobs);
-            }
+        let Ok(parts) = batch::split(&outputs, jobs.iter().map(|job| job.rows)) else {
+            self.stop_merging(format!("the outputs of a joined run of {rows} rows have not one row for each"));
+            return Err(jobs);
         };
         if let Some(index) = self.merging.audited(jobs.len())
             && let Some(output) = self.differs_alone(&jobs[index], &parts[index])

@@ -73,11 +73,10 @@ impl Kind {
         let plain = i8::try_from(plain).unwrap_or(0);
         match self {
             Self::Plain | Self::Nan => plain,
-            Self::Zeros => 0,
             Self::Tiny => 1,
             Self::Huge => 100 + plain,
             Self::NegativeHuge if is_signed => -1,
-            Self::NegativeHuge => 0,
+            Self::Zeros | Self::NegativeHuge => 0,
         }
     }
 
