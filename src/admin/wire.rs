@@ -36,6 +36,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
     domain,
+    independence::{BatchAxis, Verdict},
     registry::{self, VersionState},
     release,
     schedule::LaneStatus,
@@ -145,6 +146,38 @@ pub struct Runs {
     /// Why requests run alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alone: Option<String>,
+    /// A joined run has shown that requests must run alone: they are not joined any more. `alone` says what it showed.
+    #[serde(default)]
+    pub batching_stopped: bool,
+    /// What the model's graph says of its rows.
+    #[serde(default)]
+    pub independence: Independence,
+}
+
+/// Whether no row of an answer depends on another row of the run, as the model's graph says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Independence {
+    /// `independent`: proven. `dependent`: requests are never joined. `unknown`: they are joined only where the model's own
+    /// configuration asks for it and a trial agrees.
+    pub outcome: String,
+    /// Why it is not proven: the operator, its node, and what it does to rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Where the rows of each input and output lie, where it is proven.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub axes: Vec<RowAxis>,
+    /// What does not speak against the proof and should be looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// The axis along which the rows of a tensor lie.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RowAxis {
+    /// `input` or `output`.
+    pub role: String,
+    pub tensor: String,
+    pub axis: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -255,7 +288,26 @@ impl From<&LaneStatus> for Runs {
             instances: lane.instances as u64,
             waiting: lane.waiting as u64,
             alone: lane.alone.clone(),
+            batching_stopped: lane.is_merging_stopped,
+            independence: Independence::from(&*lane.verdict),
         }
+    }
+}
+
+impl From<&Verdict> for Independence {
+    fn from(verdict: &Verdict) -> Self {
+        let axes = |role: &str, axes: &[BatchAxis]| {
+            let one =
+                |axis: &BatchAxis| RowAxis { role: role.to_owned(), tensor: axis.name.clone(), axis: axis.axis as u64 };
+            axes.iter().map(one).collect::<Vec<_>>()
+        };
+        let (axes, warnings) = match verdict {
+            Verdict::Independent(proof) => {
+                ([axes("input", &proof.inputs), axes("output", &proof.outputs)].concat(), proof.warnings.clone())
+            }
+            Verdict::Dependent(_) | Verdict::Unknown(_) => Default::default(),
+        };
+        Self { outcome: verdict.name().to_owned(), why: verdict.reason().map(ToString::to_string), axes, warnings }
     }
 }
 

@@ -24,7 +24,7 @@ use crate::protocol::{Nonfinite, is_origin};
 
 pub use self::{
     address::Address,
-    admission::{AdmissionConfig, WarmupConfig},
+    admission::{AdmissionConfig, Nondeterministic, WarmupConfig},
     load::{ConfigError, Overrides, faults_of_file, load},
     model::{ModelConfig, ModelConfigError, Policy, VersionPolicyConfig, WarmupData, WarmupInput, WarmupSample},
     monitor::{Baseline, Contract, MonitorConfig},

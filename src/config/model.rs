@@ -160,7 +160,8 @@ pub struct ModelSchedulerConfig {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelBatchingConfig {
-    /// `true` batches even a model that could not be tried out at load.
+    /// `true` lets a trial decide where the graph leaves it unknown whether rows are independent, and batches a model that
+    /// is proven though it could not be tried out at load. Rows that depend on each other are never joined.
     pub enabled: Option<bool>,
     pub max_size: Option<usize>,
     pub max_delay: Option<Span>,

@@ -29,6 +29,10 @@ const MEMORY: (&str, &str) =
     ("tidegate_model_memory_bytes", "Bytes of a loaded version's model files, held in memory at least once.");
 const GENERATION: (&str, &str) = ("tidegate_release_generation", "Changes made to a model's release so far.");
 const TRAFFIC: (&str, &str) = ("tidegate_traffic_percent", "Share of unpinned requests that a version gets, by role.");
+const STOPPED: (&str, &str) = (
+    "tidegate_batching_stopped",
+    "1 when a joined run of a loaded version has shown that its requests must run alone: they are not joined any more.",
+);
 
 const SERVED: (&str, &str) =
     ("tidegate_model_served", "1 when the stable version of a model that has one serves, 0 when it does not.");
@@ -67,6 +71,7 @@ impl RegistryCollector {
             describe(WRITABLE, &[]),
             describe(FREE, &[]),
             describe(RESERVE, &[]),
+            describe(STOPPED, &["model", "version"]),
             describe(ROLLOUT, &["model", "version", "state"]),
             describe(EVIDENCE, &["model", "version", "metric"]),
             describe(LIMIT, &["model", "version"]),
@@ -97,6 +102,7 @@ impl Collector for RegistryCollector {
             (MEMORY, models.iter().flat_map(memory).collect()),
             (GENERATION, models.iter().map(generation).collect()),
             (TRAFFIC, models.iter().flat_map(|model| traffic(model.name.as_str(), &model.release)).collect()),
+            (STOPPED, models.iter().flat_map(stopped).collect()),
             (ROLLOUT, rollouts.iter().flat_map(rollout_states).collect()),
             (EVIDENCE, going().flat_map(evidence).collect()),
             (LIMIT, going().map(limit).collect()),
@@ -137,6 +143,16 @@ fn memory(model: &ModelStatus) -> Vec<Sample> {
     versions
         .map(|(version, bytes)| {
             (vec![("model", model.name.to_string()), ("version", version.to_string())], bytes as f64)
+        })
+        .collect()
+}
+
+fn stopped(model: &ModelStatus) -> Vec<Sample> {
+    let lanes = model.versions.iter().filter_map(|version| Some((version.version, version.lane.as_ref()?)));
+    lanes
+        .map(|(version, lane)| {
+            let labels = vec![("model", model.name.to_string()), ("version", version.to_string())];
+            (labels, f64::from(u8::from(lane.is_merging_stopped)))
         })
         .collect()
 }

@@ -306,6 +306,14 @@ impl Registry {
                 Registry { shared }.retired(&retired.0, retired.1, retired.2, &watched);
             }
         });
+        let (registry, name, version) = (Arc::downgrade(&self.shared), job.model.clone(), job.version);
+        lane.tell_stop_to(move |why| {
+            let message = format!("its requests are not joined any more: {why}");
+            tracing::warn!(model = %name, version = version.get(), "{message}");
+            if let Some(shared) = registry.upgrade() {
+                Registry { shared }.tell_version(&name, version, VersionState::Ready, &message);
+            }
+        });
         let metrics = VersionMetrics::new(&self.shared.metrics, &job.model, job.version);
         let metrics = metrics.with_outcomes(Arc::clone(&job.outcomes));
         let (settings, recent) = (Arc::clone(settings), Arc::clone(&job.recent));

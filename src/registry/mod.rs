@@ -51,7 +51,7 @@ pub use self::{
     admission::{
         Admission, AdmissionOptions, AdmissionReport, Baseline, Candidate, ChangedFiles, Outcome, Refusal,
         RequestDecoder, SandboxOptions, SignatureChange, SignaturePolicy, SigningKey, Step, StepReport, columns,
-        open_version, serve_trials,
+        open_version, see, serve_trials,
     },
     disk::{is_hidden, stray},
     operations::{ChangeOptions, Changed, RegistryError},

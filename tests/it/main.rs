@@ -33,6 +33,7 @@ mod releases;
 mod repository;
 mod rollback;
 mod rollouts;
+mod rows;
 mod start_and_stop;
 mod state_disk;
 mod swap;

@@ -113,7 +113,18 @@ impl From<&LaneStatus> for wire::Runs {
             instances: lane.instances as u64,
             waiting: lane.waiting as u64,
             alone: lane.alone.clone().unwrap_or_default(),
+            batching_stopped: lane.is_merging_stopped,
+            independence: Some(json::Independence::from(&*lane.verdict).into()),
         }
+    }
+}
+
+impl From<json::Independence> for wire::Independence {
+    fn from(independence: json::Independence) -> Self {
+        let json::Independence { outcome, why, axes, warnings } = independence;
+        let one = |json::RowAxis { role, tensor, axis }| wire::RowAxis { role, tensor, axis };
+        let axes = axes.into_iter().map(one).collect();
+        Self { outcome, why: why.unwrap_or_default(), axes, warnings }
     }
 }
 

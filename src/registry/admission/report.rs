@@ -234,10 +234,15 @@ impl<T> Verdict<T> {
         Self { value: None, outcome: Outcome::Failed, why: faults.reasons, is_transient: faults.is_transient }
     }
 
+    /// With any number of notes.
+    pub(super) fn passed_with(value: T, notes: Vec<String>) -> Self {
+        Self { value: Some(value), outcome: Outcome::Passed, why: notes, is_transient: false }
+    }
+
     /// Failed when there are `faults`; what follows may go on with `value` all the same.
-    pub(super) fn with_faults(value: T, faults: Vec<String>, note: impl Into<Option<String>>) -> Self {
+    pub(super) fn with_faults(value: T, faults: Vec<String>, notes: impl IntoIterator<Item = String>) -> Self {
         if faults.is_empty() {
-            return Self::passed(value, note);
+            return Self::passed_with(value, notes.into_iter().collect());
         }
         Self { value: Some(value), ..Self::failed(faults.into()) }
     }
