@@ -37,10 +37,9 @@ pub(super) fn reduce(call: &Call<'_>) -> Outputs {
 fn reduced(data: &Tensor, axes: &[usize], keeps: bool) -> Outcome<Tensor> {
     spare(data, axes.iter().copied(), "reduces")?;
     let shape = data.shape()?.iter().enumerate();
-    let shape = shape.filter_map(|(place, size)| match axes.contains(&place) {
-        true => keeps.then_some(Size::ONE),
-        false => Some(size.clone()),
-    });
+    let shape = shape.filter_map(
+        |(place, size)| if axes.contains(&place) { keeps.then_some(Size::ONE) } else { Some(size.clone()) },
+    );
     let before = |rows: usize| if keeps { 0 } else { axes.iter().filter(|&&axis| axis < rows).count() };
     Tensor::with_axis(shape.collect(), data.axis().map(|rows| rows - before(rows)))
 }
@@ -78,6 +77,17 @@ pub(super) fn softmax(call: &Call<'_>) -> Outputs {
     let data = call.tensor(0)?;
     let rank = data.rank()?;
     let is_old = call.version < 13;
+    let along = axis(call.int("axis", if is_old { 1 } else { -1 }), rank)?;
+    spare(data, along..if is_old { rank } else { along + 1 }, "normalises")?;
+    one(plain(data))
+}
+
+/// `QLinearSoftmax(x, x_scale, x_zero_point, y_scale, y_zero_point)`: of the version that the attribute `opset` says.
+pub(super) fn quantised_softmax(call: &Call<'_>) -> Outputs {
+    let data = call.tensor(0)?;
+    call.demand_same(1..5, "scale")?;
+    let rank = data.rank()?;
+    let is_old = call.int("opset", 0) < 13;
     let along = axis(call.int("axis", if is_old { 1 } else { -1 }), rank)?;
     spare(data, along..if is_old { rank } else { along + 1 }, "normalises")?;
     one(plain(data))
@@ -245,7 +255,9 @@ pub(super) fn fourier(call: &Call<'_>) -> Outputs {
     call.demand_same(1..3, "settings")?;
     let rank = data.rank()?;
     let along = match call.optional(2)? {
-        Some(given) => given.scalar().and_then(Number::known).ok_or_else(|| Stop::unknown("computes its axis while it runs"))?,
+        Some(given) => {
+            given.scalar().and_then(Number::known).ok_or_else(|| Stop::unknown("computes its axis while it runs"))?
+        }
         None => call.int("axis", if call.version >= 20 { -2 } else { 1 }),
     };
     let along = axis(along, rank)?;

@@ -43,8 +43,8 @@ pub(super) fn broadcast(symbols: &Symbols, tensors: &[&Tensor]) -> Outcome<Tenso
     }
     let shapes = tensors.iter().map(|tensor| tensor.shape().map(Vec::as_slice)).collect::<Outcome<Vec<_>>>()?;
     let Some(rank) = shapes.iter().map(|shape| shape.len()).max() else { return Ok(Tensor::same(None)) };
-    let axes = tensors.iter().zip(&shapes).map(|(tensor, shape)| Some(rank - shape.len() + tensor.axis()?));
-    let axis = meeting_axis(axes)?;
+    let meeting = tensors.iter().zip(&shapes).map(|(tensor, shape)| Some(rank - shape.len() + tensor.axis()?));
+    let axis = meeting_axis(meeting)?;
     let mut merged = Vec::with_capacity(rank);
     for place in 0..rank {
         let sizes = shapes.iter().filter_map(|shape| shape.get((place + shape.len()).checked_sub(rank)?));
@@ -111,7 +111,9 @@ pub(super) fn dropout(call: &Call<'_>) -> Outputs {
     if let Some(training) = call.optional(2)? {
         match training.scalar().and_then(super::size::Number::known) {
             Some(0) => {}
-            Some(_) => return Err(Stop::dependent("is active (training mode): it draws new random numbers in each run")),
+            Some(_) => {
+                return Err(Stop::dependent("is active (training mode): it draws new random numbers in each run"));
+            }
             None => return Err(Stop::unknown("may be active: whether it trains is computed while it runs")),
         }
     }

@@ -31,6 +31,7 @@ fn elements(proto: &TensorProto, count: usize) -> Option<Vec<Number>> {
     const INT32: i32 = 6;
     const INT64: i32 = 7;
     const BOOL: i32 = 9;
+    const FLOAT16: i32 = 10;
     const DOUBLE: i32 = 11;
     if count == 0 {
         return Some(Vec::new());
@@ -38,6 +39,7 @@ fn elements(proto: &TensorProto, count: usize) -> Option<Vec<Number>> {
     let raw = proto.raw_data.as_deref().filter(|raw| !raw.is_empty());
     Some(match (proto.data_type(), raw) {
         (FLOAT, Some(raw)) => chunks(raw).map(|bytes| real(f64::from(f32::from_le_bytes(bytes)))).collect(),
+        (FLOAT16, Some(raw)) => chunks(raw).map(|bytes| real(half::f16::from_le_bytes(bytes).into())).collect(),
         (DOUBLE, Some(raw)) => chunks(raw).map(|bytes| real(f64::from_le_bytes(bytes))).collect(),
         (INT32, Some(raw)) => chunks(raw).map(|bytes| Number::fixed(i32::from_le_bytes(bytes).into())).collect(),
         (INT64, Some(raw)) => chunks(raw).map(|bytes| Number::fixed(i64::from_le_bytes(bytes))).collect(),
@@ -46,7 +48,9 @@ fn elements(proto: &TensorProto, count: usize) -> Option<Vec<Number>> {
         (FLOAT, None) => proto.float_data.iter().map(|&value| real(value.into())).collect(),
         (DOUBLE, None) => proto.double_data.iter().map(|&value| real(value)).collect(),
         (INT64, None) => proto.int64_data.iter().map(|&value| Number::fixed(value)).collect(),
-        (INT32 | INT8 | UINT8 | BOOL, None) => proto.int32_data.iter().map(|&value| Number::fixed(value.into())).collect(),
+        (INT32 | INT8 | UINT8 | BOOL, None) => {
+            proto.int32_data.iter().map(|&value| Number::fixed(value.into())).collect()
+        }
         _ => return None,
     })
 }
@@ -58,7 +62,11 @@ fn chunks<const SIZE: usize>(raw: &[u8]) -> impl Iterator<Item = [u8; SIZE]> {
 /// A number of a float tensor: a whole one where it is.
 pub(super) fn real(value: f64) -> Number {
     #[expect(clippy::cast_possible_truncation, reason = "it is whole and small")]
-    if value.fract() == 0.0 && value.abs() < f64::from(1 << 24) { Number::fixed(value as i64) } else { Number::Real(value) }
+    if value.fract() == 0.0 && value.abs() < f64::from(1 << 24) {
+        Number::fixed(value as i64)
+    } else {
+        Number::Real(value)
+    }
 }
 
 /// The value of a `Constant` node.

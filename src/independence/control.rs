@@ -127,12 +127,7 @@ pub(super) fn repeat(call: &Call<'_>) -> Outputs {
 type Round = (Vec<Outcome<Value>>, Vec<Outcome<Value>>);
 
 /// Until what is carried stays as it is.
-fn rounds(
-    call: &Call<'_>,
-    mut state: Vec<Value>,
-    since: Symbol,
-    run: impl Fn(&[Value]) -> Outcome<Round>,
-) -> Outputs {
+fn rounds(call: &Call<'_>, mut state: Vec<Value>, since: Symbol, run: impl Fn(&[Value]) -> Outcome<Round>) -> Outputs {
     for _ in 0..ROUNDS {
         let (next, stacked) = run(&state)?;
         let mut met_state = Vec::with_capacity(state.len());
@@ -211,9 +206,9 @@ pub(super) fn scan(call: &Call<'_>) -> Outputs {
     };
     let Some(rows) = rows else {
         return rounds(call, state, since, |state| {
-            let (carried, scanned) = run(state, false)?;
-            let stacked = scanned.into_iter().map(|value| stack(&value?, call.symbols.next())).collect();
-            Ok((carried, stacked))
+            let (next, parts) = run(state, false)?;
+            let stacked = parts.into_iter().map(|value| stack(&value?, call.symbols.next())).collect();
+            Ok((next, stacked))
         });
     };
     if others || !forward("scan_input_directions") || !forward("scan_output_directions") {

@@ -43,8 +43,17 @@ pub(super) fn fused_conv(call: &Call<'_>) -> Outputs {
     batch_first(x, "filters along")?;
     call.demand_same(1..3, "weights")?;
     let output = filtered(call, x, call.tensor(1)?)?;
-    let is_alike = z.axis() == output.axis() && z.axis().is_some_and(|rows| z.shape.as_ref().is_some_and(|shape| shape[rows] == output.shape.as_ref().map_or(Size::ONE, |shape| shape[rows].clone())));
-    if is_alike || z.is_same() && output.is_same() { one(output) } else { Err(Stop::unknown("adds a tensor whose rows cannot be followed")) }
+    let is_alike = z.axis() == output.axis()
+        && z.axis().is_some_and(|rows| {
+            z.shape.as_ref().is_some_and(|shape| {
+                shape[rows] == output.shape.as_ref().map_or(Size::ONE, |shape| shape[rows].clone())
+            })
+        });
+    if is_alike || z.is_same() && output.is_same() {
+        one(output)
+    } else {
+        Err(Stop::unknown("adds a tensor whose rows cannot be followed"))
+    }
 }
 
 fn convolve(call: &Call<'_>, x: usize, w: usize) -> Outputs {
@@ -72,9 +81,8 @@ fn filtered(call: &Call<'_>, data: &Tensor, weights: &Tensor) -> Outcome<Tensor>
 
 /// How many places a window of `kernel` elements has along a spatial axis.
 fn window(call: &Call<'_>, size: i64, kernel: i64, place: usize, count: usize, rounds_up: bool) -> Option<i64> {
-    let at = |name: &str, place: usize, default: i64| {
-        call.ints(name).map_or(Some(default), |ints| ints.get(place).copied())
-    };
+    let at =
+        |name: &str, place: usize, default: i64| call.ints(name).map_or(Some(default), |ints| ints.get(place).copied());
     let (stride, dilation) = (at("strides", place, 1)?, at("dilations", place, 1)?);
     if stride <= 0 || size < 0 {
         return None;
@@ -150,7 +158,11 @@ pub(super) fn pool(call: &Call<'_>) -> Outputs {
         output.push(size().map_or_else(|| call.symbols.next(), Size::fixed));
     }
     let pooled = Tensor::with_axis(output, data.axis())?;
-    let indices = if data.is_same() { Ok(pooled.clone().into()) } else { Err(Stop::dependent("counts its indices through all rows")) };
+    let indices = if data.is_same() {
+        Ok(pooled.clone().into())
+    } else {
+        Err(Stop::dependent("counts its indices through all rows"))
+    };
     Ok(vec![Ok(pooled.into()), indices])
 }
 
@@ -178,9 +190,18 @@ pub(super) fn resize(call: &Call<'_>) -> Outputs {
         ("Upsample", _) | (_, ..=10) => (call.optional(1)?, None),
         _ => (call.optional(2)?, call.optional(3)?),
     };
-    let is_empty = |tensor: &&Tensor| tensor.elements.as_ref().is_some_and(Vec::is_empty) || tensor.shape.as_ref().is_some_and(|shape| shape.len() == 1 && shape[0].is(0));
+    let is_empty = |tensor: &&Tensor| {
+        tensor.elements.as_ref().is_some_and(Vec::is_empty)
+            || tensor.shape.as_ref().is_some_and(|shape| shape.len() == 1 && shape[0].is(0))
+    };
     let (scales, sizes) = (scales.filter(|scales| !is_empty(scales)), sizes.filter(|sizes| !is_empty(sizes)));
-    let given = if sizes.is_some() { if call.version > 10 { 3 } else { 1 } } else if call.node.op_type() == "Upsample" || call.version <= 10 { 1 } else { 2 };
+    let given = if sizes.is_some() {
+        if call.version > 10 { 3 } else { 1 }
+    } else if call.node.op_type() == "Upsample" || call.version <= 10 {
+        1
+    } else {
+        2
+    };
     if scales.is_none() && sizes.is_none() {
         return Err(Stop::unknown("lacks scales and sizes"));
     }
@@ -193,7 +214,8 @@ pub(super) fn resize(call: &Call<'_>) -> Outputs {
     if axes.len() != numbers.len() {
         return Err(Stop::unknown("has other sizes than axes"));
     }
-    let keeps_ratio = sizes.is_some() && call.text("keep_aspect_ratio_policy").is_some_and(|policy| policy != "stretch");
+    let keeps_ratio =
+        sizes.is_some() && call.text("keep_aspect_ratio_policy").is_some_and(|policy| policy != "stretch");
     let mut output = shape.clone();
     for (&place, number) in axes.iter().zip(numbers) {
         let stays = match number {
@@ -214,7 +236,9 @@ pub(super) fn resize(call: &Call<'_>) -> Outputs {
         output[place] = match number {
             _ if stays && !keeps_ratio => continue,
             Number::Whole(size) if sizes.is_some() && !keeps_ratio && size.is_size() => size.clone(),
-            Number::Whole(scale) if sizes.is_none() && scale.is_size() => shape[place].times(scale).unwrap_or_else(|| call.symbols.next()),
+            Number::Whole(scale) if sizes.is_none() && scale.is_size() => {
+                shape[place].times(scale).unwrap_or_else(|| call.symbols.next())
+            }
             _ => call.symbols.next(),
         };
     }
@@ -243,7 +267,8 @@ pub(super) fn affine_grid(call: &Call<'_>) -> Outputs {
         return Err(Stop::unknown("takes a size whose rows cannot be followed"));
     }
     let spatial = i64::try_from(sizes.len() - 2).unwrap_or(i64::MAX);
-    let free = |number: &Number| number.size().filter(|size| size.is_size()).cloned().unwrap_or_else(|| call.symbols.next());
+    let free =
+        |number: &Number| number.size().filter(|size| size.is_size()).cloned().unwrap_or_else(|| call.symbols.next());
     let mut output: Shape = rows.into_iter().cloned().chain(sizes[2..].iter().map(free)).collect();
     output.push(Size::fixed(spatial));
     one(Tensor::rows(output, 0)?)
@@ -268,7 +293,8 @@ pub(super) fn columns_to_image(call: &Call<'_>) -> Outputs {
     batch_first(data, "puts an image together along")?;
     call.demand_same(1..3, "shape")?;
     let image = sizes_of(call, 1, "shape")?;
-    let free = |number: &Number| number.size().filter(|size| size.is_size()).cloned().unwrap_or_else(|| call.symbols.next());
+    let free =
+        |number: &Number| number.size().filter(|size| size.is_size()).cloned().unwrap_or_else(|| call.symbols.next());
     let first = data.shape()?.first().cloned().ok_or_else(|| Stop::unknown("takes a tensor without axes"))?;
     let output = [first, call.symbols.next()].into_iter().chain(image.iter().map(free));
     one(Tensor::with_axis(output.collect(), data.axis())?)

@@ -52,7 +52,9 @@ pub(super) fn fold(call: &Call<'_>, shape: Option<&Tensor>) -> Option<Tensor> {
                     Some(0) => b.clone(),
                     Some(_) => a.clone(),
                     None if a == b => a.clone(),
-                    None => Number::some([a, b, &conditions[index.min(conditions.len() - 1)]].iter().any(|n| n.counts_rows())),
+                    None => Number::some(
+                        [a, b, &conditions[index.min(conditions.len() - 1)]].iter().any(|n| n.counts_rows()),
+                    ),
                 }
             };
             out((0..count).map(at).collect())
@@ -114,7 +116,11 @@ pub(super) fn fold(call: &Call<'_>, shape: Option<&Tensor>) -> Option<Tensor> {
             let at = |place: usize| elements(place)?.first()?.known();
             let (start, limit, delta) = (at(0)?, at(1)?, at(2)?);
             let span = limit.checked_sub(start)?;
-            let count = if delta == 0 { return None } else { span.checked_div(delta)?.checked_add(i64::from(span % delta != 0))? };
+            let count = if delta == 0 {
+                return None;
+            } else {
+                span.checked_div(delta)?.checked_add(i64::from(span % delta != 0))?
+            };
             let count = i64::max(count, 0);
             if usize::try_from(count).ok()? > MOST_ELEMENTS || (span > 0) != (delta > 0) && span != 0 {
                 return None;
@@ -157,7 +163,9 @@ fn cast(number: &Number, to: i64) -> Number {
     const DOUBLE: i64 = 11;
     match (number, to) {
         (Number::Whole(size), BOOL) if size.known().is_some() => Number::fixed(i64::from(!size.is(0))),
-        (Number::Whole(size), FLOAT | DOUBLE | INT32) if size.known().is_none_or(|known| known.unsigned_abs() < 1 << 24) => {
+        (Number::Whole(size), FLOAT | DOUBLE | INT32)
+            if size.known().is_none_or(|known| known.unsigned_abs() < 1 << 24) =>
+        {
             number.clone()
         }
         (Number::Whole(_), INT64) | (Number::Real(_), FLOAT | DOUBLE) => number.clone(),
@@ -189,7 +197,7 @@ fn real(number: &Number) -> Option<f64> {
 
 fn binary(name: &str, a: &Number, b: &Number) -> Number {
     let unknown = || Number::some(a.counts_rows() || b.counts_rows());
-    if let (Number::Real(_), Some(b)) | (_, Some(b)) = (a, real(b))
+    if let Some(b) = real(b)
         && let Some(a) = real(a)
         && (a.fract() != 0.0 || b.fract() != 0.0)
     {
@@ -213,7 +221,9 @@ fn binary(name: &str, a: &Number, b: &Number) -> Number {
             _ => None,
         },
         "Min" | "Max" if a == b => Some(a.clone()),
-        "Min" | "Max" => a.known().zip(b.known()).map(|(a, b)| Size::fixed(if name == "Min" { a.min(b) } else { a.max(b) })),
+        "Min" | "Max" => {
+            a.known().zip(b.known()).map(|(a, b)| Size::fixed(if name == "Min" { a.min(b) } else { a.max(b) }))
+        }
         _ => compare(name, a, b).map(|holds| Size::fixed(i64::from(holds))),
     };
     number.map_or_else(unknown, Number::Whole)

@@ -233,10 +233,9 @@ impl<'a> Walk<'a> {
                     let lent = place.lent.iter().find(|(name, _)| *name == attribute.ref_attr_name());
                     match lent {
                         // The name of its own, the value of the other.
-                        Some((_, given)) => constant::attribute(&AttributeProto {
-                            name: attribute.name.clone(),
-                            ..(*given).clone()
-                        }),
+                        Some((_, given)) => {
+                            constant::attribute(&AttributeProto { name: attribute.name.clone(), ..(*given).clone() })
+                        }
                         None => constant::attribute(attribute),
                     }
                 };
@@ -311,6 +310,9 @@ fn follow(call: &Call<'_>, (rule, kind): (Rule, Kind)) -> Outputs {
             None => Err(Stop::dependent("works on rows that are as wide as the longest of them")),
         };
     }
+    if tensors().any(|tensor| tensor.interleaved.is_some()) {
+        return interleaved(call, rule);
+    }
     let has_rows = call.inputs.iter().any(|value| match value {
         Value::Tensor(tensor) => tensor.axis().is_some(),
         Value::Maps | Value::Sequence(_) => true,
@@ -355,6 +357,69 @@ fn follow(call: &Call<'_>, (rule, kind): (Rule, Kind)) -> Outputs {
     Ok(made.into_iter().map(|output| Ok(plain(output).into())).collect())
 }
 
+/// Operators that work on each place along the axis of the rows alone: interleaved rows stay so.
+const PLACE_BY_PLACE: [&str; 30] = [
+    "Abs",
+    "Add",
+    "Cast",
+    "Clip",
+    "DequantizeLinear",
+    "Div",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Gelu",
+    "Gemm",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "LayerNormalization",
+    "LeakyRelu",
+    "LogSoftmax",
+    "MatMul",
+    "Max",
+    "Min",
+    "Mul",
+    "Neg",
+    "Pow",
+    "QuantizeLinear",
+    "Relu",
+    "Sigmoid",
+    "Softmax",
+    "Sqrt",
+    "Sub",
+    "Tanh",
+];
+
+fn interleaved(call: &Call<'_>, rule: Rule) -> Outputs {
+    if matches!(call.node.op_type(), "Reshape" | "Shape") && call.node.domain().is_empty() {
+        return rule(call);
+    }
+    let mut order: Option<(&Size, &Size)> = None;
+    for value in &call.inputs {
+        let Value::Tensor(tensor) = value else { continue };
+        let own =
+            tensor.axis().and_then(|rows| Some((tensor.interleaved.as_ref()?, tensor.shape.as_ref()?.get(rows)?)));
+        let is_alike = own.is_some_and(|own| *order.get_or_insert(own) == own);
+        if !is_alike && !tensor.is_same() {
+            return Err(Stop::unknown("brings rows together with rows in another order"));
+        }
+    }
+    let is_plain = call.node.domain().is_empty() && PLACE_BY_PLACE.contains(&call.node.op_type());
+    let Some((outer, size)) = order.filter(|_| is_plain) else {
+        return Err(Stop::unknown("takes rows that do not stand one behind the other"));
+    };
+    let keep = |output: Outcome<Value>| match output? {
+        Value::Tensor(tensor)
+            if tensor.axis().is_some_and(|rows| tensor.shape.as_ref().is_some_and(|shape| shape[rows] == *size)) =>
+        {
+            Ok(Tensor { interleaved: Some(outer.clone()), ..tensor }.into())
+        }
+        _ => Err(Stop::unknown("takes rows that do not stand one behind the other")),
+    };
+    Ok(rule(call)?.into_iter().map(keep).collect())
+}
+
 /// Rows that are filled up stay so where only axes of size 1 in between are dropped.
 fn squeezed_padding(call: &Call<'_>, rule: Rule) -> Option<Outputs> {
     let Some(Value::Tensor(data)) = call.inputs.first() else { return None };
@@ -364,7 +429,8 @@ fn squeezed_padding(call: &Call<'_>, rule: Rule) -> Option<Outputs> {
     }
     let Ok(outputs) = rule(call) else { return None };
     let [Ok(Value::Tensor(made))] = outputs.as_slice() else { return None };
-    let keeps_width = made.axis() == Some(0) && made.shape.as_ref()?.last() == Some(&width) && made.shape.as_ref()?.len() == 2;
+    let keeps_width =
+        made.axis() == Some(0) && made.shape.as_ref()?.last() == Some(&width) && made.shape.as_ref()?.len() == 2;
     keeps_width.then(|| Ok(vec![Ok(Tensor { padding: data.padding.clone(), ..made.clone() }.into())]))
 }
 
@@ -393,7 +459,12 @@ impl Subgraphs for Inside<'_> {
         let place = Place { depth: self.place.depth + 1, ..self.place };
         self.walk.nodes(&graph.node, &mut scope, place);
         let made = |output: &ValueInfoProto| match scope.find(output.name()) {
-            Some(Ok(value)) => Ok((*value).clone()),
+            Some(Ok(value)) => match &*value {
+                Value::Tensor(Tensor { interleaved: Some(_), .. }) => {
+                    Err(Stop::unknown("gives rows that do not stand one behind the other"))
+                }
+                other => Ok(other.clone()),
+            },
             Some(Err(failure)) => Err(Stop::Inside(failure)),
             None => Err(Stop::unknown("has a graph that does not make its outputs")),
         };

@@ -139,7 +139,9 @@ pub(super) fn tokenize(call: &Call<'_>) -> Outputs {
 pub(super) fn ngrams(call: &Call<'_>) -> Outputs {
     let data = call.tensor(0)?;
     if let Some(padding) = &data.padding {
-        let is_counted = call.attribute("pool_strings").is_none_or(|pool| pool.strings.iter().any(|word| word.as_slice() == padding.as_slice()));
+        let is_counted = call
+            .attribute("pool_strings")
+            .is_none_or(|pool| pool.strings.iter().any(|word| word.as_slice() == padding.as_slice()));
         if is_counted {
             return Err(Stop::dependent("counts what only makes rows as wide as the longest one"));
         }
@@ -183,7 +185,8 @@ pub(super) fn sequence(call: &Call<'_>) -> Outputs {
     let place = |place: usize, count: usize| -> Outcome<usize> {
         let given = call.tensor(place)?;
         not_from_rows(given, "place")?;
-        let at = given.scalar().and_then(Number::known).ok_or_else(|| Stop::unknown("computes its place while it runs"))?;
+        let at =
+            given.scalar().and_then(Number::known).ok_or_else(|| Stop::unknown("computes its place while it runs"))?;
         super::rule::axis(at, count)
     };
     let value = match call.node.op_type() {

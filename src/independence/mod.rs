@@ -11,6 +11,12 @@
 //!
 //! What has no rule, and a shape that cannot be followed, is never taken for harmless. The proof is about mathematics:
 //! other numbers of rows may round in another way.
+#![allow(
+    clippy::unnecessary_wraps,
+    clippy::option_option,
+    clippy::too_many_lines,
+    reason = "rules have one type; a table of cases is read from top to bottom"
+)]
 
 mod axes;
 mod broadcast;
@@ -27,16 +33,18 @@ mod recurrent;
 mod rule;
 mod select;
 mod size;
+#[cfg(test)]
+mod tests;
 mod value;
 mod verdict;
 
+pub use self::verdict::{BatchAxis, Proof, Reason, Verdict};
 use self::{
     graph::Walk,
     rule::Failure,
     size::Size,
     value::{Spread, Tensor, Value},
 };
-pub use self::verdict::{BatchAxis, Proof, Reason, Verdict};
 use crate::proto::onnx::{GraphProto, ModelProto, ValueInfoProto, tensor_shape_proto::dimension, type_proto};
 
 /// Whether the rows of `model` are independent. The rows of an input lie along its axis 0; every input that is no
@@ -68,7 +76,8 @@ pub fn prove(model: &ModelProto) -> Verdict {
         match found {
             Ok(axis) => outputs.push(BatchAxis { name: output.name().to_owned(), axis }),
             Err(why) => {
-                let is_worse = matches!((&failed, &why), (None, _) | (Some(Verdict::Unknown(_)), Verdict::Dependent(_)));
+                let is_worse =
+                    matches!((&failed, &why), (None, _) | (Some(Verdict::Unknown(_)), Verdict::Dependent(_)));
                 if is_worse {
                     failed = Some(why);
                 }
@@ -96,6 +105,11 @@ fn output_axis(value: &Value) -> Result<usize, Why> {
         match tensor.spread {
             Spread::Rows(_) if tensor.padding.is_some() => dependent(|name| {
                 Verdict::Dependent(Reason::of_model(format!("output '{name}' is as wide as the longest row")))
+            }),
+            Spread::Rows(_) if tensor.interleaved.is_some() => dependent(|name| {
+                Verdict::Unknown(Reason::of_model(format!(
+                    "output '{name}' has rows that do not stand one behind the other"
+                )))
             }),
             Spread::Rows(axis) => match tensor.shape.as_ref().and_then(|shape| shape.get(axis)) {
                 Some(size) if *size == Size::ROWS => Ok(axis),
@@ -136,8 +150,9 @@ fn warnings(graph: &GraphProto, inputs: &[&ValueInfoProto], outputs: &[BatchAxis
         match (declared(output, axis.axis), named) {
             (Some(dimension::Value::DimValue(size)), _) if *size > 0 => warnings
                 .push(format!("output '{name}' declares {size} rows whatever runs together; it has one for each row")),
-            (Some(dimension::Value::DimParam(own)), Some((input, other))) if !own.is_empty() && own != other => warnings
-                .push(format!("output '{name}' calls its rows '{own}', input '{input}' calls them '{other}'")),
+            (Some(dimension::Value::DimParam(own)), Some((input, other))) if !own.is_empty() && own != other => {
+                warnings.push(format!("output '{name}' calls its rows '{own}', input '{input}' calls them '{other}'"))
+            }
             _ => {}
         }
     }

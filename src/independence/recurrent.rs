@@ -80,7 +80,8 @@ pub(super) fn attention(call: &Call<'_>) -> Outputs {
     let output = match (q.len(), call.tensor(2)?.shape()?.last()) {
         (4, Some(last)) => Tensor::rows(vec![q[0].clone(), q[1].clone(), q[2].clone(), last.clone()], 0)?.into(),
         (3, _) => {
-            let width = if call.tensor(2)?.shape()? == call.tensor(1)?.shape()? { q[2].clone() } else { call.symbols.next() };
+            let width =
+                if call.tensor(2)?.shape()? == call.tensor(1)?.shape()? { q[2].clone() } else { call.symbols.next() };
             Tensor::rows(vec![q[0].clone(), q[1].clone(), width], 0)?.into()
         }
         _ => return Err(Stop::unknown("takes queries of another shape")),
@@ -120,7 +121,13 @@ pub(super) fn multi_head(call: &Call<'_>) -> Outputs {
         return Err(Stop::unknown("has inputs that its rule does not know"));
     }
     let q = call.tensor(0)?.shape()?;
-    let width = if q.len() == 3 && call.optional(2)?.is_some_and(|v| v.shape.as_ref().is_some_and(|v| v.len() == 3 && v[2] == q[2])) { q[2].clone() } else { call.symbols.next() };
+    let width = if q.len() == 3
+        && call.optional(2)?.is_some_and(|v| v.shape.as_ref().is_some_and(|v| v.len() == 3 && v[2] == q[2]))
+    {
+        q[2].clone()
+    } else {
+        call.symbols.next()
+    };
     let time = q.get(1).cloned().ok_or_else(|| Stop::unknown("takes queries of another shape"))?;
     let output = Tensor::rows(vec![q[0].clone(), time, width], 0)?;
     Ok(vec![Ok(output.into()), batch(call, first, 3), batch(call, first, 3), batch(call, first, 3)])

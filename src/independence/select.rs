@@ -55,7 +55,8 @@ pub(super) fn gather_nd(call: &Call<'_>) -> Outputs {
     let (values, places) = (data.shape()?, indices.shape()?);
     let unknown = || Stop::unknown("gives a shape that cannot be followed");
     let shared = usize::try_from(call.int("batch_dims", 0)).map_err(|_| unknown())?;
-    let depth = places.last().and_then(Size::known).and_then(|depth| usize::try_from(depth).ok()).ok_or_else(unknown)?;
+    let depth =
+        places.last().and_then(Size::known).and_then(|depth| usize::try_from(depth).ok()).ok_or_else(unknown)?;
     let last = places.len() - 1;
     let taken = shared.checked_add(depth).filter(|&taken| taken <= values.len()).ok_or_else(unknown)?;
     let rows = match (data.axis(), indices.axis()) {
@@ -94,7 +95,8 @@ pub(super) fn scatter_nd(call: &Call<'_>) -> Outputs {
     let (data, indices, updates) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
     let unknown = || Stop::unknown("writes to places that may be those of other rows");
     let places = indices.shape()?;
-    let depth = places.last().and_then(Size::known).and_then(|depth| usize::try_from(depth).ok()).ok_or_else(unknown)?;
+    let depth =
+        places.last().and_then(Size::known).and_then(|depth| usize::try_from(depth).ok()).ok_or_else(unknown)?;
     let Some(rows) = data.axis().filter(|&rows| rows >= depth) else {
         return Err(unknown());
     };
