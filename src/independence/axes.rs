@@ -60,7 +60,7 @@ pub(super) fn top_k(call: &Call<'_>) -> Outputs {
     let k = call.optional(1)?.and_then(|k| k.scalar()).and_then(Number::size).filter(|k| k.is_size()).cloned();
     let mut shape = data.shape()?.clone();
     shape[along] = k.unwrap_or_else(|| call.symbols.next());
-    call.alike(Tensor::with_axis(shape, data.axis())?)
+    call.alike(&Tensor::with_axis(shape, data.axis())?)
 }
 
 /// `CumSum`: along the axis of the second input.
@@ -138,7 +138,7 @@ fn channels(call: &Call<'_>, data: &Tensor) -> Outputs {
         return Err(Stop::unknown("takes the rows for channels"));
     }
     spare(data, [1], "takes the rows for channels and normalises")?;
-    call.alike(plain(data))
+    call.alike(&plain(data))
 }
 
 /// `InstanceNormalization`: over all axes behind the channels.
@@ -211,8 +211,8 @@ pub(super) fn quantize(call: &Call<'_>) -> Outputs {
     let data = call.tensor(0)?;
     call.demand_same(1..3, "scale")?;
     let scales = [call.tensor(1)?].into_iter().chain(call.optional(2)?);
-    let is_single = scales.map(|scale| scale.is_single() || scale.shape.as_ref().is_some_and(Vec::is_empty));
-    if data.axis().is_some() && !is_single.fold(true, |all, one| all && one) {
+    let mut is_single = scales.map(|scale| scale.is_single() || scale.shape.as_ref().is_some_and(Vec::is_empty));
+    if data.axis().is_some() && !is_single.all(|is_single| is_single) {
         let along = axis(call.int("axis", 1), data.rank()?)?;
         spare(data, [along], "has a scale for each place")?;
         // In blocks, every other axis of the scales is as long as that of the data.
@@ -289,5 +289,5 @@ pub(super) fn only_same(call: &Call<'_>) -> Outputs {
             _ => {}
         }
     }
-    call.alike(Tensor::same(None))
+    call.alike(&Tensor::same(None))
 }

@@ -19,7 +19,7 @@ pub(super) fn elementwise(call: &Call<'_>) -> Outputs {
 /// Every output, element by element of the first input; the others are settings that are the same for all.
 pub(super) fn of_first(call: &Call<'_>) -> Outputs {
     call.demand_same(1..call.inputs.len(), "settings")?;
-    call.alike(plain(call.tensor(0)?))
+    call.alike(&plain(call.tensor(0)?))
 }
 
 /// Only the type of the second input matters.
@@ -117,5 +117,5 @@ pub(super) fn dropout(call: &Call<'_>) -> Outputs {
             None => return Err(Stop::unknown("may be active: whether it trains is computed while it runs")),
         }
     }
-    call.alike(plain(call.tensor(0)?))
+    call.alike(&plain(call.tensor(0)?))
 }

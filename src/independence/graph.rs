@@ -74,6 +74,21 @@ fn unknown(why: impl Into<String>) -> Arc<Failure> {
     Arc::new(Failure { is_dependent: false, reason: Reason::of_model(why) })
 }
 
+fn failure(node: &NodeProto, stop: Stop) -> Arc<Failure> {
+    let (is_dependent, why) = match stop {
+        Stop::Inside(failure) => return failure,
+        Stop::Dependent(why) => (true, why),
+        Stop::Unknown(why) => (false, why),
+    };
+    let operator = match node.domain() {
+        "" | "ai.onnx" | "ai.onnx.ml" => node.op_type().to_owned(),
+        domain => format!("{domain}.{}", node.op_type()),
+    };
+    let first = node.output.iter().find(|name| !name.is_empty()).map_or("", String::as_str);
+    let name = if node.name().is_empty() { first } else { node.name() };
+    Arc::new(Failure { is_dependent, reason: Reason { operator, node: name.to_owned(), why: why.to_string() } })
+}
+
 impl<'a> Walk<'a> {
     pub(super) fn new(model: &'a ModelProto) -> Self {
         let key = |function: &'a FunctionProto| (function.domain(), function.name(), function.overload());
@@ -177,31 +192,16 @@ impl<'a> Walk<'a> {
                         Err(unknown(format!("the name '{}' is given twice", name.escape_debug())))
                     }
                     Some(made) => made.clone(),
-                    None => Err(self.failure(node, Stop::unknown("gives an output that its rule does not know"))),
+                    None => Err(failure(node, Stop::unknown("gives an output that its rule does not know"))),
                 };
                 scope.values.insert(name.clone(), made);
             }
         }
     }
 
-    fn failure(&self, node: &NodeProto, stop: Stop) -> Arc<Failure> {
-        let (is_dependent, why) = match stop {
-            Stop::Inside(failure) => return failure,
-            Stop::Dependent(why) => (true, why),
-            Stop::Unknown(why) => (false, why),
-        };
-        let operator = match node.domain() {
-            "" | "ai.onnx" | "ai.onnx.ml" => node.op_type().to_owned(),
-            domain => format!("{domain}.{}", node.op_type()),
-        };
-        let first = node.output.iter().find(|name| !name.is_empty()).map_or("", String::as_str);
-        let name = if node.name().is_empty() { first } else { node.name() };
-        Arc::new(Failure { is_dependent, reason: Reason { operator, node: name.to_owned(), why: why.to_string() } })
-    }
-
     fn node(&self, node: &NodeProto, scope: &Scope<'_>, place: Place<'_>) -> Vec<Found> {
         let all = |failure: Arc<Failure>| vec![Err(failure); node.output.len()];
-        let stop = |stop: Stop| all(self.failure(node, stop));
+        let stop = |stop: Stop| all(failure(node, stop));
         if self.step(1 + node.input.len() + node.output.len()).is_err() || place.depth > DEEPEST {
             return all(unknown("the model is too large to be followed"));
         }
@@ -261,7 +261,7 @@ impl<'a> Walk<'a> {
         let found = made.into_iter().map(|made| match made {
             Ok(Value::Tensor(tensor)) => Ok(Rc::new(self.kept(tensor).into())),
             Ok(other) => Ok(Rc::new(other)),
-            Err(why) => Err(self.failure(node, why)),
+            Err(why) => Err(failure(node, why)),
         });
         found.collect()
     }
@@ -289,7 +289,7 @@ impl<'a> Walk<'a> {
         versions.extend(imports);
         let inner = Place { versions: &versions, lent: &lent, depth: place.depth + 1 };
         self.nodes(&function.node, &mut scope, inner);
-        let lost = || Err(self.failure(node, Stop::unknown("gives an output that its function does not make")));
+        let lost = || Err(failure(node, Stop::unknown("gives an output that its function does not make")));
         function.output.iter().map(|name| scope.find(name).unwrap_or_else(lost)).collect()
     }
 }

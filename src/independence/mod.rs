@@ -148,10 +148,13 @@ fn warnings(graph: &GraphProto, inputs: &[&ValueInfoProto], outputs: &[BatchAxis
     for (output, axis) in graph.output.iter().zip(outputs) {
         let name = output.name();
         match (declared(output, axis.axis), named) {
-            (Some(dimension::Value::DimValue(size)), _) if *size > 0 => warnings
-                .push(format!("output '{name}' declares {size} rows whatever runs together; it has one for each row")),
+            (Some(dimension::Value::DimValue(size)), _) if *size > 0 => {
+                warnings.push(format!(
+                    "output '{name}' declares {size} rows whatever runs together; it has one for each row"
+                ));
+            }
             (Some(dimension::Value::DimParam(own)), Some((input, other))) if !own.is_empty() && own != other => {
-                warnings.push(format!("output '{name}' calls its rows '{own}', input '{input}' calls them '{other}'"))
+                warnings.push(format!("output '{name}' calls its rows '{own}', input '{input}' calls them '{other}'"));
             }
             _ => {}
         }

@@ -29,9 +29,12 @@ pub(super) fn names() -> Vec<(&'static str, &'static str)> {
     TABLE.iter().flat_map(|(domain, _, _, names)| names.iter().map(|name| (*domain, *name))).collect()
 }
 
+/// By domain and name.
+type Rules = HashMap<(&'static str, &'static str), (Rule, Kind)>;
+
 /// The rule for an operator.
 pub(super) fn rule(domain: &str, name: &str) -> Option<(Rule, Kind)> {
-    static RULES: LazyLock<HashMap<(&str, &str), (Rule, Kind)>> = LazyLock::new(|| {
+    static RULES: LazyLock<Rules> = LazyLock::new(|| {
         let entries = TABLE
             .iter()
             .flat_map(|(domain, kind, rule, names)| names.iter().map(move |name| ((*domain, *name), (*rule, *kind))));
