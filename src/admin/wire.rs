@@ -11,16 +11,18 @@ mod learning;
 mod rollout;
 mod self_test;
 mod shadow;
+mod traffic;
 
 pub use admission::{AdmissionStep, admission};
 pub use body::{LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, SplitBody, VersionBody};
-pub use drift::{Bin, Checked, DriftReport, Feature, Measures, Quality};
+pub use drift::{Bin, Checked, DriftReport, Feature, Measures, Quality, RareBin};
 pub use event::{Event, Missed};
 pub use history::{Broken, Head, History, HistoryEntry, Verification};
 pub use learning::Learning;
 pub use rollout::{Arms, Evidence, Limits, MetricEvidence, RolloutBody, RolloutStatus};
 pub use self_test::{DriftSelfTest, FeatureSelfTest, FoundShift};
 pub use shadow::{Comparison, OutputComparison};
+pub use traffic::{RecentTraffic, Traffic, Unrouted};
 
 use std::{
     collections::BTreeMap,
@@ -79,6 +81,9 @@ pub struct VersionStatus {
     /// RFC 3339, UTC.
     pub loaded_at: Option<String>,
     pub requests: u64,
+    /// Clients' requests by outcome; absent from gateways that do not tell.
+    #[serde(default)]
+    pub traffic: Traffic,
     pub monitored: bool,
     /// How far its profile is learnt; absent where it learns none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,6 +132,9 @@ pub struct ModelStatus {
     pub model: String,
     pub release: Release,
     pub versions: Vec<VersionStatus>,
+    /// Requests that failed before they reached a version, since the process started; absent where there were none.
+    #[serde(default, skip_serializing_if = "Unrouted::is_none")]
+    pub unrouted: Unrouted,
     /// How the shadow version compares with the version that answers; absent until copies were run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comparison: Option<Comparison>,
@@ -182,6 +190,7 @@ impl From<&registry::VersionStatus> for VersionStatus {
             memory_bytes: status.memory_bytes,
             loaded_at: status.loaded_at.map(timestamp),
             requests: status.requests,
+            traffic: Traffic::from(&status.traffic),
             monitored: status.monitored,
             learning: status.learning.as_ref().map(Learning::from),
             traffic_percent: None,
@@ -222,6 +231,7 @@ impl From<&registry::ModelStatus> for ModelStatus {
             model: status.name.to_string(),
             release: Release::from(&status.release),
             versions: status.versions.iter().map(with_traffic).collect(),
+            unrouted: Unrouted::from(status.unrouted),
             comparison: status.comparison.as_ref().map(Comparison::from),
         }
     }

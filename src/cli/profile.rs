@@ -19,7 +19,7 @@ use super::{
 use crate::{
     config::ModelConfig,
     engine::{EngineOptions, Model},
-    monitor::{Profile, ProfileBuilder, RareValues, Table},
+    monitor::{FeatureProfile, Profile, ProfileBuilder, RareValues, Table},
     registry::{self, open_version},
 };
 
@@ -73,7 +73,10 @@ fn run(args: &ProfileArgs) -> Result<()> {
             "{feature}: it has more than {most} rare values: values that it never had will not be told from them"
         );
     }
-    if built.profile.features.is_empty() {
+    for feature in built.profile.features.iter().filter(|feature| feature.is_empty()) {
+        eprintln!("{}: it has no value in the data: any value that comes will be reported as unseen", feature.feature);
+    }
+    if built.profile.features.iter().all(FeatureProfile::is_empty) {
         bail!("no column of {} has a value: nothing to compare live traffic with", args.data.display());
     }
     let out = args.out.clone().unwrap_or_else(|| directory.join("profile.json"));

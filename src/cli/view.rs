@@ -9,9 +9,10 @@ mod runs;
 mod self_test;
 mod shadow;
 mod table;
+mod traffic;
 
 pub(super) use admission::admission;
-pub(super) use drift::{drift, drifted, percent, worst_first};
+pub(super) use drift::{drift, drifted, percent, spaced, state, worst_first};
 pub(super) use history::history;
 pub(super) use learning::learning;
 pub(super) use rollout::rollout;
@@ -25,8 +26,10 @@ use crate::admin::wire::{ModelList, ModelStatus, Release, Split, VersionStatus};
 use table::Table;
 
 pub(super) fn models(list: &ModelList, look: Look) -> String {
-    let headers = ["MODEL", "STABLE", "CANARY", "SHADOW", "PREVIOUS", "READY VERSIONS", "FAILED"];
+    let headers =
+        ["MODEL", "STABLE", "CANARY", "SHADOW", "PREVIOUS", "READY VERSIONS", "FAILED", "RATE", "ERRORS", "REFUSED"];
     let mut table = Table::new(&headers, look);
+    table.right(7).right(8).right(9);
     for model in &list.models {
         let release = &model.release;
         table.row([
@@ -36,7 +39,13 @@ pub(super) fn models(list: &ModelList, look: Look) -> String {
             Cell::new(split_or_none(release.shadow.as_ref())),
             Cell::new(version_or_none(release.previous)),
             Cell::new(versions_in(model, "ready")),
-            table.coloured(&versions_in(model, "failed"), Some(Color::Red)),
+            table.coloured(
+                &versions_in(model, "failed"),
+                (!versions_in(model, "failed").eq(NONE)).then_some(Color::Red),
+            ),
+            Cell::new(traffic::model_rate(model)),
+            Cell::new(model.unrouted.errors + traffic::sum(model, |traffic| traffic.errors)),
+            Cell::new(model.unrouted.refusals + traffic::sum(model, |traffic| traffic.refusals)),
         ]);
     }
     table.text()
@@ -49,9 +58,10 @@ pub(super) fn status(model: &ModelStatus, is_verbose: bool, look: Look) -> Strin
     let versions_shown = versions(&model.versions, look);
     let runs = runs::runs(&model.versions, look).map_or_else(String::new, |runs| format!("\n{runs}"));
     let release = release_line(&model.model, &model.release);
+    let traffic = traffic::traffic(model, look);
     let show = if is_verbose { admissions } else { admissions_in_short };
     let admissions = show(&model.versions, look);
-    format!("{release}\n\n{versions_shown}{runs}{}{dropped}{admissions}", compared.unwrap_or_default())
+    format!("{release}\n\n{versions_shown}{traffic}{runs}{}{dropped}{admissions}", compared.unwrap_or_default())
 }
 
 /// What a load or an unload came to.

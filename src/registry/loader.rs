@@ -25,7 +25,7 @@ use crate::{
     domain::{ModelName, ServingSettings, Version},
     engine::Model,
     monitor::Watch,
-    observe::{RecentRequests, VersionMetrics},
+    observe::{Outcomes, RecentRequests, VersionMetrics},
     route::Servable,
     schedule::Lane,
 };
@@ -38,6 +38,8 @@ pub(super) struct LoadJob {
     directory: PathBuf,
     config: Arc<Result<ModelConfig, ModelConfigError>>,
     recent: Arc<RecentRequests>,
+    /// What its requests without outputs are counted in.
+    outcomes: Arc<Outcomes>,
     signature_change: SignatureChange,
     /// Its number among all loads.
     load: u64,
@@ -116,12 +118,14 @@ pub(super) fn request(
     if known.servable.is_none() {
         known.state = VersionState::Loading;
     }
+    let outcomes = known.traffic.outcomes();
     let job = LoadJob {
         model: model.clone(),
         version,
         directory: version_directory(&entry.directory, version),
         config: Arc::clone(&entry.config),
         recent: Arc::clone(&entry.recent),
+        outcomes,
         signature_change,
         load,
     };
@@ -236,6 +240,7 @@ impl Registry {
             entry.served = job.load;
             (entry.loaded, entry.is_change_told) = (entry.tried.clone(), false);
             entry.answered = prepared.servable.metrics.answered();
+            entry.traffic.follow(prepared.servable.metrics.traffic());
             entry.servable = Some(prepared.servable);
         } else {
             entry.retry = if report.is_transient {
@@ -268,6 +273,7 @@ impl Registry {
             }
         });
         let metrics = VersionMetrics::new(&self.shared.metrics, &job.model, job.version);
+        let metrics = metrics.with_outcomes(Arc::clone(&job.outcomes));
         let (settings, recent) = (Arc::clone(settings), Arc::clone(&job.recent));
         let servable =
             Arc::new(Servable { version: job.version, signature, settings, facts, lane, watch, metrics, recent });

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     config::{ModelConfig, ModelConfigError, Policy},
     domain::{ModelName, Version},
-    observe::{Answered, RecentRequests},
+    observe::{Answered, Outcomes, RecentRequests, Traffic},
     release::Release,
     route::{ModelRoute, Servable},
     store::{Allowances, Store},
@@ -59,6 +59,8 @@ pub(super) struct Entry {
     pub(super) versions: BTreeMap<Version, VersionEntry>,
     /// Requests kept for the warm-up of new versions.
     pub(super) recent: Arc<RecentRequests>,
+    /// Requests that failed before they reached a version.
+    pub(super) unrouted: Arc<Outcomes>,
 }
 
 /// A load that waits or runs: there is never more than one of a version.
@@ -95,6 +97,8 @@ pub(super) struct VersionEntry {
     pub(super) served: u64,
     /// Counts what this version answered; it outlives the load.
     pub(super) answered: Answered,
+    /// Its requests by outcome; it outlives the load too.
+    pub(super) traffic: Traffic,
 }
 
 /// Why a version that nobody unloaded is not loaded.
@@ -118,6 +122,7 @@ impl VersionEntry {
             retry: Retry::default(),
             served: 0,
             answered: Answered::default(),
+            traffic: Traffic::default(),
         }
     }
 
@@ -159,6 +164,7 @@ impl VersionEntry {
             memory_bytes: self.memory_bytes,
             loaded_at: self.loaded_at,
             requests: self.answered.requests(),
+            traffic: self.traffic.report(now),
             monitored: servable.is_some_and(|servable| servable.watch.monitor().is_some()),
             learning: servable.and_then(|servable| servable.watch.learning_progress(now)),
             shadow_dropped: servable
@@ -205,6 +211,7 @@ impl Entry {
             release,
             versions: BTreeMap::new(),
             recent: Arc::new(recent),
+            unrouted: Arc::default(),
         }
     }
 
@@ -215,7 +222,8 @@ impl Entry {
     /// The model at the time `now` of the monitor's clock.
     pub(super) fn status(&self, name: &ModelName, now: Duration) -> ModelStatus {
         let versions = self.versions.iter().map(|(version, entry)| entry.status(*version, now)).collect();
-        ModelStatus { name: name.clone(), release: self.release.clone(), versions, comparison: None }
+        let (release, unrouted) = (self.release.clone(), self.unrouted.counts());
+        ModelStatus { name: name.clone(), release, versions, unrouted, comparison: None }
     }
 
     /// The version if it serves.
@@ -264,6 +272,7 @@ impl State {
         let (release, kept) = (entry.release.clone(), self.rollouts.get(name));
         let comparison = kept.and_then(|kept| kept.comparison(|version| versions.contains_key(&version)));
         let allow_pinning = own.unwrap_or(allow_pinning);
-        Some(ModelRoute { release, versions, not_ready, allow_pinning, comparison })
+        let unrouted = Arc::clone(&entry.unrouted);
+        Some(ModelRoute { release, versions, not_ready, allow_pinning, comparison, unrouted })
     }
 }

@@ -6,6 +6,7 @@ use super::admission::AdmissionReport;
 use crate::{
     domain::{ModelName, ShadowDrop, Version},
     monitor::LearningProgress,
+    observe::{Counts, TrafficReport},
     release::{Outcome, Release},
     rollout::Rollout,
     schedule::LaneStatus,
@@ -56,6 +57,8 @@ pub struct VersionStatus {
     pub loaded_at: Option<SystemTime>,
     /// Requests answered by this version since the process started, shadow copies included.
     pub requests: u64,
+    /// Clients' requests by outcome.
+    pub traffic: TrafficReport,
     /// A reference profile is loaded, so drift is watched.
     pub monitored: bool,
     /// How far its profile is learnt; `None` when it learns none.
@@ -76,6 +79,8 @@ pub struct ModelStatus {
     pub release: Release,
     /// In ascending order.
     pub versions: Vec<VersionStatus>,
+    /// Requests that failed before they reached a version, since the process started.
+    pub unrouted: Counts,
     /// How the shadow version compares, once copies were run.
     pub comparison: Option<ShadowReport>,
 }
