@@ -37,10 +37,9 @@ pub(super) fn reduce(call: &Call<'_>) -> Outputs {
 fn reduced(data: &Tensor, axes: &[usize], keeps: bool) -> Outcome<Tensor> {
     spare(data, axes.iter().copied(), "reduces")?;
     let shape = data.shape()?.iter().enumerate();
-    let shape = shape.filter_map(|(place, size)| match axes.contains(&place) {
-        true => keeps.then_some(Size::ONE),
-        false => Some(size.clone()),
-    });
+    let shape = shape.filter_map(
+        |(place, size)| if axes.contains(&place) { keeps.then_some(Size::ONE) } else { Some(size.clone()) },
+    );
     let before = |rows: usize| if keeps { 0 } else { axes.iter().filter(|&&axis| axis < rows).count() };
     Tensor::with_axis(shape.collect(), data.axis().map(|rows| rows - before(rows)))
 }
@@ -61,7 +60,7 @@ pub(super) fn top_k(call: &Call<'_>) -> Outputs {
     let k = call.optional(1)?.and_then(|k| k.scalar()).and_then(Number::size).filter(|k| k.is_size()).cloned();
     let mut shape = data.shape()?.clone();
     shape[along] = k.unwrap_or_else(|| call.symbols.next());
-    call.alike(Tensor::with_axis(shape, data.axis())?)
+    call.alike(&Tensor::with_axis(shape, data.axis())?)
 }
 
 /// `CumSum`: along the axis of the second input.
@@ -78,6 +77,17 @@ pub(super) fn softmax(call: &Call<'_>) -> Outputs {
     let data = call.tensor(0)?;
     let rank = data.rank()?;
     let is_old = call.version < 13;
+    let along = axis(call.int("axis", if is_old { 1 } else { -1 }), rank)?;
+    spare(data, along..if is_old { rank } else { along + 1 }, "normalises")?;
+    one(plain(data))
+}
+
+/// `QLinearSoftmax(x, x_scale, x_zero_point, y_scale, y_zero_point)`: of the version that the attribute `opset` says.
+pub(super) fn quantised_softmax(call: &Call<'_>) -> Outputs {
+    let data = call.tensor(0)?;
+    call.demand_same(1..5, "scale")?;
+    let rank = data.rank()?;
+    let is_old = call.int("opset", 0) < 13;
     let along = axis(call.int("axis", if is_old { 1 } else { -1 }), rank)?;
     spare(data, along..if is_old { rank } else { along + 1 }, "normalises")?;
     one(plain(data))
@@ -128,7 +138,7 @@ fn channels(call: &Call<'_>, data: &Tensor) -> Outputs {
         return Err(Stop::unknown("takes the rows for channels"));
     }
     spare(data, [1], "takes the rows for channels and normalises")?;
-    call.alike(plain(data))
+    call.alike(&plain(data))
 }
 
 /// `InstanceNormalization`: over all axes behind the channels.
@@ -201,8 +211,8 @@ pub(super) fn quantize(call: &Call<'_>) -> Outputs {
     let data = call.tensor(0)?;
     call.demand_same(1..3, "scale")?;
     let scales = [call.tensor(1)?].into_iter().chain(call.optional(2)?);
-    let is_single = scales.map(|scale| scale.is_single() || scale.shape.as_ref().is_some_and(Vec::is_empty));
-    if data.axis().is_some() && !is_single.fold(true, |all, one| all && one) {
+    let mut is_single = scales.map(|scale| scale.is_single() || scale.shape.as_ref().is_some_and(Vec::is_empty));
+    if data.axis().is_some() && !is_single.all(|is_single| is_single) {
         let along = axis(call.int("axis", 1), data.rank()?)?;
         spare(data, [along], "has a scale for each place")?;
         // In blocks, every other axis of the scales is as long as that of the data.
@@ -279,5 +289,5 @@ pub(super) fn only_same(call: &Call<'_>) -> Outputs {
             _ => {}
         }
     }
-    call.alike(Tensor::same(None))
+    call.alike(&Tensor::same(None))
 }

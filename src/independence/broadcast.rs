@@ -19,7 +19,7 @@ pub(super) fn elementwise(call: &Call<'_>) -> Outputs {
 /// Every output, element by element of the first input; the others are settings that are the same for all.
 pub(super) fn of_first(call: &Call<'_>) -> Outputs {
     call.demand_same(1..call.inputs.len(), "settings")?;
-    call.alike(plain(call.tensor(0)?))
+    call.alike(&plain(call.tensor(0)?))
 }
 
 /// Only the type of the second input matters.
@@ -43,8 +43,8 @@ pub(super) fn broadcast(symbols: &Symbols, tensors: &[&Tensor]) -> Outcome<Tenso
     }
     let shapes = tensors.iter().map(|tensor| tensor.shape().map(Vec::as_slice)).collect::<Outcome<Vec<_>>>()?;
     let Some(rank) = shapes.iter().map(|shape| shape.len()).max() else { return Ok(Tensor::same(None)) };
-    let axes = tensors.iter().zip(&shapes).map(|(tensor, shape)| Some(rank - shape.len() + tensor.axis()?));
-    let axis = meeting_axis(axes)?;
+    let meeting = tensors.iter().zip(&shapes).map(|(tensor, shape)| Some(rank - shape.len() + tensor.axis()?));
+    let axis = meeting_axis(meeting)?;
     let mut merged = Vec::with_capacity(rank);
     for place in 0..rank {
         let sizes = shapes.iter().filter_map(|shape| shape.get((place + shape.len()).checked_sub(rank)?));
@@ -117,5 +117,5 @@ pub(super) fn dropout(call: &Call<'_>) -> Outputs {
             None => return Err(Stop::unknown("may be active: whether it trains is computed while it runs")),
         }
     }
-    call.alike(plain(call.tensor(0)?))
+    call.alike(&plain(call.tensor(0)?))
 }

@@ -31,6 +31,7 @@ fn elements(proto: &TensorProto, count: usize) -> Option<Vec<Number>> {
     const INT32: i32 = 6;
     const INT64: i32 = 7;
     const BOOL: i32 = 9;
+    const FLOAT16: i32 = 10;
     const DOUBLE: i32 = 11;
     if count == 0 {
         return Some(Vec::new());
@@ -38,6 +39,7 @@ fn elements(proto: &TensorProto, count: usize) -> Option<Vec<Number>> {
     let raw = proto.raw_data.as_deref().filter(|raw| !raw.is_empty());
     Some(match (proto.data_type(), raw) {
         (FLOAT, Some(raw)) => chunks(raw).map(|bytes| real(f64::from(f32::from_le_bytes(bytes)))).collect(),
+        (FLOAT16, Some(raw)) => chunks(raw).map(|bytes| real(half::f16::from_le_bytes(bytes).into())).collect(),
         (DOUBLE, Some(raw)) => chunks(raw).map(|bytes| real(f64::from_le_bytes(bytes))).collect(),
         (INT32, Some(raw)) => chunks(raw).map(|bytes| Number::fixed(i32::from_le_bytes(bytes).into())).collect(),
         (INT64, Some(raw)) => chunks(raw).map(|bytes| Number::fixed(i64::from_le_bytes(bytes))).collect(),

@@ -206,9 +206,9 @@ pub(super) fn scan(call: &Call<'_>) -> Outputs {
     };
     let Some(rows) = rows else {
         return rounds(call, state, since, |state| {
-            let (carried, scanned) = run(state, false)?;
-            let stacked = scanned.into_iter().map(|value| stack(&value?, call.symbols.next())).collect();
-            Ok((carried, stacked))
+            let (next, parts) = run(state, false)?;
+            let stacked = parts.into_iter().map(|value| stack(&value?, call.symbols.next())).collect();
+            Ok((next, stacked))
         });
     };
     if others || !forward("scan_input_directions") || !forward("scan_output_directions") {

@@ -63,7 +63,7 @@ pub(super) fn fold(call: &Call<'_>, shape: Option<&Tensor>) -> Option<Tensor> {
             let mut all = Vec::new();
             for place in 0..call.inputs.len() {
                 let tensor = input(place)?;
-                let [length] = &tensor.shape.as_deref()?[..] else { return None };
+                let [length] = tensor.shape.as_deref()? else { return None };
                 let length = usize::try_from(length.known()?).ok().filter(|&length| length <= MOST_ELEMENTS)?;
                 match &tensor.elements {
                     Some(elements) => all.extend(elements.iter().cloned()),
@@ -77,7 +77,7 @@ pub(super) fn fold(call: &Call<'_>, shape: Option<&Tensor>) -> Option<Tensor> {
         }
         "Gather" => {
             let (values, places) = (elements(0)?, input(1)?);
-            let [_] = &input(0)?.shape.as_deref()?[..] else { return None };
+            let [_] = input(0)?.shape.as_deref()? else { return None };
             let at = |place: &Number| {
                 let place = place.known()?;
                 let count = i64::try_from(values.len()).ok()?;
@@ -88,7 +88,7 @@ pub(super) fn fold(call: &Call<'_>, shape: Option<&Tensor>) -> Option<Tensor> {
         }
         "Slice" => {
             let values = elements(0)?;
-            let [_] = &input(0)?.shape.as_deref()?[..] else { return None };
+            let [_] = input(0)?.shape.as_deref()? else { return None };
             let single = |name: &str, place: usize| match call.ints(name) {
                 Some([only]) => Some(*only),
                 _ => elements(place)?.first()?.known(),
@@ -197,7 +197,7 @@ fn real(number: &Number) -> Option<f64> {
 
 fn binary(name: &str, a: &Number, b: &Number) -> Number {
     let unknown = || Number::some(a.counts_rows() || b.counts_rows());
-    if let (Number::Real(_), Some(b)) | (_, Some(b)) = (a, real(b))
+    if let Some(b) = real(b)
         && let Some(a) = real(a)
         && (a.fract() != 0.0 || b.fract() != 0.0)
     {

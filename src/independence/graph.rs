@@ -74,6 +74,21 @@ fn unknown(why: impl Into<String>) -> Arc<Failure> {
     Arc::new(Failure { is_dependent: false, reason: Reason::of_model(why) })
 }
 
+fn failure(node: &NodeProto, stop: Stop) -> Arc<Failure> {
+    let (is_dependent, why) = match stop {
+        Stop::Inside(failure) => return failure,
+        Stop::Dependent(why) => (true, why),
+        Stop::Unknown(why) => (false, why),
+    };
+    let operator = match node.domain() {
+        "" | "ai.onnx" | "ai.onnx.ml" => node.op_type().to_owned(),
+        domain => format!("{domain}.{}", node.op_type()),
+    };
+    let first = node.output.iter().find(|name| !name.is_empty()).map_or("", String::as_str);
+    let name = if node.name().is_empty() { first } else { node.name() };
+    Arc::new(Failure { is_dependent, reason: Reason { operator, node: name.to_owned(), why: why.to_string() } })
+}
+
 impl<'a> Walk<'a> {
     pub(super) fn new(model: &'a ModelProto) -> Self {
         let key = |function: &'a FunctionProto| (function.domain(), function.name(), function.overload());
@@ -177,31 +192,16 @@ impl<'a> Walk<'a> {
                         Err(unknown(format!("the name '{}' is given twice", name.escape_debug())))
                     }
                     Some(made) => made.clone(),
-                    None => Err(self.failure(node, Stop::unknown("gives an output that its rule does not know"))),
+                    None => Err(failure(node, Stop::unknown("gives an output that its rule does not know"))),
                 };
                 scope.values.insert(name.clone(), made);
             }
         }
     }
 
-    fn failure(&self, node: &NodeProto, stop: Stop) -> Arc<Failure> {
-        let (is_dependent, why) = match stop {
-            Stop::Inside(failure) => return failure,
-            Stop::Dependent(why) => (true, why),
-            Stop::Unknown(why) => (false, why),
-        };
-        let operator = match node.domain() {
-            "" | "ai.onnx" | "ai.onnx.ml" => node.op_type().to_owned(),
-            domain => format!("{domain}.{}", node.op_type()),
-        };
-        let first = node.output.iter().find(|name| !name.is_empty()).map_or("", String::as_str);
-        let name = if node.name().is_empty() { first } else { node.name() };
-        Arc::new(Failure { is_dependent, reason: Reason { operator, node: name.to_owned(), why: why.to_string() } })
-    }
-
     fn node(&self, node: &NodeProto, scope: &Scope<'_>, place: Place<'_>) -> Vec<Found> {
         let all = |failure: Arc<Failure>| vec![Err(failure); node.output.len()];
-        let stop = |stop: Stop| all(self.failure(node, stop));
+        let stop = |stop: Stop| all(failure(node, stop));
         if self.step(1 + node.input.len() + node.output.len()).is_err() || place.depth > DEEPEST {
             return all(unknown("the model is too large to be followed"));
         }
@@ -261,7 +261,7 @@ impl<'a> Walk<'a> {
         let found = made.into_iter().map(|made| match made {
             Ok(Value::Tensor(tensor)) => Ok(Rc::new(self.kept(tensor).into())),
             Ok(other) => Ok(Rc::new(other)),
-            Err(why) => Err(self.failure(node, why)),
+            Err(why) => Err(failure(node, why)),
         });
         found.collect()
     }
@@ -289,7 +289,7 @@ impl<'a> Walk<'a> {
         versions.extend(imports);
         let inner = Place { versions: &versions, lent: &lent, depth: place.depth + 1 };
         self.nodes(&function.node, &mut scope, inner);
-        let lost = || Err(self.failure(node, Stop::unknown("gives an output that its function does not make")));
+        let lost = || Err(failure(node, Stop::unknown("gives an output that its function does not make")));
         function.output.iter().map(|name| scope.find(name).unwrap_or_else(lost)).collect()
     }
 }
@@ -309,6 +309,9 @@ fn follow(call: &Call<'_>, (rule, kind): (Rule, Kind)) -> Outputs {
             Some(outputs) => outputs,
             None => Err(Stop::dependent("works on rows that are as wide as the longest of them")),
         };
+    }
+    if tensors().any(|tensor| tensor.interleaved.is_some()) {
+        return interleaved(call, rule);
     }
     let has_rows = call.inputs.iter().any(|value| match value {
         Value::Tensor(tensor) => tensor.axis().is_some(),
@@ -354,6 +357,69 @@ fn follow(call: &Call<'_>, (rule, kind): (Rule, Kind)) -> Outputs {
     Ok(made.into_iter().map(|output| Ok(plain(output).into())).collect())
 }
 
+/// Operators that work on each place along the axis of the rows alone: interleaved rows stay so.
+const PLACE_BY_PLACE: [&str; 30] = [
+    "Abs",
+    "Add",
+    "Cast",
+    "Clip",
+    "DequantizeLinear",
+    "Div",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Gelu",
+    "Gemm",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "LayerNormalization",
+    "LeakyRelu",
+    "LogSoftmax",
+    "MatMul",
+    "Max",
+    "Min",
+    "Mul",
+    "Neg",
+    "Pow",
+    "QuantizeLinear",
+    "Relu",
+    "Sigmoid",
+    "Softmax",
+    "Sqrt",
+    "Sub",
+    "Tanh",
+];
+
+fn interleaved(call: &Call<'_>, rule: Rule) -> Outputs {
+    if matches!(call.node.op_type(), "Reshape" | "Shape") && call.node.domain().is_empty() {
+        return rule(call);
+    }
+    let mut order: Option<(&Size, &Size)> = None;
+    for value in &call.inputs {
+        let Value::Tensor(tensor) = value else { continue };
+        let own =
+            tensor.axis().and_then(|rows| Some((tensor.interleaved.as_ref()?, tensor.shape.as_ref()?.get(rows)?)));
+        let is_alike = own.is_some_and(|own| *order.get_or_insert(own) == own);
+        if !is_alike && !tensor.is_same() {
+            return Err(Stop::unknown("brings rows together with rows in another order"));
+        }
+    }
+    let is_plain = call.node.domain().is_empty() && PLACE_BY_PLACE.contains(&call.node.op_type());
+    let Some((outer, size)) = order.filter(|_| is_plain) else {
+        return Err(Stop::unknown("takes rows that do not stand one behind the other"));
+    };
+    let keep = |output: Outcome<Value>| match output? {
+        Value::Tensor(tensor)
+            if tensor.axis().is_some_and(|rows| tensor.shape.as_ref().is_some_and(|shape| shape[rows] == *size)) =>
+        {
+            Ok(Tensor { interleaved: Some(outer.clone()), ..tensor }.into())
+        }
+        _ => Err(Stop::unknown("takes rows that do not stand one behind the other")),
+    };
+    Ok(rule(call)?.into_iter().map(keep).collect())
+}
+
 /// Rows that are filled up stay so where only axes of size 1 in between are dropped.
 fn squeezed_padding(call: &Call<'_>, rule: Rule) -> Option<Outputs> {
     let Some(Value::Tensor(data)) = call.inputs.first() else { return None };
@@ -393,7 +459,12 @@ impl Subgraphs for Inside<'_> {
         let place = Place { depth: self.place.depth + 1, ..self.place };
         self.walk.nodes(&graph.node, &mut scope, place);
         let made = |output: &ValueInfoProto| match scope.find(output.name()) {
-            Some(Ok(value)) => Ok((*value).clone()),
+            Some(Ok(value)) => match &*value {
+                Value::Tensor(Tensor { interleaved: Some(_), .. }) => {
+                    Err(Stop::unknown("gives rows that do not stand one behind the other"))
+                }
+                other => Ok(other.clone()),
+            },
             Some(Err(failure)) => Err(Stop::Inside(failure)),
             None => Err(Stop::unknown("has a graph that does not make its outputs")),
         };

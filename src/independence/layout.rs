@@ -2,7 +2,7 @@
 //!
 //! Elements stand in row-major order. A new shape keeps the rows apart where as many elements stand before the rows as
 //! before, and the rows' axis is again a multiple of N: then each row has its elements at one place, one behind the
-//! other.
+//! other. Where fewer stand before, the rows are interleaved.
 
 use super::{
     broadcast::plain,
@@ -59,8 +59,9 @@ fn reshaped(call: &Call<'_>, data: &Tensor, target: &[Option<Option<Size>>]) -> 
         }
         return Ok(Tensor::same(Some(shape)));
     };
-    let before =
-        Size::product(&data.shape()?[..rows]).ok_or_else(|| Stop::unknown("gives a shape that cannot be followed"))?;
+    let before = Size::product(data.shape()?[..rows].iter().chain(&data.interleaved))
+        .ok_or_else(|| Stop::unknown("gives a shape that cannot be followed"))?;
+    let (before, sizes) = solved(data, target, &before, &sizes).unwrap_or((before, sizes));
     let mut product = Size::ONE;
     for (place, size) in sizes.iter().enumerate() {
         let Some(size) = size else {
@@ -72,18 +73,47 @@ fn reshaped(call: &Call<'_>, data: &Tensor, target: &[Option<Option<Size>>]) -> 
                 Stop::unknown("gives a shape that cannot be followed")
             });
         };
-        if size.is_rows() && product == before {
-            return Tensor::rows(sizes.iter().map(fill).collect(), place);
-        }
         if size.counts_rows() {
-            return Err(Stop::dependent("lays elements of several rows out along one another"));
+            let outer = before.over(&product).filter(|outer| size.is_rows() && size.over(outer).is_some());
+            let Some(outer) = outer else {
+                let is_known = before.known().is_some() && product.known().is_some();
+                let why = "lays elements of several rows out along one another";
+                return Err(if is_known { Stop::dependent(why) } else { Stop::unknown(why) });
+            };
+            let shape = Tensor::rows(sizes.iter().map(fill).collect(), place)?;
+            return Ok(Tensor { interleaved: (!outer.is(1)).then_some(outer), ..shape });
         }
         product = product.times(size).ok_or_else(|| Stop::unknown("gives a shape that cannot be followed"))?;
     }
-    Err(match sizes.iter().all(|size| size.as_ref().is_some_and(|size| size.known().is_some())) {
-        true => Stop::dependent("has the number of rows written into its shape"),
-        false => Stop::unknown("gives a shape that cannot be followed"),
+    let is_fixed = sizes.iter().all(|size| size.as_ref().is_some_and(|size| size.known().is_some()));
+    Err(if is_fixed {
+        Stop::dependent("has the number of rows written into its shape")
+    } else {
+        Stop::unknown("gives a shape that cannot be followed")
     })
+}
+
+/// As many elements must stand in the new shape as in the old one, which says what a size is that only one of them names:
+/// exporters write some sizes as numbers that others compute.
+fn solved(
+    data: &Tensor,
+    target: &[Option<Option<Size>>],
+    before: &Size,
+    sizes: &[Option<Size>],
+) -> Option<(Size, Vec<Option<Size>>)> {
+    if target.iter().any(Option::is_none) {
+        return None;
+    }
+    let old = Size::product(data.shape.as_ref()?)?;
+    let new = Size::product(sizes.iter().map(Option::as_ref).collect::<Option<Vec<_>>>()?)?;
+    let value = |of: &Size, other: &Size| {
+        let symbol = of.only_symbol()?;
+        let value = other.over(&of.with(symbol, 1)?)?.known().filter(|&value| value > 0)?;
+        Some((symbol, value))
+    };
+    let (symbol, value) = value(&old, &new).or_else(|| value(&new, &old))?;
+    let with = |size: &Option<Size>| size.as_ref()?.with(symbol, value);
+    Some((before.with(symbol, value)?, sizes.iter().map(with).collect()))
 }
 
 /// `Flatten`: two dimensions, the first of all sizes before `axis`.

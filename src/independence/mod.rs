@@ -11,6 +11,12 @@
 //!
 //! What has no rule, and a shape that cannot be followed, is never taken for harmless. The proof is about mathematics:
 //! other numbers of rows may round in another way.
+#![allow(
+    clippy::unnecessary_wraps,
+    clippy::option_option,
+    clippy::too_many_lines,
+    reason = "rules have one type; a table of cases is read from top to bottom"
+)]
 
 mod axes;
 mod broadcast;
@@ -27,6 +33,8 @@ mod recurrent;
 mod rule;
 mod select;
 mod size;
+#[cfg(test)]
+mod tests;
 mod value;
 mod verdict;
 
@@ -98,6 +106,11 @@ fn output_axis(value: &Value) -> Result<usize, Why> {
             Spread::Rows(_) if tensor.padding.is_some() => dependent(|name| {
                 Verdict::Dependent(Reason::of_model(format!("output '{name}' is as wide as the longest row")))
             }),
+            Spread::Rows(_) if tensor.interleaved.is_some() => dependent(|name| {
+                Verdict::Unknown(Reason::of_model(format!(
+                    "output '{name}' has rows that do not stand one behind the other"
+                )))
+            }),
             Spread::Rows(axis) => match tensor.shape.as_ref().and_then(|shape| shape.get(axis)) {
                 Some(size) if *size == Size::ROWS => Ok(axis),
                 _ => Err(|name| {
@@ -135,10 +148,13 @@ fn warnings(graph: &GraphProto, inputs: &[&ValueInfoProto], outputs: &[BatchAxis
     for (output, axis) in graph.output.iter().zip(outputs) {
         let name = output.name();
         match (declared(output, axis.axis), named) {
-            (Some(dimension::Value::DimValue(size)), _) if *size > 0 => warnings
-                .push(format!("output '{name}' declares {size} rows whatever runs together; it has one for each row")),
+            (Some(dimension::Value::DimValue(size)), _) if *size > 0 => {
+                warnings.push(format!(
+                    "output '{name}' declares {size} rows whatever runs together; it has one for each row"
+                ));
+            }
             (Some(dimension::Value::DimParam(own)), Some((input, other))) if !own.is_empty() && own != other => {
-                warnings.push(format!("output '{name}' calls its rows '{own}', input '{input}' calls them '{other}'"))
+                warnings.push(format!("output '{name}' calls its rows '{own}', input '{input}' calls them '{other}'"));
             }
             _ => {}
         }

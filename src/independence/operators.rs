@@ -23,9 +23,18 @@ const ONNX: &str = "";
 const ML: &str = "ai.onnx.ml";
 const MICROSOFT: &str = "com.microsoft";
 
+/// Every operator with a rule, by its domain.
+#[cfg(test)]
+pub(super) fn names() -> Vec<(&'static str, &'static str)> {
+    TABLE.iter().flat_map(|(domain, _, _, names)| names.iter().map(|name| (*domain, *name))).collect()
+}
+
+/// By domain and name.
+type Rules = HashMap<(&'static str, &'static str), (Rule, Kind)>;
+
 /// The rule for an operator.
 pub(super) fn rule(domain: &str, name: &str) -> Option<(Rule, Kind)> {
-    static RULES: LazyLock<HashMap<(&str, &str), (Rule, Kind)>> = LazyLock::new(|| {
+    static RULES: LazyLock<Rules> = LazyLock::new(|| {
         let entries = TABLE
             .iter()
             .flat_map(|(domain, kind, rule, names)| names.iter().map(move |name| ((*domain, *name), (*rule, *kind))));
@@ -71,6 +80,7 @@ static TABLE: &[Entry] = &[
     (ONNX, Kind::Plain, axes::top_k, &["TopK"]),
     (ONNX, Kind::Plain, axes::cumulative, &["CumProd", "CumSum"]),
     (ONNX, Kind::Plain, axes::softmax, &["Hardmax", "LogSoftmax", "Softmax"]),
+    (MICROSOFT, Kind::Plain, axes::quantised_softmax, &["QLinearSoftmax"]),
     (ONNX, Kind::Plain, axes::along_axis, &["LpNormalization"]),
     (ONNX, Kind::Plain, axes::mean_variance, &["MeanVarianceNormalization"]),
     (ONNX, Kind::Plain, axes::local_response, &["LRN"]),

@@ -146,7 +146,7 @@ impl<'a> Call<'a> {
     }
 
     /// Every output is this one.
-    pub(super) fn alike(&self, tensor: Tensor) -> Outputs {
+    pub(super) fn alike(&self, tensor: &Tensor) -> Outputs {
         Ok((0..self.node.output.len()).map(|_| Ok(tensor.clone().into())).collect())
     }
 }

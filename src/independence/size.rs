@@ -66,6 +66,25 @@ impl Size {
         self.symbols.is_empty().then_some(self.factor)
     }
 
+    /// Its symbol, where it has one.
+    pub(super) fn only_symbol(&self) -> Option<Symbol> {
+        match self.symbols[..] {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
+    /// With this number for a symbol.
+    pub(super) fn with(&self, symbol: Symbol, value: i64) -> Option<Self> {
+        let mut factor = self.factor;
+        let mut symbols = self.symbols.clone();
+        while let Some(place) = symbols.iter().position(|known| *known == symbol) {
+            symbols.remove(place);
+            factor = factor.checked_mul(value)?;
+        }
+        Some(Self { factor, rows: self.rows, symbols })
+    }
+
     pub(super) fn newest_symbol(&self) -> Option<Symbol> {
         self.symbols.last().copied()
     }

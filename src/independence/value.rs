@@ -33,6 +33,9 @@ pub(super) struct Tensor {
     pub(super) elements: Option<Vec<Number>>,
     /// The text that fills every row up behind its own elements, along the last axis, to the length of the longest one.
     pub(super) padding: Option<Vec<u8>>,
+    /// The rows do not stand one behind the other but so often, each time with a part of every row: `[time × N, …]` for
+    /// time. `None` where it is once.
+    pub(super) interleaved: Option<Size>,
 }
 
 /// Whether it can be the size of a dimension that does not depend on the rows.
@@ -43,7 +46,7 @@ fn is_free(size: &Size) -> bool {
 impl Tensor {
     pub(super) fn same(shape: Option<Shape>) -> Self {
         let shape = shape.filter(|shape| shape.len() <= MOST_DIMENSIONS && shape.iter().all(is_free));
-        Self { shape, spread: Spread::Same, elements: None, padding: None }
+        Self { shape, spread: Spread::Same, elements: None, padding: None, interleaved: None }
     }
 
     /// With these elements, and what they make of it.
@@ -51,7 +54,7 @@ impl Tensor {
         let counts_rows = elements.iter().any(Number::counts_rows) || shape.iter().any(Size::counts_rows);
         let spread = if counts_rows { Spread::Counted } else { Spread::Same };
         let is_small = elements.len() <= MOST_ELEMENTS && shape.len() <= MOST_DIMENSIONS;
-        Self { shape: Some(shape), spread, elements: is_small.then_some(elements), padding: None }
+        Self { shape: Some(shape), spread, elements: is_small.then_some(elements), padding: None, interleaved: None }
     }
 
     pub(super) fn vector(elements: Vec<Number>) -> Self {
@@ -59,7 +62,7 @@ impl Tensor {
     }
 
     pub(super) fn counted() -> Self {
-        Self { shape: None, spread: Spread::Counted, elements: None, padding: None }
+        Self { shape: None, spread: Spread::Counted, elements: None, padding: None, interleaved: None }
     }
 
     /// Rows along `axis`: what every rule ends with, so that no rule can break what [`Spread::Rows`] says of shapes.
@@ -71,7 +74,7 @@ impl Tensor {
         if axis >= shape.len() || !shape.iter().enumerate().all(is_batch) {
             return Err(Stop::unknown("gives a shape that cannot be followed"));
         }
-        Ok(Self { shape: Some(shape), spread: Spread::Rows(axis), elements: None, padding: None })
+        Ok(Self { shape: Some(shape), spread: Spread::Rows(axis), elements: None, padding: None, interleaved: None })
     }
 
     /// `Rows` or `Same`, by whether there is an axis.
