@@ -14,12 +14,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::{
     ProfileArgs,
     check::load_runtime,
-    output::{causes, complain},
+    output::{Look, causes, complain, print, printable},
+    view,
 };
 use crate::{
     config::ModelConfig,
     engine::{EngineOptions, Model},
-    monitor::{Profile, ProfileBuilder, RareValues, Table},
+    monitor::{ColumnType, Profile, ProfileBuilder, RareValues, Table, Taken},
     registry::{self, open_version},
 };
 
@@ -49,10 +50,16 @@ fn run(args: &ProfileArgs) -> Result<()> {
     let columns = registry::columns(&config, model.metadata(), model.signature())
         .map_err(|faults| anyhow::Error::msg(faults.join("; ")))?;
     let signature = model.signature().clone();
+    let mut types = registry::column_types(&config);
+    types.extend(args.types.iter().cloned());
+    let faults = types.faults(&signature, &columns);
+    if !faults.is_empty() {
+        bail!("the types of columns (--types, and [monitor.features] of model.toml): {}", faults.join("; "));
+    }
     let all: Vec<usize> = (0..signature.outputs.len()).collect();
     let table = Table::open(&args.data)?;
     let progress = progress(table.row_count());
-    let mut builder = ProfileBuilder::new(columns.clone());
+    let mut builder = ProfileBuilder::new(columns.clone()).with_types(types);
     for batch in table.batches(&signature, &columns, BATCH)? {
         let inputs = batch?;
         let outputs = model.run(&inputs, &all).with_context(|| format!("after row {}", progress.position()))?;
@@ -64,6 +71,8 @@ fn run(args: &ProfileArgs) -> Result<()> {
         bail!("{} has no rows: nothing to compare live traffic with", args.data.display());
     }
     let built = builder.finish();
+    // Whoever reads it has seen enough where it cannot be written.
+    let _ = print(view::taken(&built.taken, Look::of_stdout()).as_bytes());
     for skipped in &built.skipped {
         eprintln!("not profiled: {}: {}", skipped.name, skipped.reason);
     }
@@ -73,6 +82,7 @@ fn run(args: &ProfileArgs) -> Result<()> {
             "{feature}: it has more than {most} rare values: values that it never had will not be told from them"
         );
     }
+    built.taken.iter().filter_map(warning).for_each(|warning| eprintln!("{warning}"));
     if built.profile.features.is_empty() {
         bail!("no column of {} has a value: nothing to compare live traffic with", args.data.display());
     }
@@ -80,6 +90,17 @@ fn run(args: &ProfileArgs) -> Result<()> {
     write(&built.profile, &out)?;
     eprintln!("{}: {} features from {} rows", out.display(), built.profile.features.len(), built.profile.rows);
     Ok(())
+}
+
+/// What to do about a column that will drift for ever.
+fn warning(Taken { column, warning, .. }: &Taken) -> Option<String> {
+    let (column, ignore) = (printable(column), ColumnType::Ignore);
+    warning.as_ref().map(|why| {
+        format!(
+            "warning: {column}: {why}: it will seem to drift for ever. Leave it out with --types '{column}={ignore}', or with \
+             \"{column}\" = \"{ignore}\" under [monitor.features] in model.toml"
+        )
+    })
 }
 
 /// Written beside and renamed, so that a gateway that watches never sees half of it.

@@ -22,7 +22,9 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     admission::{AdmissionConfig, WarmupConfig},
     load::{ConfigError, Overrides, faults_of_file, load},
-    model::{ModelConfig, ModelConfigError, Policy, VersionPolicyConfig, WarmupData, WarmupInput, WarmupSample},
+    model::{
+        ColumnType, ModelConfig, ModelConfigError, Policy, VersionPolicyConfig, WarmupData, WarmupInput, WarmupSample,
+    },
     monitor::{Baseline, Contract, MonitorConfig},
     rollout::{DriftAction, RolloutConfig},
     triton::{DeclaredTensor, TritonModel},

@@ -4,6 +4,7 @@ use std::{cell::LazyCell, fmt, ops::Range, time::Duration};
 
 use super::{
     BinCount, DriftState, FeatureReport, Measures,
+    buckets::HashBuckets,
     columns::declared_columns,
     histogram::{Classifier, Layout, reference_cells},
     measures,
@@ -210,12 +211,18 @@ impl MonitoredFeature {
                 let (min, max, mean, std) = (*min, *max, *mean, *std);
                 Distribution::Numeric { min, max, mean, std, edges: edges.clone(), counts: folded, fine }
             }
-            Distribution::Categorical { categories, rare, .. } => {
+            Distribution::Categorical { categories, rare, buckets, .. } => {
                 let of = |(category, &count): (&Category, &u64)| Category { count, ..category.clone() };
                 let other = folded[categories.len()..].iter().sum();
-                // Which values were unseen is not known, so that they are not told from new ones any more.
-                let rare = rare.clone().filter(|_| folded[layout.outside()] == 0);
-                Distribution::Categorical { categories: categories.iter().zip(&folded).map(of).collect(), other, rare }
+                let unseen = folded[layout.outside()];
+                let buckets = buckets
+                    .as_ref()
+                    .map(|_| HashBuckets { counts: folded[categories.len()..layout.outside()].to_vec(), once: unseen });
+                // Which values were unseen is not known, so that they are not told from new ones any more; where there are
+                // buckets, as many new ones are expected.
+                let rare = rare.clone().filter(|_| unseen == 0 || buckets.is_some());
+                let categories = categories.iter().zip(&folded).map(of).collect();
+                Distribution::Categorical { categories, other, rare, buckets }
             }
         };
         let nonfinite = match layout {
@@ -263,13 +270,14 @@ impl MonitoredFeature {
         let (reference, live) = (reference.rows, live.rows);
         let (reference_bins, live_bins) = self.compared(&reference.bins, &live.bins);
         let judged = self.judged_bins(reference, reference_bins.len());
+        let grouping = layout.grouping(&reference_bins, live_bins.iter().sum());
         let series_of = |side: usize| {
-            let judged = |bins: &Vec<u64>| layout.fold(bins)[..judged].to_vec();
+            let judged = |bins: &Vec<u64>| grouping.of(&layout.fold(bins)[..judged]);
             over_time[side].iter().map(|series| series.iter().map(judged).collect()).collect()
         };
         let verdict = judge.judge_samples(
-            Sample { bins: &reference_bins[..judged], over_time: &|| series_of(0) },
-            Sample { bins: &live_bins[..judged], over_time: &|| series_of(1) },
+            Sample { bins: &grouping.of(&reference_bins[..judged]), over_time: &|| series_of(0) },
+            Sample { bins: &grouping.of(&live_bins[..judged]), over_time: &|| series_of(1) },
             look,
             standing.distribution,
         );
@@ -316,7 +324,8 @@ impl MonitoredFeature {
     ) -> Verdict {
         let (reference_bins, live_bins) = self.compared(&reference.bins, &live.bins);
         let judged = self.judged_bins(reference, reference_bins.len());
-        judge.judge(&reference_bins[..judged], &live_bins[..judged], look, standing)
+        let grouping = self.classifier.layout().grouping(&reference_bins, live_bins.iter().sum());
+        judge.judge(&grouping.of(&reference_bins[..judged]), &grouping.of(&live_bins[..judged]), look, standing)
     }
 
     /// What was found of these rows, with the rows.

@@ -46,8 +46,8 @@ pub(crate) use self::admission::fuzzing;
 pub use self::{
     admission::{
         Admission, AdmissionOptions, AdmissionReport, Baseline, Candidate, Outcome, Refusal, RequestDecoder,
-        SandboxOptions, SignatureChange, SignaturePolicy, SigningKey, Step, StepReport, columns, open_version,
-        serve_trials,
+        SandboxOptions, SignatureChange, SignaturePolicy, SigningKey, Step, StepReport, column_types, columns,
+        open_version, serve_trials,
     },
     disk::{is_hidden, stray},
     operations::{ChangeOptions, Changed, RegistryError},
