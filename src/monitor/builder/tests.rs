@@ -88,6 +88,17 @@ fn rare_and_long_texts_have_no_names() {
 }
 
 #[test]
+fn values_that_stand_out_have_names_in_few_rows_too() {
+    let values = (0..150).flat_map(|i| vec![format!("c{i:03}"); if i < 100 { 20 } else { 2 }]);
+    let Distribution::Categorical { categories, other, buckets, .. } =
+        only_feature(strings(&values.collect::<Vec<_>>())).distribution
+    else {
+        panic!()
+    };
+    assert_eq!((categories.len(), other, buckets), (100, 100, None));
+}
+
+#[test]
 fn few_rows_of_values_without_names_are_one_bin() {
     let frequent = (0..120).flat_map(|i| vec![format!("c{i:03}"); 100]);
     let rare = (0..40).flat_map(|i| vec![format!("r{i}"); 2]);

@@ -20,8 +20,12 @@ const ROWS_FOR_EACH_NAMED: u64 = 200;
 /// … and at least so many rows. Those that chance made frequent in the reference are less so among live rows: with fewer rows
 /// named ones would seem to drift from the others.
 const LEAST_ROWS_OF_NAMED: u64 = 50;
+/// Or so many standard deviations (of the count, √rows) more rows than the next value: that is no chance.
+const DEVIATIONS_OF_GAP: u64 = 3;
 /// Where at least one row in so many has a value without a name, these are told apart by buckets.
-const ROWS_FOR_EACH_IN_BUCKETS: u64 = 100;
+const ROWS_FOR_EACH_IN_BUCKETS: u64 = 20;
+/// And where at least one row in so many has a value that is there once, so that new ones are to be expected.
+const ROWS_FOR_EACH_ONCE: u64 = 100;
 /// White space of a row, on average, from which texts are sentences.
 const SPACES_OF_SENTENCE: u64 = 4;
 
@@ -86,19 +90,28 @@ pub(super) fn of_codes(counts: Texts) -> Option<Distribution> {
     }
     // The most frequent first; of equally frequent ones the first in the alphabet.
     values.sort_unstable_by(|(a, a_count), (b, b_count)| b_count.cmp(a_count).then_with(|| a.cmp(b)));
-    let is_frequent = |count: u64| count >= LEAST_ROWS_OF_NAMED && count.saturating_mul(ROWS_FOR_EACH_NAMED) >= rows;
-    let named = if all <= MAX_CATEGORIES {
-        values.len()
-    } else {
-        values.iter().take(MAX_CATEGORIES).take_while(|(_, count)| is_frequent(*count)).count()
-    };
+    let named = if all <= MAX_CATEGORIES { values.len() } else { frequent(&values, rows) };
     let pooled = values.split_off(named);
     rare.extend(pooled.into_iter().map(|(value, count)| (value.into_bytes(), count)));
     let other: u64 = rare.iter().map(|(_, count)| count).sum();
-    let has_buckets = all > MAX_CATEGORIES && other.saturating_mul(ROWS_FOR_EACH_IN_BUCKETS) >= rows;
+    let once = rare.iter().filter(|(_, count)| *count == 1).count() as u64;
+    let are_many = other.saturating_mul(ROWS_FOR_EACH_IN_BUCKETS) >= rows || once * ROWS_FOR_EACH_ONCE >= rows;
+    let has_buckets = all > MAX_CATEGORIES && are_many;
     let known = RareValues::of(rare.iter().map(|(value, _)| value.as_slice()));
     let buckets = has_buckets.then(|| in_buckets(&rare, known.is_some()));
     categorical(values.into_iter(), other, known, buckets)
+}
+
+/// How many of many values, the most frequent first, are frequent enough for a name.
+fn frequent(values: &[(String, u64)], rows: u64) -> usize {
+    let is_frequent = |count: u64| count >= LEAST_ROWS_OF_NAMED && count.saturating_mul(ROWS_FOR_EACH_NAMED) >= rows;
+    let frequent = values.iter().take(MAX_CATEGORIES).take_while(|(_, count)| is_frequent(*count)).count();
+    let stands_out = |pair: &[(String, u64)]| {
+        let gap = pair[0].1 - pair[1].1;
+        gap.saturating_mul(gap) >= pair[0].1.saturating_mul(DEVIATIONS_OF_GAP.pow(2))
+    };
+    let gap = values.windows(2).take(MAX_CATEGORIES).rposition(stands_out);
+    frequent.max(gap.map_or(0, |at| at + 1))
 }
 
 /// The rows of values by bucket. Where new values are told from known ones, those that are there once stand for new ones.
