@@ -14,7 +14,7 @@ mod shadow;
 
 pub use admission::{AdmissionStep, admission};
 pub use body::{LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, SplitBody, VersionBody};
-pub use drift::{Bin, Checked, DriftReport, Feature, Measures, Quality};
+pub use drift::{Bin, Checked, DriftReport, Feature, Measures, Quality, RareBin};
 pub use event::{Event, Missed};
 pub use history::{Broken, Head, History, HistoryEntry, Verification};
 pub use learning::Learning;

@@ -7,13 +7,12 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
 use crate::{
     admin::{AdminService, serve_admin},
-    protocol::{MetricsDoor, serve_metrics},
+    protocol::{Listeners, MetricsDoor, serve_metrics},
 };
 
 /// The running control planes.
@@ -26,7 +25,7 @@ pub(super) struct ControlPlanes {
 const GRACE: Duration = Duration::from_secs(3);
 
 impl ControlPlanes {
-    pub(super) fn start(app: &App, metrics: TcpListener, admin: TcpListener) -> Result<Self> {
+    pub(super) fn start(app: &App, metrics: Listeners, admin: Listeners) -> Result<Self> {
         let shutdown = CancellationToken::new();
         let stopping = shutdown.clone();
         let (logs, events) = (app.logs.clone(), app.events.clone());
@@ -38,7 +37,7 @@ impl ControlPlanes {
         let run = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
-                let (metrics, admin) = (TcpListener::from_std(metrics)?, TcpListener::from_std(admin)?);
+                let (metrics, admin) = (Listeners::from_std(metrics)?, Listeners::from_std(admin)?);
                 let serving = async {
                     tokio::join!(
                         serve_metrics(metrics, door, stopping.clone()),

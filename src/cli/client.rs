@@ -10,7 +10,7 @@ use serde::Serialize;
 use ureq::{Agent, Timeout};
 
 use super::operator::{ChangeArgs, GatewayArgs};
-use crate::admin::wire::ErrorBody;
+use crate::{admin::wire::ErrorBody, protocol::METRICS_PATHS};
 
 /// A drift report of thousands of features fits.
 const MAX_ANSWER_BYTES: u64 = 256 * 1024 * 1024;
@@ -29,7 +29,10 @@ pub(super) enum ClientError {
     /// In the gateway's own words.
     #[error("{0}")]
     Refused(String),
-    #[error("{url} answered {status}, and not as tidegate's admin plane does: is the address right?")]
+    #[error(
+        "{url} answered {status}, and not as tidegate's admin plane does: the admin plane is on a port of its own, 8003 unless \
+         server.admin says otherwise (--admin-url, TIDEGATE_ADMIN_URL)"
+    )]
     Foreign { url: String, status: u16 },
     #[error("the gateway's answer cannot be read: {0}")]
     Unreadable(#[source] serde_json::Error),
@@ -165,6 +168,9 @@ impl Client {
             return Ok(Answered { text, is_repeated });
         }
         Err(match serde_json::from_str(&text) {
+            Ok(ErrorBody { error }) if is_of_another_plane(&error) => {
+                ClientError::Foreign { url: self.base.clone(), status: status.as_u16() }
+            }
             Ok(ErrorBody { error }) => ClientError::Refused(error),
             Err(_) => ClientError::Foreign { url: self.base.clone(), status: status.as_u16() },
         })
@@ -182,6 +188,11 @@ impl Client {
         let url = self.base.clone();
         if unreachable { ClientError::Unreachable(url) } else { ClientError::Failed { url, cause: Box::new(cause) } }
     }
+}
+
+/// What the inference and the metrics plane say of paths that they do not have, as they do not of any of the admin plane's.
+fn is_of_another_plane(error: &str) -> bool {
+    error.starts_with("the path '/admin/") || error == METRICS_PATHS
 }
 
 /// A gateway on this machine is never behind the proxy that the environment names.
@@ -221,6 +232,13 @@ mod tests {
         assert_eq!(ChangeArgs::default().who(Some("zoë".to_owned())).as_deref(), Some("zoë"));
         let ada = ChangeArgs { actor: Some("ada".to_owned()), ..ChangeArgs::default() };
         assert_eq!(ada.who(Some("zoë".to_owned())).as_deref(), Some("ada"));
+    }
+
+    #[test]
+    fn answers_of_other_planes_are_known() {
+        assert!(is_of_another_plane("the path '/admin/v1/models' is unknown: the admin API is on a port of its own"));
+        assert!(is_of_another_plane(METRICS_PATHS));
+        assert!(!is_of_another_plane("unknown model 'x'"));
     }
 
     #[test]

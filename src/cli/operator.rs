@@ -95,6 +95,9 @@ pub enum OperatorCommand {
     Rollout(RolloutCommand),
 
     /// Let a label stand for a version, or remove it.
+    ///
+    /// Requests may name it in place of a version. The labels stable, previous, canary and shadow are always there and
+    /// stand for what the release names at that moment: they cannot be set.
     #[command(after_help = "Examples:
   tidegate label fraud champion --version 3
   tidegate label fraud champion --clear")]

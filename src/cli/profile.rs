@@ -20,7 +20,7 @@ use super::{
 use crate::{
     config::ModelConfig,
     engine::{EngineOptions, Model},
-    monitor::{ColumnType, Profile, ProfileBuilder, RareValues, Table, Taken},
+    monitor::{ColumnType, FeatureProfile, Profile, ProfileBuilder, RareValues, Table, Taken},
     registry::{self, open_version},
 };
 
@@ -83,7 +83,7 @@ fn run(args: &ProfileArgs) -> Result<()> {
         );
     }
     built.taken.iter().filter_map(warning).for_each(|warning| eprintln!("{warning}"));
-    if built.profile.features.is_empty() {
+    if built.profile.features.iter().all(FeatureProfile::is_empty) {
         bail!("no column of {} has a value: nothing to compare live traffic with", args.data.display());
     }
     let out = args.out.clone().unwrap_or_else(|| directory.join("profile.json"));

@@ -12,7 +12,7 @@ mod table;
 mod taken;
 
 pub(super) use admission::admission;
-pub(super) use drift::{drift, drifted, percent, worst_first};
+pub(super) use drift::{drift, drifted, percent, spaced, state, worst_first};
 pub(super) use history::history;
 pub(super) use learning::learning;
 pub(super) use rollout::rollout;

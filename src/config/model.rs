@@ -179,6 +179,8 @@ pub struct ModelRuntimeConfig {
 pub struct ModelMonitorConfig {
     /// Absent: the gateway's `monitor.enabled`.
     pub enabled: Option<bool>,
+    /// The sliding windows that live rows are compared over.
+    pub windows: Option<Vec<super::Span>>,
     /// Corrected PSI from which a feature is in state `warning`. Absent: the gateway's, or `drift` where that is less.
     pub warning: Option<f64>,
     /// Corrected PSI from which a feature is in state `drift`. Absent: the gateway's, or `warning` where that is more.
@@ -220,6 +222,9 @@ impl ModelMonitorConfig {
             && drift < warning
         {
             return Some(format!("monitor.drift ({drift}) must be at least monitor.warning ({warning})"));
+        }
+        if let Some(fault) = self.windows.as_deref().and_then(super::monitor::fault_of_windows) {
+            return Some(fault);
         }
         if matches!(self.baseline, Some(super::Baseline::Learn(span)) if span.0.is_zero()) {
             return Some("monitor.baseline.learn must be more than 0s".into());
@@ -341,6 +346,9 @@ mod tests {
                 "model.toml: monitor.drift (0.02) must be at least monitor.warning (0.05)",
             ),
             ("warning = 0.0", "monitor.warning (0) must be more than 0"),
+            ("windows = []", "monitor.windows must have at least one window"),
+            ("windows = [\"0s\"]", "monitor.windows must be more than 0s each"),
+            ("windows = [\"1d\", \"24h\"]", "monitor.windows has 1d twice"),
             ("drift = -1.0", "monitor.drift (-1) must be more than 0"),
             ("drift = nan", "monitor.drift (NaN) must be more than 0"),
             ("baseline = { learn = \"0s\" }", "monitor.baseline.learn must be more than 0s"),

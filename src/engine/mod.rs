@@ -7,10 +7,12 @@
 mod convert;
 mod native;
 mod onnx;
+mod words;
 
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
@@ -188,6 +190,15 @@ impl Runtime {
         memory::register(&environment, max_bytes).map_err(|error| unusable(error.message().into()))?;
         Ok(Self { environment, version: version_in_name(path).unwrap_or_else(|| ort::info().into()) })
     }
+
+    /// Gives back memory that sessions keep for their next runs, and that none has used since the call before the last. To be
+    /// called now and then ([`Self::AGING_INTERVAL`]).
+    pub fn release_unused_memory(&self) {
+        memory::age();
+    }
+
+    /// How often [`Self::release_unused_memory`] is to be called: memory is worth keeping while runs follow each other.
+    pub const AGING_INTERVAL: Duration = Duration::from_secs(5);
 
     /// The version of the loaded library, such as `1.31.1`; its build line where its file name
     /// carries none.

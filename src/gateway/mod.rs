@@ -194,7 +194,7 @@ impl Gateway {
     /// Counts a request that a door refused before it could become an [`InferRequest`]
     /// (malformed, too large). `model` is what the client named, checked here for existence.
     pub fn refuse(&self, model: Option<&str>, protocol: Protocol, code: ErrorCode) {
-        let known = model.filter(|name| self.routes.model(name).is_ok());
+        let known = model.filter(|name| self.routes.knows(name));
         observe::refused(&self.metrics, known, protocol, code);
     }
 

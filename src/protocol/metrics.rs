@@ -10,14 +10,16 @@ use http::{
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use prometheus::{Encoder, ProtobufEncoder, TextEncoder, proto::MetricFamily};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::http::{
-    answer,
+    Listeners, answer,
     server::{self, PlaneBody},
 };
 use crate::{fault::ErrorCode, gateway::Gateway, telemetry::Metrics};
+
+/// What the metrics plane says of any other path.
+pub(crate) const METRICS_PATHS: &str = "there is /metrics, /livez and /readyz";
 
 /// What the metrics plane answers from.
 #[derive(Clone)]
@@ -45,7 +47,7 @@ impl MetricsDoor {
             "/livez" => text("ok\n"),
             "/readyz" if self.gateway.is_ready() => text("ready\n"),
             "/readyz" => answer::error(ErrorCode::Unavailable, "not ready: loading models, or stopping"),
-            _ => answer::error(ErrorCode::NotFound, "there is /metrics, /livez and /readyz"),
+            _ => answer::error(ErrorCode::NotFound, METRICS_PATHS),
         }
     }
 
@@ -91,6 +93,6 @@ fn with_type(kind: HeaderValue, body: Bytes) -> Response<PlaneBody> {
 }
 
 /// Serves the metrics plane until `shutdown` is cancelled.
-pub async fn serve_metrics(listener: TcpListener, door: MetricsDoor, shutdown: CancellationToken) {
-    server::serve("metrics", listener, move |request, _| door.clone().answer(request), shutdown).await;
+pub async fn serve_metrics(listeners: Listeners, door: MetricsDoor, shutdown: CancellationToken) {
+    server::serve("metrics", listeners, move |request, _| door.clone().answer(request), shutdown).await;
 }

@@ -35,6 +35,54 @@ pub struct Release {
     pub newest: Option<Version>,
 }
 
+/// A label that every model has, and nobody can set: it stands for what the release names at that moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReservedLabel {
+    Stable,
+    Previous,
+    Canary,
+    Shadow,
+}
+
+impl ReservedLabel {
+    pub const ALL: [Self; 4] = [Self::Stable, Self::Previous, Self::Canary, Self::Shadow];
+
+    #[must_use]
+    pub fn of(label: &Label) -> Option<Self> {
+        Self::ALL.into_iter().find(|reserved| reserved.as_str() == label.as_str())
+    }
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Previous => "previous",
+            Self::Canary => "canary",
+            Self::Shadow => "shadow",
+        }
+    }
+
+    /// What it stands for, in words for people.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Stable => "the model's stable version",
+            Self::Previous => "the version that a rollback returns to",
+            Self::Canary => "the model's canary",
+            Self::Shadow => "the model's shadow",
+        }
+    }
+
+    /// The command that changes it.
+    fn command(self) -> &'static str {
+        match self {
+            Self::Stable | Self::Previous => "promote",
+            Self::Canary => "canary",
+            Self::Shadow => "shadow",
+        }
+    }
+}
+
 /// A change that an operator asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
@@ -134,6 +182,12 @@ pub enum ReleaseError {
     SameAsStable(Version, &'static str),
     #[error("there is no label '{0}'")]
     UnknownLabel(Label),
+    #[error(
+        "the label '{label}' is always there and stands for {0} by itself: `tidegate {command}` changes which version that is; \
+         choose another name for a label of your own",
+        role.meaning(), label = role.as_str(), command = role.command()
+    )]
+    ReservedLabel { role: ReservedLabel },
 }
 
 impl Fault for ReleaseError {
@@ -141,6 +195,7 @@ impl Fault for ReleaseError {
         match self {
             Self::NothingToRollBackTo | Self::SameAsStable(..) => ErrorCode::Conflict,
             Self::UnknownLabel(_) => ErrorCode::NotFound,
+            Self::ReservedLabel { .. } => ErrorCode::BadRequest,
         }
     }
 }
@@ -159,16 +214,39 @@ impl Release {
             Change::ClearShadow => next.shadow = None,
             Change::ForgetPrevious => next.previous = None,
             Change::SetLabel(label, version) => {
+                if let Some(role) = ReservedLabel::of(label) {
+                    return Err(ReleaseError::ReservedLabel { role });
+                }
                 next.labels.insert(label.clone(), *version);
             }
             Change::ClearLabel(label) => {
-                next.labels.remove(label).ok_or_else(|| ReleaseError::UnknownLabel(label.clone()))?;
+                let role = ReservedLabel::of(label);
+                // One that was set before these were reserved can be removed.
+                next.labels.remove(label).ok_or_else(|| match role {
+                    Some(role) => ReleaseError::ReservedLabel { role },
+                    None => ReleaseError::UnknownLabel(label.clone()),
+                })?;
             }
         }
         if next != *self {
             next.generation += 1;
         }
         Ok(next)
+    }
+
+    /// The version that a label stands for now.
+    ///
+    /// # Errors
+    /// When there is no such label, or it is reserved and the release names no such version at the moment.
+    pub fn labelled(&self, label: &Label) -> Result<Version, Option<ReservedLabel>> {
+        let Some(role) = ReservedLabel::of(label) else { return self.labels.get(label).copied().ok_or(None) };
+        let version = match role {
+            ReservedLabel::Stable => self.stable,
+            ReservedLabel::Previous => self.previous,
+            ReservedLabel::Canary => self.canary.map(|split| split.version),
+            ReservedLabel::Shadow => self.shadow.map(|split| split.version),
+        };
+        version.ok_or(Some(role))
     }
 
     /// Every version that the release refers to. They stay loaded.
@@ -264,6 +342,32 @@ mod tests {
         let without = two.apply(&Change::ForgetPrevious).unwrap();
         assert_eq!((without.previous, without.generation), (None, 3));
         assert_eq!(without.apply(&Change::Rollback), Err(ReleaseError::NothingToRollBackTo));
+    }
+
+    #[test]
+    fn reserved_label_stands_for_what_the_release_names_and_cannot_be_set() {
+        let mut release = stable(1).apply(&Change::Promote(v(2))).unwrap();
+        let named =
+            |release: &Release| ReservedLabel::ALL.map(|role| release.labelled(&role.as_str().parse().unwrap()));
+        let none = |role| Err(Some(role));
+        assert_eq!(named(&release), [Ok(v(2)), Ok(v(1)), none(ReservedLabel::Canary), none(ReservedLabel::Shadow)]);
+        release = release.apply(&Change::SetCanary(split(3, 0.0))).unwrap();
+        release = release.apply(&Change::SetShadow(split(4, 100.0))).unwrap();
+        assert_eq!(named(&release), [Ok(v(2)), Ok(v(1)), Ok(v(3)), Ok(v(4))]);
+        assert_eq!(Release::default().labelled(&"stable".parse().unwrap()), none(ReservedLabel::Stable));
+        for role in ReservedLabel::ALL {
+            let label: Label = role.as_str().parse().unwrap();
+            for change in [Change::SetLabel(label.clone(), v(1)), Change::ClearLabel(label.clone())] {
+                let refused = release.apply(&change).unwrap_err();
+                assert_eq!((&refused, refused.code()), (&ReleaseError::ReservedLabel { role }, ErrorCode::BadRequest));
+                assert!(refused.to_string().contains(role.as_str()), "{refused}");
+            }
+            // A state file from before these were reserved may have one. It can go, and means nothing.
+            release.labels.insert(label.clone(), v(9));
+            assert_ne!(release.labelled(&label), Ok(v(9)));
+            release = release.apply(&Change::ClearLabel(label)).unwrap();
+        }
+        assert!(release.labels.is_empty());
     }
 
     #[test]

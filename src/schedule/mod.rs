@@ -10,6 +10,7 @@
 //! | `queue` | the order of what waits, and what runs together |
 //! | `batch` | requests joined for one run, outputs split again |
 //! | `cost` | what runs cost, measured |
+//! | `plan` | where runs happen and how many rows they have, by what they cost |
 //! | `target` | batch size and delay chosen for a target latency |
 //! | `trial` | a model tried out before it serves |
 //! | `claims` | a model of who forms the next batch, checked in every order of steps (tests only) |
@@ -22,6 +23,7 @@ pub mod bench_support;
 mod claims;
 mod cost;
 mod lane;
+mod plan;
 mod pool;
 mod queue;
 mod target;

@@ -401,6 +401,58 @@ async fn no_request_is_lost_or_mixed_up_under_load() {
     }
 }
 
+/// A trial on a busy machine may find that larger batches are no faster. Requests show that they are.
+#[tokio::test]
+async fn batches_that_did_not_pay_when_tried_are_found_under_load() {
+    let pool = Pool::start(1, Handle::current()).unwrap();
+    for inline_limit in [Duration::from_mins(1), Duration::ZERO] {
+        let settings = ServingSettings { inline_limit, ..settings() };
+        let model = Echo {
+            signature: signature(),
+            cost: Duration::from_micros(100),
+            runs: Arc::default(),
+            at_once: AtomicUsize::new(0),
+            most_at_once: Arc::default(),
+            gate: None,
+            is_concurrent: true,
+        };
+        let alone = Some("larger batches are no faster per row".to_owned());
+        let trial = Trial { can_join: true, alone: alone.clone(), ..Trial::none() };
+        let lane = Arc::new(Lane::new(Box::new(model), Arc::new(settings), trial, pool.clone(), || {}));
+        assert_eq!((lane.status().max_batch_rows, lane.status().alone), (1, alone));
+        for _ in 0..10_000 {
+            if lane.status().max_batch_rows == 8 {
+                break;
+            }
+            let requests: Vec<_> = (0..32).map(|row| submit(&lane, work(&[row]))).collect();
+            for (row, request) in (0..).zip(requests) {
+                assert_eq!(answer(&request.await.unwrap().unwrap())[..], [row]);
+            }
+        }
+        assert_eq!((lane.status().max_batch_rows, lane.status().alone), (8, None));
+    }
+}
+
+/// What something holds up for once is not made to wait for all others besides.
+#[test]
+fn run_that_was_held_up_counts_on_the_pool_as_a_few_of_the_usual_ones() {
+    const MILLISECOND: u64 = 1_000_000;
+    let used = lane::UsedTime::default();
+    for _ in 0..10 {
+        used.add(Duration::from_millis(5));
+    }
+    assert_eq!(used.raise_to(0), 50 * MILLISECOND);
+    used.add(Duration::from_secs(10));
+    assert_eq!(used.raise_to(0), (50 + 160) * MILLISECOND);
+    // Runs that have become long count as they are, soon.
+    for _ in 0..10 {
+        used.add(Duration::from_secs(10));
+    }
+    let before = used.raise_to(0);
+    used.add(Duration::from_secs(10));
+    assert_eq!(used.raise_to(0) - before, 10_000 * MILLISECOND);
+}
+
 mod trials {
     use super::*;
 

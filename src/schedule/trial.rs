@@ -16,7 +16,11 @@ use std::{
 use bytes::Bytes;
 use half::{bf16, f16};
 
-use super::{batch, cost::Costs};
+use super::{
+    batch,
+    cost::Costs,
+    plan::{RUN_OVERHEAD, WORTHWHILE},
+};
 use crate::{
     domain::{Batching, DataType, Dim, Dimensions, Elements, ServingSettings, Shape, Signature, Tensor, TensorSpec},
     engine::{EngineError, Model},
@@ -35,10 +39,6 @@ const MORE_REPEATS: usize = 16;
 /// Where runs are shorter than this, all sizes are tried, whatever the smaller ones said: one that was disturbed must not
 /// decide on all larger ones.
 const SHORT: Duration = Duration::from_millis(2);
-/// What a size must save per row against the best smaller one to be worth its latency.
-const WORTHWHILE: f64 = 0.95;
-/// What a run costs besides, about, whatever its size: to gather its requests, join their rows and tell them the end.
-const RUN_OVERHEAD: Duration = Duration::from_micros(3);
 /// Outputs of the same row may differ by this much, relative to the larger: other kernels compute
 /// other batch sizes.
 const TOLERANCE: f64 = 1e-3;
@@ -68,6 +68,8 @@ pub struct Trial {
     pub(super) costs: Costs,
     /// The largest batch that is faster per row than smaller ones; 1 when requests run alone.
     pub(super) useful_rows: usize,
+    /// Requests may run together, whether or not it paid when it was tried.
+    pub(super) can_join: bool,
     /// Why requests run alone; for operators.
     pub alone: Option<String>,
 }
@@ -76,7 +78,7 @@ impl Trial {
     /// Nothing tried: every request runs alone.
     #[must_use]
     pub fn none() -> Self {
-        Self { costs: Costs::default(), useful_rows: 1, alone: Some("not tried".into()) }
+        Self { costs: Costs::default(), useful_rows: 1, can_join: false, alone: Some("not tried".into()) }
     }
 
     /// Tries `model` out. Blocks for as long as its runs take.
@@ -131,6 +133,7 @@ impl Trial {
         if !is_forced {
             probes.rows_are_independent(free_size)?;
         }
+        self.can_join = true;
         self.useful_rows = self.largest_worthwhile(&probes, free_size, limits.max_rows);
         if is_forced {
             self.useful_rows = limits.max_rows;

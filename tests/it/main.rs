@@ -18,6 +18,7 @@ mod bad_input;
 mod canary;
 mod concurrency;
 mod data_types;
+mod doors;
 mod harness;
 mod memory;
 mod monitor;

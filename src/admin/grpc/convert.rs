@@ -182,6 +182,7 @@ impl From<&monitor::Drift> for wire::DriftReport {
             version: report.version,
             window: report.window,
             rows: report.rows,
+            min_rows: report.min_rows,
             state: report.state,
             features: report.features.into_iter().map(drift_report::Feature::from).collect(),
             multivariate: report.multivariate.map(drift_report::Feature::from),
@@ -217,6 +218,10 @@ impl From<json::Feature> for drift_report::Feature {
             rows: feature.rows,
             missing: feature.missing,
             state: feature.state,
+            rare_bin: feature.rare_bin.map(|rare| {
+                let json::RareBin { bin, state, reference, live, design_effect } = rare;
+                drift_report::RareBin { bin, state, reference, live, design_effect }
+            }),
             // The message has no null: where there is no threshold, nothing reaches it.
             threshold: feature.threshold.unwrap_or(f64::INFINITY),
             measures: feature.measures.named().map(|(name, value)| (name.to_owned(), value)).collect(),
@@ -317,6 +322,7 @@ impl From<&registry::RolloutStatus> for wire::Rollout {
             started_at: of.started_at,
             ended_at: of.ended_at.unwrap_or_default(),
             release: Some(wire::Release::from(&status.release)),
+            missing: of.missing,
         }
     }
 }
@@ -337,6 +343,7 @@ impl From<json::MetricEvidence> for rollout::Metric {
             requests: Some(metric.requests.into()),
             events: metric.events.map(rollout::Arms::from),
             distance: metric.distance,
+            compared: metric.compared.map(rollout::Arms::from),
         }
     }
 }

@@ -158,6 +158,7 @@ fn drift_prints_as_the_contract_says() {
         version: v(1),
         window: Duration::from_mins(5),
         rows: 100,
+        min_rows: 200,
         state: monitor::DriftState::Drift,
         alpha: 1e-7,
         against: monitor::Against::Profile,
@@ -171,6 +172,13 @@ fn drift_prints_as_the_contract_says() {
             missing: 1,
             distribution: monitor::DriftState::Warning,
             state: monitor::DriftState::Drift,
+            rare_bin: Some(monitor::RareBin {
+                bin: "3".to_owned(),
+                state: monitor::DriftState::Warning,
+                reference: 0.002,
+                live: 0.0035,
+                design_effect: None,
+            }),
             threshold: 0.25,
             design_effect: Some(4.0),
             effective_rows: Some(24.75),
@@ -195,10 +203,13 @@ fn drift_prints_as_the_contract_says() {
         }],
     };
     let expected = json!({
-        "model": "fraud", "version": 1, "window": "5m", "rows": 100, "state": "drift",
+        "model": "fraud", "version": 1, "window": "5m", "rows": 100, "min_rows": 200, "state": "drift",
         "alpha": 1e-7, "against": "profile", "segment": "country=DE", "segments": ["country=DE"],
         "features": [{
             "tensor": "input", "feature": "age", "kind": "numeric", "rows": 100, "missing": 1, "state": "drift",
+            "rare_bin": {
+                "bin": "3", "state": "warning", "reference": 0.002, "live": 0.0035, "design_effect": null,
+            },
             "threshold": 0.25, "design_effect": 4.0, "effective_rows": 24.75, "psi_interval": [0.3, 0.5],
             "quality": {
                 "state": "drift",
@@ -237,7 +248,7 @@ fn drift_of_a_version_that_learns_says_how_far_it_is() {
     });
     let drift = monitor::Drift::Learning { model: "fraud".parse().unwrap(), version: v(2), progress };
     let expected = json!({
-        "model": "fraud", "version": 2, "window": "", "rows": 120, "state": "learning", "alpha": 0.0,
+        "model": "fraud", "version": 2, "window": "", "rows": 120, "min_rows": 0, "state": "learning", "alpha": 0.0,
         "against": "profile", "segment": "", "segments": [], "features": [], "multivariate": null,
         "learning": learning,
     });

@@ -191,7 +191,7 @@ pub struct RolloutStartArgs {
     #[arg(long, value_name = "PROBABILITY")]
     pub alpha: Option<f64>,
 
-    /// Requests that it must have had before a step is left.
+    /// Requests that must be compared on each arm before a step is left.
     #[arg(long, value_name = "N")]
     pub min_requests: Option<u64>,
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::admin::wire::{
     AdmissionStep, Bin, Broken, Checked, DriftReport, DriftSelfTest, Feature, FeatureSelfTest, FoundShift, Head,
-    History, HistoryEntry, Learning, Measures, Quality, Runs, Share, Verification,
+    History, HistoryEntry, Learning, Measures, Quality, RareBin, Runs, Share, Verification,
 };
 
 const PIPE: Look = Look { colours: false, width: None };
@@ -254,6 +254,7 @@ fn feature(name: &str, state: &str, corrected: f64) -> Feature {
         rows: 100,
         missing: 0,
         state: state.to_owned(),
+        rare_bin: None,
         threshold: Some(0.2),
         design_effect: None,
         effective_rows: None,
@@ -273,6 +274,7 @@ fn report() -> DriftReport {
         version: 2,
         window: "5m".to_owned(),
         rows: 100,
+        min_rows: 200,
         state: "drift".to_owned(),
         alpha: 1e-7,
         against: "profile".to_owned(),
@@ -296,6 +298,34 @@ fn drift_shows_the_worst_features_first_with_both_pictures() {
         lines[3],
         "age      numeric   100        0  0.5100     0.5000  0.490 – 0.510     0.2000  drift    ok       ▅▅         █▁"
     );
+}
+
+#[test]
+fn drift_of_too_few_rows_says_how_many_it_takes_and_names_no_verdict() {
+    let too_few = |name| feature(name, "too_few_rows", 0.3);
+    let report =
+        DriftReport { state: "too_few_rows".to_owned(), features: vec![too_few("age"), too_few("income")], ..report() };
+    let shown = drift(&report, PIPE);
+    let lines: Vec<_> = shown.lines().collect();
+    assert_eq!(lines[0], "fraud version 2: too few rows: 100 of 200 in the last 5m against its profile");
+    assert!(lines[3].contains("too few rows") && lines[3].starts_with("age"), "{shown}");
+    let some = DriftReport {
+        state: "ok".to_owned(),
+        rows: 900,
+        features: vec![too_few("age"), feature("b", "ok", 0.0)],
+        ..report
+    };
+    let head = "fraud version 2: ok, 0 of 2 features drifted, 1 with too few rows, 900 rows in the last 5m against its profile";
+    assert_eq!(drift(&some, PIPE).lines().next(), Some(head));
+}
+
+#[test]
+fn rare_bin_that_has_changed_is_shown_where_no_share_of_rows_is() {
+    let bin = "2 (fraud)".to_owned();
+    let rare = RareBin { bin, state: "drift".to_owned(), reference: 0.002, live: 0.0041, design_effect: None };
+    let features = vec![Feature { rare_bin: Some(rare), ..feature("label", "drift", 0.001) }];
+    let shown = drift(&DriftReport { features, ..report() }, PIPE);
+    assert!(shown.contains("'2 (fraud)' 0.41 % (0.20 %)"), "{shown}");
 }
 
 fn progress(rows: u64, rows_left: u64, seconds_left: f64) -> Learning {
