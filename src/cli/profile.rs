@@ -12,15 +12,16 @@ use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    ProfileArgs,
+    DecimalMark, ProfileArgs,
     check::load_runtime,
     output::{Look, causes, complain, print, printable},
     view,
 };
 use crate::{
     config::ModelConfig,
+    domain::Version,
     engine::{EngineOptions, Model},
-    monitor::{ColumnType, Profile, ProfileBuilder, RareValues, Table, Taken},
+    monitor::{ColumnType, MonitorSettings, Profile, ProfileBuilder, RareValues, Table, TableOptions, Taken},
     registry::{self, open_version},
 };
 
@@ -45,7 +46,11 @@ fn run(args: &ProfileArgs) -> Result<()> {
     if !directory.is_dir() {
         bail!("{} is not a directory: name a model version's directory, such as models/fraud/4", directory.display());
     }
-    let config = ModelConfig::read(&directory.join(".."))?;
+    if let Some(version) = version_of_model(directory) {
+        bail!("{} is a model, not a version of it: did you mean {}?", directory.display(), version.display());
+    }
+    let mut config = ModelConfig::read(&directory.join(".."))?;
+    config.columns.extend(args.columns.iter().cloned());
     let model = open_version(&runtime, EngineOptions::default(), &config, directory)?;
     let columns = registry::columns(&config, model.metadata(), model.signature())
         .map_err(|faults| anyhow::Error::msg(faults.join("; ")))?;
@@ -57,18 +62,29 @@ fn run(args: &ProfileArgs) -> Result<()> {
         bail!("the types of columns (--types, and [monitor.features] of model.toml): {}", faults.join("; "));
     }
     let all: Vec<usize> = (0..signature.outputs.len()).collect();
-    let table = Table::open(&args.data)?;
+    let is_comma = |decimal| decimal == DecimalMark::Comma;
+    let options = TableOptions { delimiter: args.delimiter, decimal_comma: args.decimal.map(is_comma) };
+    let table = Table::open_all(&args.data, options)?;
+    table.notes().iter().for_each(|note| eprintln!("{}", printable(note)));
     let progress = progress(table.row_count());
     let mut builder = ProfileBuilder::new(columns.clone()).with_types(types);
-    for batch in table.batches(&signature, &columns, BATCH)? {
-        let inputs = batch?;
-        let outputs = model.run(&inputs, &all).with_context(|| format!("after row {}", progress.position()))?;
-        progress.inc(inputs.first().map_or(0, |input| input.shape().rows() as u64));
+    let mut batches = table.batches(&signature, &columns, BATCH)?;
+    for batch in &mut batches {
+        let batch = batch?;
+        let outputs = model.run(&batch.inputs, &all).with_context(|| format!("after row {}", progress.position()))?;
+        progress.inc(batch.rows as u64);
+        let [inputs, outputs] = [&batch.inputs, &outputs]
+            .map(|tensors| tensors.iter().map(|tensor| batch.own_rows(tensor)).collect::<Vec<_>>());
         builder.add(&inputs, &outputs);
     }
     progress.finish_and_clear();
-    if progress.position() == 0 {
-        bail!("{} has no rows: nothing to compare live traffic with", args.data.display());
+    let rows = progress.position();
+    if rows == 0 {
+        bail!("{} has no rows: nothing to compare live traffic with", data(args));
+    }
+    batches.notes().iter().for_each(|note| eprintln!("{}", printable(note)));
+    if rows < MonitorSettings::default().thresholds.min_rows {
+        eprintln!("warning: {rows} rows are too few to tell a drift from chance: take thousands where there are some");
     }
     let built = builder.finish();
     // Whoever reads it has seen enough where it cannot be written.
@@ -84,12 +100,28 @@ fn run(args: &ProfileArgs) -> Result<()> {
     }
     built.taken.iter().filter_map(warning).for_each(|warning| eprintln!("{warning}"));
     if built.profile.features.is_empty() {
-        bail!("no column of {} has a value: nothing to compare live traffic with", args.data.display());
+        bail!("no column of {} has a value: nothing to compare live traffic with", data(args));
     }
     let out = args.out.clone().unwrap_or_else(|| directory.join("profile.json"));
     write(&built.profile, &out)?;
     eprintln!("{}: {} features from {} rows", out.display(), built.profile.features.len(), built.profile.rows);
     Ok(())
+}
+
+/// The paths of the data, in words.
+fn data(args: &ProfileArgs) -> String {
+    args.data.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// The newest version in a directory that is a model rather than a version.
+fn version_of_model(directory: &Path) -> Option<PathBuf> {
+    if directory.join("model.onnx").exists() {
+        return None;
+    }
+    let versions =
+        fs::read_dir(directory).ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<Version>().ok());
+    let newest = versions.filter(|version| directory.join(version.to_string()).is_dir()).max()?;
+    Some(directory.join(newest.to_string()))
 }
 
 /// What to do about a column that will drift for ever.
