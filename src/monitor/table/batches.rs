@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use super::{
-    Cell, Elements, Table, TableError,
+    Cell, Elements, TableError,
     source::{Part, Source},
     value::Value,
 };
@@ -58,8 +58,8 @@ impl Batch {
 }
 
 /// Input tensors, batch by batch. Ends after the first error.
-pub struct Batches<'a> {
-    parts: &'a [Part],
+pub struct Batches {
+    parts: Arc<[Part]>,
     wanted: Arc<[String]>,
     inputs: Vec<Input>,
     rows: usize,
@@ -93,7 +93,7 @@ impl Look {
     }
 }
 
-impl Iterator for Batches<'_> {
+impl Iterator for Batches {
     type Item = Result<Batch, TableError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -106,14 +106,14 @@ impl Iterator for Batches<'_> {
     }
 }
 
-impl<'a> Batches<'a> {
+impl Batches {
     pub(super) fn new(
-        table: &'a Table,
+        parts: &Arc<[Part]>,
         wanted: Vec<String>,
         inputs: Vec<Input>,
         (rows, is_fixed): (usize, bool),
     ) -> Result<Self, TableError> {
-        let (parts, wanted) = (&table.parts[..], Arc::from(wanted));
+        let (parts, wanted) = (Arc::clone(parts), Arc::from(wanted));
         // What is wrong with a later file is told before the first is read.
         for part in parts.iter().skip(1) {
             Source::open(part, &wanted)?;

@@ -12,7 +12,10 @@ mod source;
 mod text;
 mod value;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 pub use batches::{Batch, Batches};
 use batches::{Filling, Input};
@@ -31,7 +34,7 @@ const MOST_PASTED: usize = 64;
 /// Files with the same columns. Rows are read when asked for, not kept.
 #[derive(Debug)]
 pub struct Table {
-    parts: Vec<Part>,
+    parts: Arc<[Part]>,
     columns: Vec<String>,
 }
 
@@ -54,7 +57,7 @@ impl Table {
         let files = parts::files(paths)?;
         let parts = files.iter().map(|file| Part::open(file, options)).collect::<Result<Vec<_>, _>>()?;
         let columns = parts.first().map(|part| part.columns.iter().map(|column| column.name.clone()).collect());
-        Ok(Self { parts, columns: columns.unwrap_or_default() })
+        Ok(Self { columns: columns.unwrap_or_default(), parts: parts.into() })
     }
 
     #[must_use]
@@ -103,7 +106,7 @@ impl Table {
         signature: &Signature,
         names: &ColumnNames,
         rows_per_batch: usize,
-    ) -> Result<Batches<'_>, TableError> {
+    ) -> Result<Batches, TableError> {
         let mut wanted: Vec<String> = Vec::new();
         let mut inputs = Vec::new();
         let mut fixed_rows: Option<(usize, &str)> = None;
@@ -113,7 +116,7 @@ impl Table {
             if spec.optional && missing == features.len() {
                 continue;
             }
-            for part in &self.parts {
+            for part in &*self.parts {
                 missing_in(part, spec, &features, signature)?;
             }
             if let Some(&Dim::Fixed(rows)) = spec.shape.first() {
@@ -133,7 +136,7 @@ impl Table {
             wanted.extend(features);
         }
         let rows = fixed_rows.map_or(rows_per_batch, |(rows, _)| rows).max(1);
-        Batches::new(self, wanted, inputs, (rows, fixed_rows.is_some()))
+        Batches::new(&self.parts, wanted, inputs, (rows, fixed_rows.is_some()))
     }
 
     fn has_list(&self, name: &str) -> bool {

@@ -61,7 +61,16 @@ impl Value {
             Field::Decimal(decimal) => of_decimal(&decimal),
             Field::ListInternal(list) => {
                 let kind = if let Kind::List(element) = kind { element } else { kind };
-                Self::List(list.elements().iter().map(|field| Self::of_parquet(field.clone(), kind)).collect())
+                let values = list.elements().iter().map(|field| Self::of_parquet(field.clone(), kind));
+                // The reader puts a list of two levels, as old writers have it, into one more list.
+                let mut flat = Vec::with_capacity(values.len());
+                for value in values {
+                    match value {
+                        Self::List(inner) if !kind.is_list() => flat.extend(inner),
+                        value => flat.push(value),
+                    }
+                }
+                Self::List(flat)
             }
             // Columns of these kinds are refused before they are read.
             Field::Date(_) | Field::TimeMillis(_) | Field::TimeMicros(_) => Self::Other("a date or time"),
