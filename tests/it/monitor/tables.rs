@@ -33,7 +33,9 @@ fn data(repository: &Repository, name: &str) -> PathBuf {
 
 fn profile(repository: &Repository, version: &str, paths: &[&str], flags: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).arg("profile").arg(repository.path().join(version));
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).arg("profile");
+    let directory = repository.version("m", 1);
+    command.arg(if version == "m" { directory.parent().unwrap() } else { &directory });
     command.arg("--data").args(paths.iter().map(|path| data(repository, path))).args(flags);
     command.output().unwrap()
 }
