@@ -79,7 +79,7 @@ fn directories_patterns_and_several_files_are_one_table() {
     assert!(refused.contains("*.parquet matches no file"), "{refused}");
     let refused = noted(&profile(&repository, "m", &[""], &[]), false);
     assert!(refused.contains("m is a model, not a version of it: did you mean "), "{refused}");
-    let refused = noted(&profile(&repository, "m/1", &[""], &["--delimiter", ",", "--decimal", "point"]), false);
+    let refused = noted(&profile(&repository, "m/1", &[""], &["--delimiter", "tab"]), false);
     assert!(refused.contains("has no column 'x', which input 'x' needs: it has 'x;s', 'date'"), "{refused}");
 }
 
