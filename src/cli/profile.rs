@@ -20,13 +20,19 @@ use super::{
 use crate::{
     config::ModelConfig,
     domain::Version,
-    engine::{EngineOptions, Model},
-    monitor::{ColumnType, MonitorSettings, Profile, ProfileBuilder, RareValues, Table, TableOptions, Taken},
+    engine::{EngineOptions, Model, OnnxModel},
+    monitor::{
+        ColumnType, FeatureProfile, MonitorSettings, Profile, ProfileBuilder, RareValues, Table, TableOptions, Taken,
+    },
+    protocol::decode_json_request,
     registry::{self, open_version},
+    schedule::Sample,
 };
 
 /// Rows per run of the model.
 const BATCH: usize = 1000;
+/// Rows that show the shapes of outputs.
+const SEEN: usize = 2;
 
 /// Runs the command.
 #[must_use]
@@ -51,7 +57,12 @@ fn run(args: &ProfileArgs) -> Result<()> {
     }
     let mut config = ModelConfig::read(&directory.join(".."))?;
     config.columns.extend(args.columns.iter().cloned());
-    let model = open_version(&runtime, EngineOptions::default(), &config, directory)?;
+    let mut model = open_version(&runtime, EngineOptions::default(), &config, directory, decode_json_request)?;
+    let is_comma = |decimal| decimal == DecimalMark::Comma;
+    let options = TableOptions { delimiter: args.delimiter, decimal_comma: args.decimal.map(is_comma) };
+    let table = Table::open_all(&args.data, options)?;
+    table.notes().iter().for_each(|note| eprintln!("{}", printable(note)));
+    see(&mut model, &config, &table);
     let columns = registry::columns(&config, model.metadata(), model.signature())
         .map_err(|faults| anyhow::Error::msg(faults.join("; ")))?;
     let signature = model.signature().clone();
@@ -62,10 +73,6 @@ fn run(args: &ProfileArgs) -> Result<()> {
         bail!("the types of columns (--types, and [monitor.features] of model.toml): {}", faults.join("; "));
     }
     let all: Vec<usize> = (0..signature.outputs.len()).collect();
-    let is_comma = |decimal| decimal == DecimalMark::Comma;
-    let options = TableOptions { delimiter: args.delimiter, decimal_comma: args.decimal.map(is_comma) };
-    let table = Table::open_all(&args.data, options)?;
-    table.notes().iter().for_each(|note| eprintln!("{}", printable(note)));
     let progress = progress(table.row_count());
     let mut builder = ProfileBuilder::new(columns.clone()).with_types(types);
     let mut batches = table.batches(&signature, &columns, BATCH)?;
@@ -99,7 +106,7 @@ fn run(args: &ProfileArgs) -> Result<()> {
         );
     }
     built.taken.iter().filter_map(warning).for_each(|warning| eprintln!("{warning}"));
-    if built.profile.features.is_empty() {
+    if built.profile.features.iter().all(FeatureProfile::is_empty) {
         bail!("no column of {} has a value: nothing to compare live traffic with", data(args));
     }
     let out = args.out.clone().unwrap_or_else(|| directory.join("profile.json"));
@@ -122,6 +129,17 @@ fn version_of_model(directory: &Path) -> Option<PathBuf> {
         fs::read_dir(directory).ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<Version>().ok());
     let newest = versions.filter(|version| directory.join(version.to_string()).is_dir()).max()?;
     Some(directory.join(newest.to_string()))
+}
+
+/// A model that takes no made-up rows shows the shapes of its outputs on the first rows of the data. What is wrong with those is
+/// told where they are profiled.
+fn see(model: &mut OnnxModel, config: &ModelConfig, table: &Table) {
+    let signature = model.signature().clone();
+    let columns = registry::columns(config, model.metadata(), &signature).unwrap_or_default();
+    let first = table.batches(&signature, &columns, SEEN).ok().and_then(|mut batches| batches.next()?.ok());
+    let samples: Vec<Sample> =
+        first.into_iter().map(|batch| Sample { origin: "the reference data", inputs: batch.inputs.into() }).collect();
+    registry::see(model, &samples);
 }
 
 /// What to do about a column that will drift for ever.

@@ -196,7 +196,10 @@ impl ProfileBuilder {
     }
 }
 
+/// Why a tensor or a column is no feature.
 const NO_VALUE: &str = "it has no value in the data";
+/// Why a column is a feature all the same.
+const NO_VALUE_YET: &str = "no value in the data: any value that comes is reported as unseen";
 /// Why a column is in no profile though it has values.
 const IGNORED: &str = "as chosen: ignore";
 
@@ -313,7 +316,8 @@ impl Values {
         }
     }
 
-    /// The features that come of the values, none when there is no value at all; and what was found out of them.
+    /// The features that come of the values, and what was found out of them. A column whose rows have no value is watched for
+    /// the first that comes; one without rows is no feature.
     fn finish(self, wanted: Option<ColumnType>, is_double: bool) -> (Vec<Described>, Facts) {
         match self {
             Self::Ignored => (Vec::new(), Facts::new("ignore", None, IGNORED)),
@@ -330,6 +334,9 @@ impl Values {
             }
             Self::Texts(mut counts) => {
                 let missing = counts.remove(&[][..]).unwrap_or(0);
+                if counts.is_empty() {
+                    return without_value(Distribution::without_categories(), missing, 0);
+                }
                 let warning = suspicion_of_texts(&counts);
                 let values = Some(counts.len());
                 let free = match wanted {
@@ -353,11 +360,13 @@ impl Values {
                 }
                 (described(distribution, missing), facts)
             }
-            Self::Numbers(_) | Self::Wholes(..) => {
+            Self::Numbers(ref numbers) | Self::Wholes(ref numbers, _) => {
+                let rows = numbers.len() as u64;
+                let missing = numbers.iter().filter(|number| number.is_nan()).count() as u64;
                 let are_whole = matches!(self, Self::Wholes(..));
                 let like_codes = matches!(&self, Self::Numbers(numbers) if are_like_codes(numbers));
                 let Some((described, values, warning)) = self.numeric(Source::Value, is_double) else {
-                    return (Vec::new(), Facts::new("nothing", Some(0), NO_VALUE));
+                    return without_value(Distribution::without_numbers(), missing, rows - missing);
                 };
                 let why = match (are_whole, described.precision) {
                     (true, _) if values > MAX_WHOLE_CATEGORIES => {
@@ -432,6 +441,16 @@ fn why_categorical(distribution: Option<&Distribution>) -> String {
         }
         Some(_) => "few values, each by name".into(),
         None => NO_VALUE.into(),
+    }
+}
+
+/// A column of so many rows none of which has a value, whatever it was to be taken for.
+fn without_value(distribution: Distribution, missing: u64, nonfinite: u64) -> (Vec<Described>, Facts) {
+    let rows = missing + nonfinite;
+    let described = Described { source: Source::Value, rows, missing, nonfinite, precision: None, distribution };
+    match rows {
+        0 => (Vec::new(), Facts::new("nothing", Some(0), NO_VALUE)),
+        _ => (vec![described], Facts::new("nothing", Some(0), NO_VALUE_YET)),
     }
 }
 

@@ -94,6 +94,11 @@ impl Layout {
         }
     }
 
+    /// Whether rarer values are counted by bucket.
+    pub(super) fn has_buckets(self) -> bool {
+        matches!(self, Self::Categorical { pooled: BUCKETS, .. })
+    }
+
     /// Which buckets are judged together where there are `rows` live rows, given the reference's rows by bin.
     pub(super) fn grouping(self, reference: &[u64], rows: u64) -> Grouping {
         match self {

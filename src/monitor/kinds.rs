@@ -1,5 +1,7 @@
 //! What columns of every kind are taken for, and which drifts of them are found: from the profile to the verdict.
 
+mod verdicts;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;

@@ -14,6 +14,7 @@ mod comparison;
 mod counts;
 mod derived;
 mod edges;
+mod exported;
 mod feature;
 mod fit;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -56,7 +57,7 @@ mod window;
 
 pub use buckets::HashBuckets;
 pub use builder::{Built, ProfileBuilder, Skipped, Taken};
-pub use change::Change;
+pub use change::{Change, FeatureChange};
 pub use column_types::{ColumnType, ColumnTypes};
 pub use columns::{ColumnNames, MAX_COLUMNS, feature_names, numbers};
 pub use feature::Violation;
@@ -72,7 +73,8 @@ pub use quality::{Check, Checked, Quality};
 pub use quantile::inner_edges;
 pub use rare::RareValues;
 pub use report::{
-    Against, BinCount, Drift, DriftQuery, DriftReport, DriftState, FeatureKind, FeatureReport, Measures, SegmentName,
+    Against, BinCount, Drift, DriftQuery, DriftReport, DriftState, FeatureKind, FeatureReport, Measures, RareBin,
+    SegmentName,
 };
 pub use saved::SavedError;
 pub use self_test::{CHANCE_ALPHA, FeatureSelfTest, FoundShift, SelfTest};
@@ -80,7 +82,8 @@ pub use service::{Clock, Monitor, MonitorHandle, Observation};
 pub use settings::{Baseline, Contract, MonitorSettings};
 pub use table::{Batch, Batches, MissingColumn, Table, TableError, TableOptions};
 pub use verdict::{
-    Judge, Sample, Series, ShareSample, ShareVerdict, SmallestShift, Tests, Thresholds, Verdict, smallest_shift,
+    Judge, RareBinVerdict, RareFloors, Sample, Series, ShareSample, ShareVerdict, SmallestShift, Tests, Thresholds,
+    Verdict, smallest_shift,
 };
 pub use version_monitor::{Answered, VersionMonitor};
 pub use watch::{Lacking, MakeMonitor, Watch};

@@ -203,8 +203,8 @@ pub struct Category {
 }
 
 impl Profile {
-    /// Format 3 lacks `buckets` and `precision`, format 2 also `rare`, format 1 also `fine`, `source` and `components`; all are
-    /// read too.
+    /// Format 3 lacks features without any value, `buckets` and `precision`, format 2 also `rare`, format 1 also `fine`,
+    /// `source` and `components`; all are read too.
     pub const FORMAT: u32 = 4;
 
     /// The JSON Schema of the file.
@@ -245,7 +245,7 @@ impl Profile {
         let Self { format: _, rows, learnt_from, features, components } = self;
         let of_feature = |feature: &FeatureProfile| match &feature.distribution {
             Distribution::Categorical { buckets: Some(_), .. } => 4,
-            _ if feature.precision.is_some() => 4,
+            _ if feature.precision.is_some() || feature.is_empty() => 4,
             Distribution::Categorical { rare: Some(_), .. } => 3,
             _ => 2,
         };
@@ -339,6 +339,17 @@ impl Distribution {
         }
     }
 
+    /// That of a numeric column which has no number: one bin, without rows.
+    pub(super) fn without_numbers() -> Self {
+        let (edges, counts) = (Vec::new(), vec![0]);
+        Self::Numeric { min: 0.0, max: 0.0, mean: 0.0, std: 0.0, edges, counts, fine: None }
+    }
+
+    /// That of a categorical column which has no value.
+    pub(super) fn without_categories() -> Self {
+        Self::Categorical { categories: Vec::new(), other: 0, rare: None, buckets: None }
+    }
+
     /// The rows in bins, of a distribution that was built or checked.
     pub(super) fn binned(&self) -> u64 {
         self.rows().unwrap_or(u64::MAX)
@@ -350,6 +361,12 @@ impl FeatureProfile {
     #[must_use]
     pub fn column_name(&self) -> &str {
         self.feature.strip_suffix(&*self.source.name("")).unwrap_or(&self.feature)
+    }
+
+    /// Whether no row of the reference has a value: then each that comes is new.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.distribution.binned() == 0
     }
 
     #[must_use]
@@ -391,7 +408,7 @@ impl FeatureProfile {
         if binned.and_then(|binned| sum([binned, self.missing, self.nonfinite])) != Some(self.rows) {
             faults.push(format!("its counts do not add up to its {} rows", self.rows));
         }
-        if binned == Some(0) {
+        if binned == Some(0) && (self.rows == 0 || self.source != Source::Value) {
             faults.push("it has no value to compare with".into());
         }
         faults.into_iter().map(|fault| format!("feature '{}' of '{}': {fault}", self.feature, self.tensor)).collect()

@@ -15,7 +15,7 @@ pub struct Taken {
     /// The name of the column; of the tensor where it is looked at as a whole.
     pub column: String,
     pub role: FeatureRole,
-    /// `numeric`, `categorical`, `boolean`, `text`, `embedding`, `ignore` or `nothing`.
+    /// `numeric`, `categorical`, `boolean`, `text`, `embedding`, `ignore`, or `nothing` where no row has a value.
     pub kind: &'static str,
     /// Different values; `None` where they are not counted.
     pub values: Option<u64>,

@@ -73,6 +73,23 @@ fn buckets_and_precision_need_the_fourth_format_and_are_checked() {
 }
 
 #[test]
+fn column_without_a_value_is_a_feature_of_the_latest_format() {
+    let empty = GOOD.replacen(r#""missing": 1, "nonfinite": 2"#, r#""missing": 8, "nonfinite": 2"#, 1).replacen(
+        r#""edges": [0.30000000000000004], "counts": [3, 4]"#,
+        r#""edges": [], "counts": [0]"#,
+        1,
+    );
+    let profile = Profile::parse(empty.as_bytes()).unwrap();
+    assert!(profile.features[0].is_empty() && !profile.features[1].is_empty());
+    let json = profile.to_json().unwrap();
+    assert!(json.contains("\"format\": 4,"), "{json}");
+    assert_eq!(Profile::parse(json.as_bytes()).unwrap(), profile);
+    let none =
+        empty.replacen(r#""rows": 10, "missing": 8, "nonfinite": 2"#, r#""rows": 0, "missing": 0, "nonfinite": 0"#, 1);
+    assert!(Profile::parse(none.as_bytes()).unwrap_err().to_string().contains("no value to compare with"));
+}
+
+#[test]
 fn fine_bins_that_are_not_parts_of_the_bins_are_refused() {
     let with = |fine: &str| refusal(r#""counts": [3, 4]"#, &format!(r#""counts": [3, 4], "fine": {fine}"#));
     let whole = GOOD.replacen(

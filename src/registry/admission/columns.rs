@@ -78,7 +78,8 @@ pub(super) fn other_types(profile: &Profile, types: &ColumnTypes) -> Option<Stri
             FeatureKind::Embedding | FeatureKind::Multivariate => return false,
         };
         let wanted = types.of(&feature.tensor, feature.column_name());
-        wanted.is_some_and(|wanted| wanted != ColumnType::Ignore && wanted != is)
+        // A column without any value is of no type yet.
+        !feature.is_empty() && wanted.is_some_and(|wanted| wanted != ColumnType::Ignore && wanted != is)
     };
     let others: Vec<_> = profile.features.iter().filter(differs).map(FeatureProfile::column_name).collect();
     let first = others.first()?;
