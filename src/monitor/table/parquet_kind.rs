@@ -94,9 +94,8 @@ fn of_primitive(field: &Type) -> Kind {
     // What the reader of rows knows.
     match (field.get_physical_type(), converted) {
         (Physical::INT96, _) => Kind::Unusable(STAMP),
-        (Physical::BOOLEAN, _) => Kind::Plain,
-        (Physical::FLOAT | Physical::DOUBLE, _) => Kind::Number,
-        (
+        (Physical::FLOAT | Physical::DOUBLE, _)
+        | (
             Physical::INT32,
             ConvertedType::NONE
             | ConvertedType::INT_8
@@ -121,7 +120,8 @@ fn of_primitive(field: &Type) -> Kind {
             Physical::BYTE_ARRAY,
             ConvertedType::UTF8 | ConvertedType::ENUM | ConvertedType::JSON | ConvertedType::BSON | ConvertedType::NONE,
         )
-        | (Physical::FIXED_LEN_BYTE_ARRAY, ConvertedType::NONE) => Kind::Plain,
+        | (Physical::FIXED_LEN_BYTE_ARRAY, ConvertedType::NONE)
+        | (Physical::BOOLEAN, _) => Kind::Plain,
         _ => Kind::Unusable(UNKNOWN),
     }
 }

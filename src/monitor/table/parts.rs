@@ -1,6 +1,6 @@
 //! The files that a table is made of: a file, a directory of them, or a pattern such as `part-*.parquet`.
 //!
-//! Directories called `key=value` are columns too, as Hive, Spark and DuckDB partition tables.
+//! Directories called `key=value` are columns too, as Hive, Spark and `DuckDB` partition tables.
 
 use std::{
     fs,

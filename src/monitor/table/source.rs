@@ -43,9 +43,13 @@ pub(super) struct Column {
     pub(super) is_list: bool,
     /// As far as the schema or the first rows tell.
     pub(super) is_number: bool,
-    /// What a directory says that the file is in; the value is missing in the inner `None`.
-    partition: Option<Option<String>>,
+    /// What a directory says that the file is in.
+    partition: Option<Partition>,
 }
+
+/// The value of a directory called `key=value`; `None` where it is missing.
+#[derive(Debug, Clone)]
+struct Partition(Option<String>);
 
 impl Part {
     /// Finds out the form and the columns, and counts the rows.
@@ -60,7 +64,7 @@ impl Part {
             // A file that has the column itself knows better.
             if !columns.iter().any(|column| column.name == name) {
                 let is_number = value.as_deref().is_some_and(|value| is_number(Cell::Text(value.as_bytes())));
-                columns.push(Column { name, is_list: false, is_number, partition: Some(value) });
+                columns.push(Column { name, is_list: false, is_number, partition: Some(Partition(value)) });
             }
         }
         Ok(Self { path: path.into(), format, columns, rows })
@@ -316,7 +320,7 @@ fn places(part: &Part, wanted: &[String]) -> Result<Vec<Place>, TableError> {
         }
         // The caller has checked that all are there; a column beyond the end reads as missing.
         Ok(first.map_or(Place::Row(usize::MAX), |(at, column)| {
-            column.partition.clone().map_or(Place::Row(at), Place::Directory)
+            column.partition.clone().map_or(Place::Row(at), |Partition(value)| Place::Directory(value))
         }))
     };
     wanted.iter().map(place).collect()
