@@ -12,15 +12,18 @@ use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    ProfileArgs,
+    DecimalMark, ProfileArgs,
     check::load_runtime,
     output::{Look, causes, complain, print, printable},
     view,
 };
 use crate::{
     config::ModelConfig,
+    domain::Version,
     engine::{EngineOptions, Model, OnnxModel},
-    monitor::{ColumnType, FeatureProfile, Profile, ProfileBuilder, RareValues, Table, Taken},
+    monitor::{
+        ColumnType, FeatureProfile, MonitorSettings, Profile, ProfileBuilder, RareValues, Table, TableOptions, Taken,
+    },
     protocol::decode_json_request,
     registry::{self, open_version},
     schedule::Sample,
@@ -49,9 +52,16 @@ fn run(args: &ProfileArgs) -> Result<()> {
     if !directory.is_dir() {
         bail!("{} is not a directory: name a model version's directory, such as models/fraud/4", directory.display());
     }
-    let config = ModelConfig::read(&directory.join(".."))?;
+    if let Some(version) = version_of_model(directory) {
+        bail!("{} is a model, not a version of it: did you mean {}?", directory.display(), version.display());
+    }
+    let mut config = ModelConfig::read(&directory.join(".."))?;
+    config.columns.extend(args.columns.iter().cloned());
     let mut model = open_version(&runtime, EngineOptions::default(), &config, directory, decode_json_request)?;
-    let table = Table::open(&args.data)?;
+    let is_comma = |decimal| decimal == DecimalMark::Comma;
+    let options = TableOptions { delimiter: args.delimiter, decimal_comma: args.decimal.map(is_comma) };
+    let table = Table::open_all(&args.data, options)?;
+    table.notes().iter().for_each(|note| eprintln!("{}", printable(note)));
     see(&mut model, &config, &table);
     let columns = registry::columns(&config, model.metadata(), model.signature())
         .map_err(|faults| anyhow::Error::msg(faults.join("; ")))?;
@@ -65,15 +75,23 @@ fn run(args: &ProfileArgs) -> Result<()> {
     let all: Vec<usize> = (0..signature.outputs.len()).collect();
     let progress = progress(table.row_count());
     let mut builder = ProfileBuilder::new(columns.clone()).with_types(types);
-    for batch in table.batches(&signature, &columns, BATCH)? {
-        let inputs = batch?;
-        let outputs = model.run(&inputs, &all).with_context(|| format!("after row {}", progress.position()))?;
-        progress.inc(inputs.first().map_or(0, |input| input.shape().rows() as u64));
+    let mut batches = table.batches(&signature, &columns, BATCH)?;
+    for batch in &mut batches {
+        let batch = batch?;
+        let outputs = model.run(&batch.inputs, &all).with_context(|| format!("after row {}", progress.position()))?;
+        progress.inc(batch.rows as u64);
+        let [inputs, outputs] = [&batch.inputs, &outputs]
+            .map(|tensors| tensors.iter().map(|tensor| batch.own_rows(tensor)).collect::<Vec<_>>());
         builder.add(&inputs, &outputs);
     }
     progress.finish_and_clear();
-    if progress.position() == 0 {
-        bail!("{} has no rows: nothing to compare live traffic with", args.data.display());
+    let rows = progress.position();
+    if rows == 0 {
+        bail!("{} has no rows: nothing to compare live traffic with", data(args));
+    }
+    batches.notes().iter().for_each(|note| eprintln!("{}", printable(note)));
+    if rows < MonitorSettings::default().thresholds.min_rows {
+        eprintln!("warning: {rows} rows are too few to tell a drift from chance: take thousands where there are some");
     }
     let built = builder.finish();
     // Whoever reads it has seen enough where it cannot be written.
@@ -89,12 +107,28 @@ fn run(args: &ProfileArgs) -> Result<()> {
     }
     built.taken.iter().filter_map(warning).for_each(|warning| eprintln!("{warning}"));
     if built.profile.features.iter().all(FeatureProfile::is_empty) {
-        bail!("no column of {} has a value: nothing to compare live traffic with", args.data.display());
+        bail!("no column of {} has a value: nothing to compare live traffic with", data(args));
     }
     let out = args.out.clone().unwrap_or_else(|| directory.join("profile.json"));
     write(&built.profile, &out)?;
     eprintln!("{}: {} features from {} rows", out.display(), built.profile.features.len(), built.profile.rows);
     Ok(())
+}
+
+/// The paths of the data, in words.
+fn data(args: &ProfileArgs) -> String {
+    args.data.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// The newest version in a directory that is a model rather than a version.
+fn version_of_model(directory: &Path) -> Option<PathBuf> {
+    if directory.join("model.onnx").exists() {
+        return None;
+    }
+    let versions =
+        fs::read_dir(directory).ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<Version>().ok());
+    let newest = versions.filter(|version| directory.join(version.to_string()).is_dir()).max()?;
+    Some(directory.join(newest.to_string()))
 }
 
 /// A model that takes no made-up rows shows the shapes of its outputs on the first rows of the data. What is wrong with those is
@@ -104,7 +138,7 @@ fn see(model: &mut OnnxModel, config: &ModelConfig, table: &Table) {
     let columns = registry::columns(config, model.metadata(), &signature).unwrap_or_default();
     let first = table.batches(&signature, &columns, SEEN).ok().and_then(|mut batches| batches.next()?.ok());
     let samples: Vec<Sample> =
-        first.into_iter().map(|inputs| Sample { origin: "the reference data", inputs: inputs.into() }).collect();
+        first.into_iter().map(|batch| Sample { origin: "the reference data", inputs: batch.inputs.into() }).collect();
     registry::see(model, &samples);
 }
 

@@ -80,7 +80,7 @@ pub use saved::SavedError;
 pub use self_test::{CHANCE_ALPHA, FeatureSelfTest, FoundShift, SelfTest};
 pub use service::{Clock, Monitor, MonitorHandle, Observation};
 pub use settings::{Baseline, Contract, MonitorSettings};
-pub use table::{Batches, Table, TableError};
+pub use table::{Batch, Batches, MissingColumn, Table, TableError, TableOptions};
 pub use verdict::{
     Judge, RareBinVerdict, RareFloors, Sample, Series, ShareSample, ShareVerdict, SmallestShift, Tests, Thresholds,
     Verdict, smallest_shift,

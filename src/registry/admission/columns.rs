@@ -121,7 +121,7 @@ fn count_fault(spec: &TensorSpec, list: &[String]) -> Option<String> {
 }
 
 /// Names that tell no column.
-pub(super) fn name_faults(tensor: &str, list: &[String]) -> Vec<String> {
+fn name_faults(tensor: &str, list: &[String]) -> Vec<String> {
     let mut known = BTreeSet::new();
     let repeated: BTreeSet<&String> = list.iter().filter(|name| !name.is_empty() && !known.insert(*name)).collect();
     let empty = list.iter().position(String::is_empty);

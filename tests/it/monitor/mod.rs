@@ -9,6 +9,7 @@ mod export;
 mod learning;
 mod restarts;
 mod segments;
+mod tables;
 mod verdicts;
 
 use std::{collections::BTreeMap, fs};
