@@ -138,7 +138,8 @@ fn output_axis(value: &Value) -> Result<usize, Why> {
     }
 }
 
-/// Sizes that a model declares along the axis of the rows and that do not go together.
+/// Names that a model gives to the axis of the rows and that do not go together. A number there, such as the 1 of every
+/// classifier of LightGBM, is told where the model is loaded.
 fn warnings(graph: &GraphProto, inputs: &[&ValueInfoProto], outputs: &[BatchAxis]) -> Vec<String> {
     let mut warnings = Vec::new();
     let named = inputs.iter().find_map(|input| match declared(input, 0) {
@@ -148,11 +149,6 @@ fn warnings(graph: &GraphProto, inputs: &[&ValueInfoProto], outputs: &[BatchAxis
     for (output, axis) in graph.output.iter().zip(outputs) {
         let name = output.name();
         match (declared(output, axis.axis), named) {
-            (Some(dimension::Value::DimValue(size)), _) if *size > 0 => {
-                warnings.push(format!(
-                    "output '{name}' declares {size} rows whatever runs together; it has one for each row"
-                ));
-            }
             (Some(dimension::Value::DimParam(own)), Some((input, other))) if !own.is_empty() && own != other => {
                 warnings.push(format!("output '{name}' calls its rows '{own}', input '{input}' calls them '{other}'"));
             }
