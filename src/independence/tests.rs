@@ -328,6 +328,15 @@ fn graphs_that_mix_rows_in_hidden_ways_are_never_proven() {
     assert!(seen >= 60, "{seen}");
 }
 
+#[test]
+fn models_of_this_repository_are_proven() {
+    for version in 1..=2 {
+        let path = format!("{}/models/car_loan/{version}/model.onnx", env!("CARGO_MANIFEST_DIR"));
+        let verdict = prove(&ModelProto::decode(&std::fs::read(path).unwrap()[..]).unwrap());
+        assert_eq!(verdict.to_string(), "independent", "{version}");
+    }
+}
+
 /// As exporters of TensorFlow write `x[:, :, 0]`: with masks that become numbers, large ones and the size itself.
 #[test]
 fn slices_that_take_all_rows_keep_them() {
