@@ -59,7 +59,7 @@ GRAPHS = {
         X,
     ),
     "filter_along_rows": (
-        "t = Transpose(x) a = Constant <value_ints = [0]> () u = Unsqueeze(t, a) w = Constant <value_floats = [1.0, 1.0, 1.0]> () "
+        "t = Transpose(x) a = Constant <value_ints = [0]> () u = Unsqueeze(t, a) "
         "b = Constant <value_ints = [4, 1, 3]> () o = Reshape(w4, b) c = Conv <group = 4, pads = [1, 1]> (u, o) "
         "q = Squeeze(c, a) out = Transpose(q)",
         X,
