@@ -139,7 +139,7 @@ fn output_axis(value: &Value) -> Result<usize, Why> {
 }
 
 /// Names that a model gives to the axis of the rows and that do not go together. A number there, such as the 1 of every
-/// classifier of LightGBM, is told where the model is loaded.
+/// classifier of `LightGBM`, is told where the model is loaded.
 fn warnings(graph: &GraphProto, inputs: &[&ValueInfoProto], outputs: &[BatchAxis]) -> Vec<String> {
     let named = inputs.iter().find_map(|input| Some((input.name(), row_name(input, 0)?)));
     let Some((input, other)) = named else { return Vec::new() };
