@@ -177,6 +177,9 @@ pub(super) fn scan(call: &Call<'_>) -> Outputs {
     let mut others = false;
     for index in 0..scanned {
         let tensor = call.tensor(carries + index)?;
+        if tensor.spread == Spread::Counted {
+            return Err(counted());
+        }
         let shape = tensor.shape()?;
         let along = call.ints("scan_input_axes").and_then(|axes| axes.get(index).copied()).unwrap_or(0);
         let along = axis(along, shape.len())?;

@@ -56,6 +56,32 @@ pub(super) fn fused_conv(call: &Call<'_>) -> Outputs {
     }
 }
 
+/// `ReorderInput`, `ReorderOutput`, `Upsample` of the models that ONNX Runtime optimised and saved: channels in blocks,
+/// filled up, and back.
+pub(super) fn blocks(call: &Call<'_>) -> Outputs {
+    let data = call.tensor(0)?;
+    batch_first(data, "lays out anew along")?;
+    let shape = data.shape()?;
+    let [first, .., _] = shape.as_slice() else { return Err(Stop::unknown("takes an input of another shape")) };
+    let mut output = vec![first.clone()];
+    let is_last = call.int("channels_last", 0) != 0;
+    let channels = match call.int("channels", 0) {
+        channels if channels > 0 => Size::fixed(channels),
+        _ => call.symbols.next(),
+    };
+    let rank = shape.len();
+    match call.node.op_type() {
+        "ReorderInput" if is_last => output.extend(std::iter::once(channels).chain(shape[1..rank - 1].iter().cloned())),
+        "ReorderOutput" if is_last => output.extend(shape[2..].iter().cloned().chain([channels])),
+        "Upsample" => {
+            let free = (2..rank).map(|_| call.symbols.next());
+            output.extend(std::iter::once(shape[1].clone()).chain(free));
+        }
+        _ => output.extend(std::iter::once(channels).chain(shape[2..].iter().cloned())),
+    }
+    one(Tensor::with_axis(output, data.axis())?)
+}
+
 fn convolve(call: &Call<'_>, x: usize, w: usize) -> Outputs {
     let data = call.tensor(x)?;
     batch_first(data, "filters along")?;
@@ -265,6 +291,9 @@ pub(super) fn affine_grid(call: &Call<'_>) -> Outputs {
     let first = sizes.first().and_then(Number::size);
     if rows.is_none() || first != rows || sizes.len() < 4 {
         return Err(Stop::unknown("takes a size whose rows cannot be followed"));
+    }
+    if sizes[1..].iter().any(Number::counts_rows) {
+        return Err(counted());
     }
     let spatial = i64::try_from(sizes.len() - 2).unwrap_or(i64::MAX);
     let free =

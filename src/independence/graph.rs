@@ -7,7 +7,7 @@ use super::{
     fold::fold,
     operators::{self, Kind},
     rule::{Call, Failure, Outcome, Outputs, Rule, Stop, Subgraphs, Symbols, counted},
-    size::Size,
+    size::{Number, Size, Symbol},
     value::{Spread, Tensor, Value},
 };
 use crate::proto::onnx::{
@@ -58,16 +58,20 @@ struct Place<'a> {
 }
 
 pub(super) struct Walk<'a> {
-    functions: HashMap<(&'a str, &'a str, &'a str), &'a FunctionProto>,
+    functions: HashMap<(&'a str, &'a str), Vec<&'a FunctionProto>>,
     versions: HashMap<&'a str, i64>,
     symbols: Symbols,
     steps: Cell<u64>,
     kept: Cell<usize>,
 }
 
+/// ONNX's own operators have a domain of two names.
+fn domain(name: &str) -> &str {
+    if name == "ai.onnx" { "" } else { name }
+}
+
 fn versions(imports: &[OperatorSetIdProto]) -> HashMap<&str, i64> {
-    let plain = |domain| if domain == "ai.onnx" { "" } else { domain };
-    imports.iter().map(|import| (plain(import.domain()), import.version())).collect()
+    imports.iter().map(|import| (domain(import.domain()), import.version())).collect()
 }
 
 fn unknown(why: impl Into<String>) -> Arc<Failure> {
@@ -91,9 +95,12 @@ fn failure(node: &NodeProto, stop: Stop) -> Arc<Failure> {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(model: &'a ModelProto) -> Self {
-        let key = |function: &'a FunctionProto| (function.domain(), function.name(), function.overload());
+        let mut functions: HashMap<_, Vec<_>> = HashMap::new();
+        for function in &model.functions {
+            functions.entry((domain(function.domain()), function.name())).or_default().push(function);
+        }
         Self {
-            functions: model.functions.iter().map(|function| (key(function), function)).collect(),
+            functions,
             versions: versions(&model.opset_import),
             symbols: Symbols::default(),
             steps: Cell::new(0),
@@ -222,12 +229,26 @@ impl<'a> Walk<'a> {
         if let Some(failure) = failed {
             return all(failure);
         }
-        let found = operators::rule(node.domain(), node.op_type());
-        let function = self.functions.get(&(node.domain(), node.op_type(), node.overload()));
-        let called = match (found, function) {
+        let own = domain(node.domain());
+        if own.is_empty() && !place.versions.contains_key(own) {
+            return stop(Stop::unknown("is of no version that the model names"));
+        }
+        let found = operators::rule(own, node.op_type());
+        let named = self.functions.get(&(own, node.op_type()));
+        let is_constant = own.is_empty() && node.op_type() == "Constant";
+        let called = match (found, named) {
             (Some(_), Some(_)) => return stop(Stop::unknown("is defined by the model and by ONNX Runtime")),
-            (None, Some(function)) => return self.call(node, function, inputs, place),
-            (None, None) if node.op_type() == "Constant" && matches!(node.domain(), "" | "ai.onnx") => {
+            (None, Some(_)) if is_constant => {
+                return stop(Stop::unknown("is defined by the model and by ONNX Runtime"));
+            }
+            (None, Some(named)) => {
+                let mut named = named.iter().filter(|function| function.overload() == node.overload());
+                return match (named.next(), named.next()) {
+                    (Some(function), None) => self.call(node, function, inputs, place),
+                    _ => stop(Stop::unknown("is no function that the model defines once")),
+                };
+            }
+            (None, None) if is_constant => {
                 let value = node.attribute.iter().find(|attribute| attribute.name() != "sparse_value");
                 let lent = |attribute: &'_ AttributeProto| {
                     let lent = place.lent.iter().find(|(name, _)| *name == attribute.ref_attr_name());
@@ -236,7 +257,8 @@ impl<'a> Walk<'a> {
                         Some((_, given)) => {
                             constant::attribute(&AttributeProto { name: attribute.name.clone(), ..(*given).clone() })
                         }
-                        None => constant::attribute(attribute),
+                        None if attribute.ref_attr_name().is_empty() => constant::attribute(attribute),
+                        None => Tensor::same(None),
                     }
                 };
                 let tensor = value.map_or(Tensor::same(None), lent);
@@ -329,6 +351,7 @@ fn follow(call: &Call<'_>, (rule, kind): (Rule, Kind)) -> Outputs {
         return rule(call);
     }
     // Without rows, every operator gives the same for all; its rule only says which shape.
+    let since = call.symbols.count();
     let outputs = rule(call);
     if call.node.op_type() == "Dropout" && outputs.is_err() {
         return outputs;
@@ -349,12 +372,20 @@ fn follow(call: &Call<'_>, (rule, kind): (Rule, Kind)) -> Outputs {
     made.resize_with(call.node.output.len().max(made.len()), || Err(Stop::unknown("")));
     let plain = |output: Outcome<Value>| match output {
         Ok(Value::Tensor(tensor)) if tensor.axis().is_some() || tensor.spread == Spread::Counted => tensor,
-        Ok(Value::Tensor(tensor)) if counts => Tensor { spread: Spread::Counted, ..tensor },
+        Ok(Value::Tensor(tensor)) if counts => of_counted(tensor, since),
         _ if counts => Tensor::counted(),
         Ok(Value::Tensor(tensor)) => Tensor { padding: None, ..tensor },
         _ => Tensor::same(None),
     };
     Ok(made.into_iter().map(|output| Ok(plain(output).into())).collect())
+}
+
+/// What a rule makes of tensors that depend on the number of rows. A size that it does not know, which it numbers with a
+/// new symbol (`since`), may depend on that number too.
+fn of_counted(tensor: Tensor, since: Symbol) -> Tensor {
+    let is_new = |size: &Size| size.newest_symbol().is_some_and(|symbol| symbol >= since);
+    let mut sizes = tensor.shape.iter().flatten().chain(tensor.elements.iter().flatten().filter_map(Number::size));
+    if sizes.any(is_new) { Tensor::counted() } else { Tensor { spread: Spread::Counted, ..tensor } }
 }
 
 /// Operators that work on each place along the axis of the rows alone: interleaved rows stay so.

@@ -33,6 +33,8 @@ pub(super) fn reshape(call: &Call<'_>) -> Outputs {
             Number::Whole(size) if size.is(0) && keeps_zero => Some(old.get(place).cloned()),
             Number::Whole(size) if size.is_size() => Some(Some(size.clone())),
             Number::Whole(size) if size.is(-1) => None,
+            // What a row is cut into must not depend on how many there are.
+            number if number.counts_rows() && data.axis().is_some() => return Err(counted()),
             _ => Some(None),
         });
     }
@@ -120,7 +122,9 @@ fn solved(
 pub(super) fn flatten(call: &Call<'_>) -> Outputs {
     let data = call.tensor(0)?;
     let shape = data.shape()?;
-    let at = axis(call.int("axis", 1), shape.len() + 1)?;
+    // From -rank to rank: behind the last one there is a place too, but none that is counted from the back.
+    let at = call.int("axis", 1);
+    let at = axis(at, shape.len() + usize::from(at >= 0))?;
     let product = |sizes: &[Size]| Size::product(sizes);
     let target = [product(&shape[..at]), product(&shape[at..])];
     one(reshaped(call, data, &target.map(Some))?)
@@ -238,6 +242,10 @@ pub(super) fn expand(call: &Call<'_>) -> Outputs {
 }
 
 fn expanded(call: &Call<'_>, data: &Tensor, wanted: &[Number]) -> Outcome<Tensor> {
+    // It would give each row a value such as 1 / N.
+    if data.spread == Spread::Counted {
+        return Err(counted());
+    }
     let shape = data.shape()?;
     let rank = shape.len().max(wanted.len());
     let rows = data.axis().map(|rows| rows + rank - shape.len());
@@ -283,6 +291,9 @@ fn expanded(call: &Call<'_>, data: &Tensor, wanted: &[Number]) -> Outcome<Tensor
 pub(super) fn tile(call: &Call<'_>) -> Outputs {
     let data = call.tensor(0)?;
     let repeats = sizes_of(call, 1, "repeats")?;
+    if data.spread == Spread::Counted {
+        return Err(counted());
+    }
     let shape = data.shape()?;
     if repeats.len() != shape.len() {
         return Err(Stop::unknown("has other repeats than axes"));

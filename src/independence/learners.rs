@@ -3,9 +3,9 @@
 
 use super::{
     broadcast::{broadcast, plain},
-    rule::{Call, Outcome, Outputs, Stop, not_from_rows, one},
+    rule::{Call, Outcome, Outputs, Stop, counted, not_from_rows, one},
     size::{Number, Size},
-    value::{Tensor, Value},
+    value::{Spread, Tensor, Value},
 };
 
 /// The samples of a matrix, one for each row.
@@ -194,7 +194,7 @@ pub(super) fn sequence(call: &Call<'_>) -> Outputs {
         "SequenceConstruct" => Value::Sequence((0..call.inputs.len()).map(tensor).collect::<Outcome<_>>()?),
         "SequenceInsert" => {
             let mut tensors = list(0)?;
-            let at = if call.has(2) { place(2, tensors.len() + 1)? } else { tensors.len() };
+            let at = if call.has(2) { place(2, tensors.len())? } else { tensors.len() };
             tensors.insert(at, tensor(1)?);
             Value::Sequence(tensors)
         }
@@ -208,6 +208,9 @@ pub(super) fn sequence(call: &Call<'_>) -> Outputs {
         }
         "ConcatFromSequence" => {
             let tensors = list(0)?;
+            if tensors.iter().any(|tensor| tensor.spread == Spread::Counted) {
+                return Err(counted());
+            }
             let is_new = call.int("new_axis", 0) != 0;
             let rank = tensors.first().map_or(Ok(0), Tensor::rank)? + usize::from(is_new);
             let along = super::rule::axis(call.int("axis", 0), rank)?;

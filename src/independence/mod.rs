@@ -138,32 +138,24 @@ fn output_axis(value: &Value) -> Result<usize, Why> {
     }
 }
 
-/// Sizes that a model declares along the axis of the rows and that do not go together.
+/// Names that a model gives to the axis of the rows and that do not go together. A number there, such as the 1 of every
+/// classifier of `LightGBM`, is told where the model is loaded.
 fn warnings(graph: &GraphProto, inputs: &[&ValueInfoProto], outputs: &[BatchAxis]) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let named = inputs.iter().find_map(|input| match declared(input, 0) {
-        Some(dimension::Value::DimParam(name)) if !name.is_empty() => Some((input.name(), name)),
-        _ => None,
+    let named = inputs.iter().find_map(|input| Some((input.name(), row_name(input, 0)?)));
+    let Some((input, other)) = named else { return Vec::new() };
+    let pairs = graph.output.iter().zip(outputs);
+    let others = pairs.filter_map(|(output, axis)| {
+        let own = row_name(output, axis.axis).filter(|own| *own != other)?;
+        Some(format!("output '{}' calls its rows '{own}', input '{input}' calls them '{other}'", output.name()))
     });
-    for (output, axis) in graph.output.iter().zip(outputs) {
-        let name = output.name();
-        match (declared(output, axis.axis), named) {
-            (Some(dimension::Value::DimValue(size)), _) if *size > 0 => {
-                warnings.push(format!(
-                    "output '{name}' declares {size} rows whatever runs together; it has one for each row"
-                ));
-            }
-            (Some(dimension::Value::DimParam(own)), Some((input, other))) if !own.is_empty() && own != other => {
-                warnings.push(format!("output '{name}' calls its rows '{own}', input '{input}' calls them '{other}'"));
-            }
-            _ => {}
-        }
-    }
-    warnings
+    others.collect()
 }
 
-fn declared(value: &ValueInfoProto, axis: usize) -> Option<&dimension::Value> {
-    match value.r#type.as_ref()?.value.as_ref()? {
-        type_proto::Value::TensorType(tensor) => tensor.shape.as_ref()?.dim.get(axis)?.value.as_ref(),
+/// What a model calls the size along an axis. tf2onnx numbers sizes that it does not know, `unk__214`: no names.
+fn row_name(value: &ValueInfoProto, axis: usize) -> Option<&str> {
+    let type_proto::Value::TensorType(tensor) = value.r#type.as_ref()?.value.as_ref()?;
+    match tensor.shape.as_ref()?.dim.get(axis)?.value.as_ref()? {
+        dimension::Value::DimParam(name) if !name.is_empty() && !name.starts_with("unk__") => Some(name),
+        _ => None,
     }
 }

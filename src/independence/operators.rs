@@ -22,6 +22,8 @@ type Entry = (&'static str, Kind, Rule, &'static [&'static str]);
 const ONNX: &str = "";
 const ML: &str = "ai.onnx.ml";
 const MICROSOFT: &str = "com.microsoft";
+/// Of models that ONNX Runtime optimised for a processor and saved.
+const BLOCKED: &str = "com.microsoft.nchwc";
 
 /// Every operator with a rule, by its domain.
 #[cfg(test)]
@@ -124,6 +126,10 @@ static TABLE: &[Entry] = &[
     (MICROSOFT, Kind::Plain, filters::pool, &["QLinearAveragePool"]),
     (ONNX, Kind::Plain, filters::global_pool, &["GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool"]),
     (MICROSOFT, Kind::Plain, filters::global_pool, &["QLinearGlobalAveragePool"]),
+    (BLOCKED, Kind::Plain, filters::fused_conv, &["Conv"]),
+    (BLOCKED, Kind::Plain, filters::pool, &["AveragePool", "MaxPool"]),
+    (BLOCKED, Kind::Plain, filters::global_pool, &["GlobalAveragePool", "GlobalMaxPool"]),
+    (BLOCKED, Kind::Plain, filters::blocks, &["ReorderInput", "ReorderOutput", "Upsample"]),
     (ONNX, Kind::Plain, filters::max_unpool, &["MaxUnpool"]),
     (ONNX, Kind::Sizes, filters::resize, &["Resize", "Upsample"]),
     (ONNX, Kind::Sizes, filters::affine_grid, &["AffineGrid"]),

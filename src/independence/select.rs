@@ -9,8 +9,9 @@ use super::{
     value::{Shape, Spread, Tensor, Value},
 };
 
-/// From here on, an end of a slice means "to the end".
-const FAR: i64 = i32::MAX as i64;
+/// From here on, an end of a slice means "to the end": exporters write 2³¹ - 1, 2⁶³ - 1 or 10⁹. No tensor that is joined of
+/// requests has so many places along an axis.
+const FAR: i64 = 1_000_000_000;
 
 /// `Gather`: of `data`, the places along `axis` that `indices` says.
 pub(super) fn gather(call: &Call<'_>) -> Outputs {
@@ -115,7 +116,12 @@ pub(super) fn slice(call: &Call<'_>) -> Outputs {
     let (starts, ends) = (range_of(call, "starts", 1)?, range_of(call, "ends", 2)?);
     let axes = call.numbers("axes", 3)?;
     let steps = call.optional(4)?;
-    steps.map_or(Ok(()), |steps| not_from_rows(steps, "steps"))?;
+    if let Some(steps) = steps {
+        not_from_rows(steps, "steps")?;
+        if steps.elements.is_none() && steps.spread == Spread::Counted {
+            return Err(counted());
+        }
+    }
     let axes = match (axes, &starts) {
         (Some(axes), _) => axes,
         (None, Some(starts)) => (0..i64::try_from(starts.len()).unwrap_or(i64::MAX)).collect(),
@@ -129,7 +135,7 @@ pub(super) fn slice(call: &Call<'_>) -> Outputs {
         let step = steps.map_or(Some(Number::fixed(1)), |steps| at(steps.elements.as_deref()));
         let size = &shape[place];
         let known = |number: &Option<Number>| number.as_ref().and_then(Number::known);
-        let is_whole = known(&start) == Some(0)
+        let is_whole = known(&start).is_some_and(|start| start == 0 || start <= -FAR)
             && known(&step) == Some(1)
             && (known(&end).is_some_and(|end| end >= FAR) || end.as_ref().and_then(Number::size) == Some(size));
         if is_whole {

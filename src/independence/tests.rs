@@ -5,8 +5,8 @@ use prost::Message;
 
 use super::{Verdict, prove};
 use crate::proto::onnx::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
-    ValueInfoProto, tensor_shape_proto, type_proto,
+    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
+    TensorShapeProto, TypeProto, ValueInfoProto, tensor_shape_proto, type_proto,
 };
 
 /// An input: 0 is a size with the name of its place; the first is N.
@@ -99,6 +99,13 @@ fn model(version: i64, lines: &str) -> ModelProto {
         numbers("i2", &[2]),
         numbers("im1", &[-1]),
         numbers("far", &[i64::MAX]),
+        numbers("zeros2", &[0, 0]),
+        numbers("zeros3", &[0, 0, 0]),
+        numbers("ones3", &[1, 1, 1]),
+        numbers("axes021", &[0, 2, 1]),
+        numbers("billions3", &[1_000_000_000; 3]),
+        numbers("most_i32", &[i64::from(i32::MAX)]),
+        numbers("least", &[i64::MIN]),
         numbers("m1_4", &[-1, 4]),
         numbers("m1_8", &[-1, 8]),
         numbers("m1_2", &[-1, 2]),
@@ -280,6 +287,11 @@ fn names_of_rows_that_differ_are_a_warning() {
     odd.graph.as_mut().unwrap().output = vec![input("out", &[0, 4])];
     let Verdict::Independent(proof) = prove(&odd) else { panic!("not proven") };
     assert_eq!(proof.warnings, ["output 'out' calls its rows 'out0', input 'x' calls them 'x0'"]);
+    // tf2onnx numbers what it does not know.
+    odd.graph.as_mut().unwrap().output = vec![input("unk__", &[0, 4])];
+    odd.graph.as_mut().unwrap().output[0].name = Some("out".into());
+    let Verdict::Independent(proof) = prove(&odd) else { panic!("not proven") };
+    assert!(proof.warnings.is_empty(), "{:?}", proof.warnings);
 }
 
 /// Models of real exporters, which `tests/clients/independence.py` has run: rows alone against rows together.
@@ -305,6 +317,104 @@ fn exports_that_mix_rows_are_never_proven_and_almost_all_others_are() {
     }
     assert!(independent >= 150, "{independent}");
     assert!(unproven.len() * 20 <= independent, "{} of {independent}:\n{}", unproven.len(), unproven.join("\n"));
+}
+
+/// Graphs that look harmless, each of which `tests/clients/mixing.py` makes and plain ONNX Runtime shows to mix rows.
+#[test]
+fn graphs_that_mix_rows_in_hidden_ways_are_never_proven() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mixing");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let verdict = prove(&ModelProto::decode(&std::fs::read(&path).unwrap()[..]).unwrap());
+        assert!(!matches!(verdict, Verdict::Independent(_)), "{}", path.display());
+        seen += 1;
+    }
+    assert!(seen >= 60, "{seen}");
+}
+
+#[test]
+fn models_of_this_repository_are_proven() {
+    for version in 1..=2 {
+        let path = format!("{}/models/car_loan/{version}/model.onnx", env!("CARGO_MANIFEST_DIR"));
+        let verdict = prove(&ModelProto::decode(&std::fs::read(path).unwrap()[..]).unwrap());
+        assert_eq!(verdict.to_string(), "independent", "{version}");
+    }
+}
+
+/// As exporters of TensorFlow write `x[:, :, 0]`: with masks that become numbers, large ones and the size itself.
+#[test]
+fn slices_that_take_all_rows_keep_them() {
+    all(
+        15,
+        "independent 0",
+        &[
+            "Slice(seq, zeros3, billions3, axes021, ones3) -> out",
+            "Slice(x, i0, most_i32, i0) -> out",
+            "Slice(x, least, far, i0, i1) -> out",
+            "Shape(x) -> s\nSlice(s, i0, i1) -> n\nSlice(x, i0, n, i0) -> out",
+            "Shape(x) -> s\nSlice(x, zeros2, s) -> out",
+        ],
+    );
+    all(
+        15,
+        "dependent",
+        &[
+            "Slice(x, i0, im1, i0) -> out",
+            "Slice(x, im1, far, i0) -> out",
+            "Slice(x, im1, least, i0, im1) -> out",
+            "Slice(x, i0, far, i0, i2) -> out",
+            "Slice(x, i0, i2, i0) -> out",
+            "Shape(x) -> s\nSlice(s, i1, i2) -> four\nSlice(x, i0, four, i0) -> out",
+        ],
+    );
+}
+
+/// A function has the name that calls it whatever its domain is called, and one of two is no answer.
+#[test]
+fn functions_do_not_stand_for_operators() {
+    let function = |domain: &str, name: &str| FunctionProto {
+        name: Some(name.into()),
+        domain: Some(domain.into()),
+        input: vec!["x".into()],
+        output: vec!["y".into()],
+        node: vec![node("Neg(x) -> y")],
+        ..FunctionProto::default()
+    };
+    let verdict = |functions: Vec<FunctionProto>, lines: &str| prove(&ModelProto { functions, ..model(18, lines) });
+    assert_eq!(verdict(vec![function("own", "Mine")], "own/Mine(x) -> out").name(), "independent");
+    for domain in ["", "ai.onnx"] {
+        assert_eq!(verdict(vec![function(domain, "Relu")], "Relu(x) -> out").name(), "unknown", "{domain}");
+    }
+    assert_eq!(verdict(vec![function("own", "Mine"); 2], "own/Mine(x) -> out").name(), "unknown");
+    let nameless = ModelProto { opset_import: Vec::new(), ..model(18, "Relu(x) -> out") };
+    assert_eq!(prove(&nameless).name(), "unknown");
+}
+
+#[test]
+fn value_that_a_request_may_give_is_no_constant() {
+    let mut odd = model(18, "Reshape(x, m1_4) -> out");
+    assert_eq!(prove(&odd).name(), "independent");
+    odd.graph.as_mut().unwrap().input.push(input("m1_4", &[2]));
+    assert_eq!(prove(&odd).name(), "unknown");
+}
+
+#[test]
+fn models_that_onnx_runtime_optimised_are_followed() {
+    let blocks = |rest: &str| {
+        format!(
+            "com.microsoft.nchwc/ReorderInput(img) -> a\ncom.microsoft.nchwc/Conv(a, kernel) -> b\n\
+             com.microsoft.nchwc/MaxPool(b) -> c ; kernel_shape=[2 2]\n{rest}"
+        )
+    };
+    let pooled = "com.microsoft.nchwc/GlobalAveragePool(c) -> d\n\
+                  com.microsoft.nchwc/ReorderOutput(d) -> e ; channels=6\nFlatten(e) -> out";
+    all(
+        18,
+        "independent 0",
+        &[&blocks(pooled), &blocks("com.microsoft.nchwc/ReorderOutput(c) -> out ; channels_last=1")],
+    );
+    all(18, "dependent", &["Transpose(img) -> a ; perm=[1 0 2 3]\ncom.microsoft.nchwc/ReorderInput(a) -> out"]);
 }
 
 proptest! {

@@ -93,10 +93,15 @@ fn proof_and_the_models_configuration_say_whether_a_trial_decides() {
 
 #[test]
 fn rows_along_another_axis_are_not_joined() {
-    let proof = Proof { outputs: vec![BatchAxis { name: "y".into(), axis: 1 }], ..Proof::default() };
-    let model = Computed(signature(), <[u8]>::to_vec, Duration::ZERO);
-    let trial = Trial::of(&model, &settings(), &known(Verdict::Independent(proof), true), || TAKEN.get());
-    assert!(trial.alone.unwrap().contains("lie along axis 1"));
+    let axis = |name: &str, axis| vec![BatchAxis { name: name.into(), axis }];
+    for (inputs, outputs, name) in [(axis("x", 0), axis("y", 1), "y"), (axis("x", 1), axis("y", 0), "x")] {
+        let proof = Proof { inputs, outputs, ..Proof::default() };
+        let model = Computed(signature(), <[u8]>::to_vec, Duration::ZERO);
+        let trial = Trial::of(&model, &settings(), &known(Verdict::Independent(proof), true), || TAKEN.get());
+        assert!(!trial.can_join && trial.useful_rows == 1);
+        let why = format!("the rows of '{name}' lie along axis 1: requests are joined along axis 0 only");
+        assert_eq!(trial.in_words(), format!("requests run alone: {why}"));
+    }
 }
 
 #[test]
