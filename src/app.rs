@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::control::ControlPlanes;
 use crate::{
-    config::{Address, Config, MonitorConfig},
+    config::{Address, Config, MonitorConfig, ReadinessPolicy},
     domain::{ModelName, Version},
     engine::{PoolOptions, Runtime, find_library},
     events::{Event, Events, Topic},
@@ -159,8 +159,12 @@ impl App {
             // A typo must not become a gateway that is ready and serves nothing.
             bail!("the model repository {} is not a directory (--models, repository.models)", models.display());
         }
+        // Nor must one that may not be read.
+        std::fs::read_dir(models).with_context(|| {
+            format!("cannot read the model repository {} (--models, repository.models)", models.display())
+        })?;
         let metrics = Arc::new(Metrics::new());
-        let readiness = Readiness::default();
+        let readiness = Readiness::new(config.server.readiness == ReadinessPolicy::All);
         // Since the epoch, so that what is saved of windows fits the next run; steady within a run.
         let (epoch, started) = (SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), Instant::now());
         let clock: Clock = Arc::new(move || epoch + started.elapsed());
@@ -236,10 +240,11 @@ impl App {
 
     fn announce_when_ready(&self, config: &Config, addresses: start_up::Addresses) {
         let (registry, version) = (self.registry.clone(), self.runtime.version().to_owned());
-        let models = config.repository.models.clone();
+        let (models, gateway) = (config.repository.models.clone(), Arc::clone(&self.gateway));
         tokio::task::spawn_blocking(move || {
             registry.wait_until_complete();
-            start_up::say_ready(&registry, &models, &version, addresses);
+            let unready = gateway.unready().map(|why| why.to_string());
+            start_up::say_ready(&registry, &models, &version, addresses, unready.as_deref());
         });
     }
 }
@@ -279,7 +284,7 @@ fn build_registry(
     watchers: Watchers,
     metrics: &Arc<Metrics>,
 ) -> Result<Registry> {
-    let store = Store::open(&config.state.directory)?;
+    let store = Store::open_with_reserve(&config.state.directory, config.state.reserve.0)?;
     let pool = Pool::start(cores(), Handle::current()).context("cannot start the threads of runs")?;
     let options = RegistryOptions {
         pool,
@@ -289,6 +294,7 @@ fn build_registry(
         policy: config.release.policy,
         allow_pinning: config.release.allow_pinning,
         evict_previous: config.release.evict_previous,
+        reload_changed: config.release.reload_changed,
         model_memory: Some(config.limits.model_memory.0).filter(|bytes| *bytes > 0),
         rollout: config.rollout.clone(),
         admission,

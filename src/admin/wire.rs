@@ -14,7 +14,9 @@ mod shadow;
 mod traffic;
 
 pub use admission::{AdmissionStep, admission};
-pub use body::{LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, SplitBody, VersionBody};
+pub use body::{
+    LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, RollbackBody, SplitBody, VersionBody,
+};
 pub use drift::{Bin, Checked, DriftReport, Feature, Measures, Quality, RareBin};
 pub use event::{Event, Missed};
 pub use history::{Broken, Head, History, HistoryEntry, Verification};
@@ -34,6 +36,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
     domain,
+    independence::{BatchAxis, Verdict},
     registry::{self, VersionState},
     release,
     schedule::LaneStatus,
@@ -69,6 +72,12 @@ pub struct Release {
     pub canary: Option<Split>,
     pub shadow: Option<Split>,
     pub labels: BTreeMap<String, u64>,
+    /// Versions that somebody has rolled back from: none is the target of a rollback that names no version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rolled_back: Vec<u64>,
+    /// What should be known of the change that this is the answer to; only there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -101,9 +110,21 @@ pub struct VersionStatus {
     /// It serves what was loaded, and its files on disk are others by now.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub files_changed: bool,
+    /// The model that was released and the one that is there now, where nobody has accepted that yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<ChangedFiles>,
     /// How its last admission went; empty when there was none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub admission: Vec<AdmissionStep>,
+}
+
+/// Another model than the released one lies under a version's number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChangedFiles {
+    /// The digest of what was released: `sha256:` and hex digits, of the model and its weights.
+    pub released: String,
+    /// The digest of what is on disk.
+    pub found: String,
 }
 
 /// How the runs of a version happen, as measured now.
@@ -125,6 +146,38 @@ pub struct Runs {
     /// Why requests run alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alone: Option<String>,
+    /// A joined run has shown that requests must run alone: they are not joined any more. `alone` says what it showed.
+    #[serde(default)]
+    pub batching_stopped: bool,
+    /// What the model's graph says of its rows.
+    #[serde(default)]
+    pub independence: Independence,
+}
+
+/// Whether no row of an answer depends on another row of the run, as the model's graph says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Independence {
+    /// `independent`: proven. `dependent`: requests are never joined. `unknown`: they are joined only where the model's own
+    /// configuration asks for it and a trial agrees.
+    pub outcome: String,
+    /// Why it is not proven: the operator, its node, and what it does to rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Where the rows of each input and output lie, where it is proven.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub axes: Vec<RowAxis>,
+    /// What does not speak against the proof and should be looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// The axis along which the rows of a tensor lie.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RowAxis {
+    /// `input` or `output`.
+    pub role: String,
+    pub tensor: String,
+    pub axis: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -138,11 +191,17 @@ pub struct ModelStatus {
     /// How the shadow version compares with the version that answers; absent until copies were run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comparison: Option<Comparison>,
+    /// What somebody should do something about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelList {
     pub models: Vec<ModelStatus>,
+    /// What concerns all of them, such as a state that cannot be written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// An error, on every plane.
@@ -176,7 +235,15 @@ impl From<&release::Release> for Release {
             canary: release.canary.map(Split::from),
             shadow: release.shadow.map(Split::from),
             labels: release.labels.iter().map(|(label, version)| (label.to_string(), version.get())).collect(),
+            rolled_back: release.rolled_back.iter().map(|version| version.get()).collect(),
+            warnings: Vec::new(),
         }
+    }
+}
+
+impl From<&registry::Changed> for Release {
+    fn from(changed: &registry::Changed) -> Self {
+        Self { warnings: changed.warnings.clone(), ..Self::from(&changed.release) }
     }
 }
 
@@ -201,6 +268,10 @@ impl From<&registry::VersionStatus> for VersionStatus {
                 .map(|(why, copies)| (why.as_str().to_owned(), *copies))
                 .collect(),
             files_changed: status.files_changed,
+            changed: status
+                .changed
+                .as_ref()
+                .map(|changed| ChangedFiles { released: changed.released.clone(), found: changed.found.clone() }),
             admission: status.admission.as_deref().map(admission).unwrap_or_default(),
         }
     }
@@ -217,7 +288,26 @@ impl From<&LaneStatus> for Runs {
             instances: lane.instances as u64,
             waiting: lane.waiting as u64,
             alone: lane.alone.clone(),
+            batching_stopped: lane.is_merging_stopped,
+            independence: Independence::from(&*lane.verdict),
         }
+    }
+}
+
+impl From<&Verdict> for Independence {
+    fn from(verdict: &Verdict) -> Self {
+        let axes = |role: &str, axes: &[BatchAxis]| {
+            let one =
+                |axis: &BatchAxis| RowAxis { role: role.to_owned(), tensor: axis.name.clone(), axis: axis.axis as u64 };
+            axes.iter().map(one).collect::<Vec<_>>()
+        };
+        let (axes, warnings) = match verdict {
+            Verdict::Independent(proof) => {
+                ([axes("input", &proof.inputs), axes("output", &proof.outputs)].concat(), proof.warnings.clone())
+            }
+            Verdict::Dependent(_) | Verdict::Unknown(_) => Default::default(),
+        };
+        Self { outcome: verdict.name().to_owned(), why: verdict.reason().map(ToString::to_string), axes, warnings }
     }
 }
 
@@ -233,6 +323,7 @@ impl From<&registry::ModelStatus> for ModelStatus {
             versions: status.versions.iter().map(with_traffic).collect(),
             unrouted: Unrouted::from(status.unrouted),
             comparison: status.comparison.as_ref().map(Comparison::from),
+            warnings: status.warnings.clone(),
         }
     }
 }

@@ -31,7 +31,9 @@ impl ControlPlanes {
         let (logs, events) = (app.logs.clone(), app.events.clone());
         let service = AdminService::new(app.registry.clone(), logs, events, shutdown.clone());
         let runtime = app.runtime.version();
-        let door = MetricsDoor::new(Arc::clone(&app.gateway), Arc::clone(&app.metrics), runtime);
+        let disk = app.registry.state_disk();
+        let notes = Arc::new(move || disk.warning());
+        let door = MetricsDoor::new(Arc::clone(&app.gateway), Arc::clone(&app.metrics), runtime, notes);
         // The listeners move to the other runtime through the system's own handles.
         let (metrics, admin) = (metrics.into_std()?, admin.into_std()?);
         let run = move || {

@@ -18,13 +18,17 @@ use super::{
 };
 use crate::{
     config::ModelConfig,
-    engine::{EngineOptions, Model},
+    engine::{EngineOptions, Model, OnnxModel},
     monitor::{FeatureProfile, Profile, ProfileBuilder, RareValues, Table},
+    protocol::decode_json_request,
     registry::{self, open_version},
+    schedule::Sample,
 };
 
 /// Rows per run of the model.
 const BATCH: usize = 1000;
+/// Rows that show the shapes of outputs.
+const SEEN: usize = 2;
 
 /// Runs the command.
 #[must_use]
@@ -45,12 +49,13 @@ fn run(args: &ProfileArgs) -> Result<()> {
         bail!("{} is not a directory: name a model version's directory, such as models/fraud/4", directory.display());
     }
     let config = ModelConfig::read(&directory.join(".."))?;
-    let model = open_version(&runtime, EngineOptions::default(), &config, directory)?;
+    let mut model = open_version(&runtime, EngineOptions::default(), &config, directory, decode_json_request)?;
+    let table = Table::open(&args.data)?;
+    see(&mut model, &config, &table);
     let columns = registry::columns(&config, model.metadata(), model.signature())
         .map_err(|faults| anyhow::Error::msg(faults.join("; ")))?;
     let signature = model.signature().clone();
     let all: Vec<usize> = (0..signature.outputs.len()).collect();
-    let table = Table::open(&args.data)?;
     let progress = progress(table.row_count());
     let mut builder = ProfileBuilder::new(columns.clone());
     for batch in table.batches(&signature, &columns, BATCH)? {
@@ -83,6 +88,17 @@ fn run(args: &ProfileArgs) -> Result<()> {
     write(&built.profile, &out)?;
     eprintln!("{}: {} features from {} rows", out.display(), built.profile.features.len(), built.profile.rows);
     Ok(())
+}
+
+/// A model that takes no made-up rows shows the shapes of its outputs on the first rows of the data. What is wrong with those is
+/// told where they are profiled.
+fn see(model: &mut OnnxModel, config: &ModelConfig, table: &Table) {
+    let signature = model.signature().clone();
+    let columns = registry::columns(config, model.metadata(), &signature).unwrap_or_default();
+    let first = table.batches(&signature, &columns, SEEN).ok().and_then(|mut batches| batches.next()?.ok());
+    let samples: Vec<Sample> =
+        first.into_iter().map(|inputs| Sample { origin: "the reference data", inputs: inputs.into() }).collect();
+    registry::see(model, &samples);
 }
 
 /// Written beside and renamed, so that a gateway that watches never sees half of it.

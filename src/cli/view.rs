@@ -81,6 +81,9 @@ pub(super) fn version(model: &str, version: &VersionStatus, dry_run: bool, look:
 pub(super) fn change(model: &str, before: Option<&Release>, after: &Release, dry_run: bool, look: Look) -> String {
     let difference = match (before.map(|before| difference(before, after)), dry_run) {
         (None, _) => "done before with this key; the release was then".to_owned(),
+        (Some(None), _) if before.is_some_and(|before| before.generation != after.generation) => {
+            "nothing is different, but it was changed meanwhile: `tidegate history` says by whom".to_owned()
+        }
         (Some(None), _) => "nothing to change".to_owned(),
         (Some(Some(difference)), true) => format!("dry run, would change {difference}"),
         (Some(Some(difference)), false) => format!("changed {difference}"),
@@ -149,8 +152,10 @@ fn reason(version: &VersionStatus) -> String {
 fn release_line(model: &str, release: &Release) -> String {
     let labels =
         if release.labels.is_empty() { String::new() } else { format!(", labels {}", labels_or_none(release)) };
+    let back: Vec<_> = release.rolled_back.iter().map(ToString::to_string).collect();
+    let back = if back.is_empty() { String::new() } else { format!(", rolled back from {}", back.join(" and ")) };
     format!(
-        "{}: stable {}, previous {}, canary {}, shadow {}{labels}, generation {}",
+        "{}: stable {}, previous {}, canary {}, shadow {}{labels}{back}, generation {}",
         printable(model),
         version_or_none(release.stable),
         version_or_none(release.previous),

@@ -25,7 +25,7 @@ use crate::protocol::{Nonfinite, is_origin};
 
 pub use self::{
     address::Address,
-    admission::{AdmissionConfig, WarmupConfig},
+    admission::{AdmissionConfig, Nondeterministic, WarmupConfig},
     ignored::{USUAL_FILE, ignored_file, ignored_variables},
     load::{ConfigError, Overrides, faults_of_file, load},
     model::{ModelConfig, ModelConfigError, Policy, VersionPolicyConfig, WarmupData, WarmupInput, WarmupSample},
@@ -85,6 +85,30 @@ pub struct ServerConfig {
     pub max_connection_age_grace: Span,
     /// The web pages that may ask the HTTP inference plane, by origin; `["*"]`: all.
     pub cors_origins: Vec<String>,
+    /// Which of the models that have a release must serve for the gateway to be ready.
+    pub readiness: ReadinessPolicy,
+}
+
+/// When the gateway is ready, once all that was found at the start is loaded or refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReadinessPolicy {
+    /// When the stable version of every model serves.
+    #[default]
+    All,
+    /// When that of one model does.
+    Any,
+}
+
+/// What becomes of changed files of a version that a release names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReloadChanged {
+    /// Another model is loaded only when an operator accepts it.
+    #[default]
+    Manual,
+    /// It is loaded by itself once it is admitted.
+    Auto,
 }
 
 impl Default for ServerConfig {
@@ -102,6 +126,7 @@ impl Default for ServerConfig {
             max_connection_age: Span(std::time::Duration::ZERO),
             max_connection_age_grace: Span(std::time::Duration::ZERO),
             cors_origins: Vec::new(),
+            readiness: ReadinessPolicy::default(),
         }
     }
 }
@@ -146,11 +171,13 @@ impl Default for RepositoryConfig {
 pub struct StateConfig {
     /// The directory of the state file (releases and audit log).
     pub directory: PathBuf,
+    /// Room that is held back there, for changes on a full disk; 0B: none.
+    pub reserve: ByteSize,
 }
 
 impl Default for StateConfig {
     fn default() -> Self {
-        Self { directory: "state".into() }
+        Self { directory: "state".into(), reserve: ByteSize(1 << 20) }
     }
 }
 
@@ -235,11 +262,18 @@ pub struct ReleaseConfig {
     pub allow_pinning: bool,
     /// The rollback target may be unloaded to make room for a version that is loaded.
     pub evict_previous: bool,
+    /// What becomes of changed files of a version that the release names.
+    pub reload_changed: ReloadChanged,
 }
 
 impl Default for ReleaseConfig {
     fn default() -> Self {
-        Self { policy: Policy::default(), allow_pinning: true, evict_previous: false }
+        Self {
+            policy: Policy::default(),
+            allow_pinning: true,
+            evict_previous: false,
+            reload_changed: ReloadChanged::default(),
+        }
     }
 }
 

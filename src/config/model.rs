@@ -11,7 +11,7 @@ use std::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, Span, TritonModel, labels, triton};
+use super::{ByteSize, ReloadChanged, Span, TritonModel, labels, triton};
 use crate::domain::{Labels, ModelFacts, VersionPolicy, WarmupElements, WarmupFacts};
 
 /// What a new version becomes once it is ready.
@@ -136,6 +136,8 @@ pub struct ModelReleaseConfig {
     pub evict_previous: Option<bool>,
     /// New versions may break clients of the stable one.
     pub allow_signature_change: bool,
+    /// Absent: the gateway's `release.reload_changed`.
+    pub reload_changed: Option<ReloadChanged>,
 }
 
 /// `[scheduler]` of one model; what is absent is as the gateway's `[scheduler]` says.
@@ -158,7 +160,8 @@ pub struct ModelSchedulerConfig {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelBatchingConfig {
-    /// `true` batches even a model that could not be tried out at load.
+    /// `true` lets a trial decide where the graph leaves it unknown whether rows are independent, and batches a model that
+    /// is proven though it could not be tried out at load. Rows that depend on each other are never joined.
     pub enabled: Option<bool>,
     pub max_size: Option<usize>,
     pub max_delay: Option<Span>,

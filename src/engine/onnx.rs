@@ -89,6 +89,15 @@ impl OnnxModel {
         None
     }
 
+    /// Takes these shapes for those of the outputs, in the order of the signature: they were seen, and files declare what is
+    /// not so.
+    pub fn see_outputs(&mut self, shapes: Vec<Vec<Dim>>) {
+        let signature = Arc::make_mut(&mut self.signature);
+        for (output, shape) in signature.outputs.iter_mut().zip(shapes) {
+            output.shape = shape;
+        }
+    }
+
     /// The model's own key-value metadata (`metadata_props`).
     #[must_use]
     pub fn metadata(&self) -> &BTreeMap<String, String> {

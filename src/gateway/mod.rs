@@ -90,6 +90,25 @@ fn contract(watch: &Watch, inputs: &[Tensor]) -> Result<Option<Violation>, Infer
     }
 }
 
+/// Why the gateway is not ready.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unready {
+    #[error("it is stopping")]
+    Stopping,
+    #[error("it is loading models")]
+    Loading,
+    #[error("{} of {released} released models cannot be served: {}", models.len(), some(models))]
+    Unserved { models: Vec<ModelName>, released: usize },
+}
+
+/// The first few names.
+fn some(models: &[ModelName]) -> String {
+    const SHOWN: usize = 10;
+    let names: Vec<_> = models.iter().take(SHOWN).map(ModelName::as_str).collect();
+    let more = if models.len() > SHOWN { format!(" and {} more", models.len() - SHOWN) } else { String::new() };
+    format!("{}{more}", names.join(", "))
+}
+
 /// The data plane behind both doors.
 #[derive(Debug)]
 pub struct Gateway {
@@ -287,10 +306,26 @@ impl Gateway {
         entries
     }
 
-    /// True when the gateway should get traffic: the first loads are done and it is not draining.
+    /// True when the gateway should get traffic: the first loads are done, enough of the released models serve, and it is
+    /// not draining.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.readiness.is_ready() && self.routes.is_complete()
+        self.unready().is_none()
+    }
+
+    /// Why the gateway should get no traffic; `None`: it should.
+    #[must_use]
+    pub fn unready(&self) -> Option<Unready> {
+        if !self.readiness.is_going() {
+            return Some(Unready::Stopping);
+        }
+        let table = self.routes.snapshot();
+        if !table.complete {
+            return Some(Unready::Loading);
+        }
+        let (unserved, released) = table.unserved();
+        let models = || unserved.iter().map(|name| (*name).clone()).collect();
+        (!self.readiness.suffices(unserved.len(), released)).then(|| Unready::Unserved { models: models(), released })
     }
 }
 

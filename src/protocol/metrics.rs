@@ -26,14 +26,22 @@ pub(crate) const METRICS_PATHS: &str = "there is /metrics, /livez and /readyz";
 pub struct MetricsDoor {
     gateway: Arc<Gateway>,
     metrics: Arc<Metrics>,
+    notes: Notes,
 }
+
+/// What should be known though the gateway is ready.
+pub(super) type Notes = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 impl MetricsDoor {
     /// `runtime` is the version of ONNX Runtime, for `tidegate_build_info`.
     #[must_use]
-    pub fn new(gateway: Arc<Gateway>, metrics: Arc<Metrics>, runtime: &str) -> Self {
+    pub fn new(gateway: Arc<Gateway>, metrics: Arc<Metrics>, runtime: &str, notes: Notes) -> Self {
         metrics.set_build_info(env!("CARGO_PKG_VERSION"), runtime);
-        Self { gateway, metrics }
+        Self { gateway, metrics, notes }
+    }
+
+    fn ready(&self) -> String {
+        (self.notes)().map_or_else(|| "ready\n".to_owned(), |note| format!("ready\n{note}\n"))
     }
 
     async fn answer(self, request: Request<Incoming>) -> Response<PlaneBody> {
@@ -44,9 +52,11 @@ impl MetricsDoor {
         }
         match request.uri().path() {
             "/metrics" => self.scrape(request.headers()).await,
-            "/livez" => text("ok\n"),
-            "/readyz" if self.gateway.is_ready() => text("ready\n"),
-            "/readyz" => answer::error(ErrorCode::Unavailable, "not ready: loading models, or stopping"),
+            "/livez" => text("ok\n".into()),
+            "/readyz" => match self.gateway.unready() {
+                None => text(self.ready()),
+                Some(why) => answer::error(ErrorCode::Unavailable, &format!("not ready: {why}")),
+            },
             _ => answer::error(ErrorCode::NotFound, METRICS_PATHS),
         }
     }
@@ -82,8 +92,8 @@ fn is_protobuf(accept: &HeaderValue) -> bool {
     accept.to_str().is_ok_and(|accept| accept.trim_start().starts_with("application/vnd.google.protobuf"))
 }
 
-fn text(body: &'static str) -> Response<PlaneBody> {
-    with_type(HeaderValue::from_static("text/plain; charset=utf-8"), Bytes::from_static(body.as_bytes()))
+fn text(body: String) -> Response<PlaneBody> {
+    with_type(HeaderValue::from_static("text/plain; charset=utf-8"), Bytes::from(body))
 }
 
 fn with_type(kind: HeaderValue, body: Bytes) -> Response<PlaneBody> {

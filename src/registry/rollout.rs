@@ -23,7 +23,7 @@ use super::{
     status::{RolloutStatus, VersionState},
 };
 use crate::{
-    domain::{ModelName, Percent, Version},
+    domain::{ModelName, Version},
     events::{Event, Topic},
     monitor::{DriftState, FeatureRole},
     observe::{Comparison, Reading, score_column},
@@ -242,9 +242,8 @@ impl Registry {
         if state.answered(&attempt, options)?.is_some() {
             return Ok(RolloutStatus { is_repeated: true, ..state.rollout(&model)? });
         }
-        let entry = state.entry(&model)?;
-        entry.check_generation(&model, options)?;
-        let before = entry.release.clone();
+        state.check_generation(&model, options)?;
+        let before = state.entry(&model)?.release.clone();
         let (next, kept) = plan(state)?;
         let (release, rollout) = (next.clone(), kept.rollout.clone());
         if !options.dry_run {
@@ -256,11 +255,11 @@ impl Registry {
     /// Makes a change of a rollout durable, publishes it, counts it and tells it.
     fn make(&self, state: &mut State, planned: Planned, options: &ChangeOptions) -> Result<(), RegistryError> {
         let (name, operation) = (planned.attempt.model.clone(), planned.attempt.operation);
-        let release = (planned.before != planned.next).then(|| planned.next.clone());
+        let releases = (planned.before != planned.next).then(|| (planned.before.clone(), planned.next.clone()));
         state.commit(vec![planned])?;
         self.publish(state, [&name]);
-        match release {
-            Some(release) => self.tell_release(&name, operation, &release, options),
+        match releases {
+            Some((before, next)) => self.tell_release(&name, operation, (&before, &next), options),
             None => self.count(&name, operation, Outcome::Done),
         }
         self.tell_rollout(state, &name, operation);
@@ -360,8 +359,8 @@ impl Registry {
             Decision::RollBack(cause) => {
                 let (version, at) = (kept.rollout.plan.version, kept.rollout.percent());
                 kept.end(Status::RolledBack, format!("rolled back at {at} %: {}", cause.words));
-                // Still named by the release, so that it stays loaded.
-                let change = Some(Change::SetCanary(Split { version, percent: Percent::ZERO }));
+                // Still named by the release, so that it stays loaded, and marked: no rollback goes to it by itself.
+                let change = Some(Change::RollBackCanary(version));
                 let cause = Some(cause.metric);
                 self.commit_step(&mut state, name, Step { kept, change, operation: "rollout_roll_back", cause });
             }

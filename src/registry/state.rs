@@ -9,8 +9,9 @@ use std::{
 };
 
 use super::{
-    admission::AdmissionReport,
+    admission::{AdmissionReport, ChangedFiles},
     audit::Repeats,
+    changed::Until,
     disk::{ConfigPrint, Fingerprint},
     retry::Retry,
     rollout::Kept,
@@ -22,7 +23,7 @@ use crate::{
     observe::{Answered, Outcomes, RecentRequests, Traffic},
     release::Release,
     route::{ModelRoute, Servable},
-    store::{Allowances, Store},
+    store::{Allowances, ModelFiles, Released, Store},
 };
 
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(super) struct State {
     pub(super) stored: BTreeMap<ModelName, Release>,
     /// Versions whose signature may differ from the stable one's.
     pub(super) allowances: Allowances,
+    /// What the files of the versions are that releases name.
+    pub(super) released: Released,
     /// True once everything found by the first scan is loaded or refused.
     pub(super) is_complete: bool,
     pub(super) is_scanned: bool,
@@ -77,6 +80,10 @@ pub(super) struct VersionEntry {
     pub(super) state: VersionState,
     pub(super) reason: Option<String>,
     pub(super) digest: Option<String>,
+    /// The files that were loaded last.
+    pub(super) files: Option<ModelFiles>,
+    /// What was found instead of the released files, and not loaded.
+    pub(super) changed: Option<ChangedFiles>,
     pub(super) memory_bytes: Option<u64>,
     pub(super) loaded_at: Option<SystemTime>,
     pub(super) servable: Option<Arc<Servable>>,
@@ -110,6 +117,8 @@ impl VersionEntry {
             state: VersionState::Discovered,
             reason: None,
             digest: None,
+            files: None,
+            changed: None,
             memory_bytes: None,
             loaded_at: None,
             servable: None,
@@ -171,7 +180,8 @@ impl VersionEntry {
                 .map(|servable| servable.metrics.shadow_drops().filter(|(_, copies)| *copies > 0).collect())
                 .unwrap_or_default(),
             lane: servable.map(|servable| servable.lane.status()),
-            files_changed: self.files_changed(),
+            files_changed: self.files_changed() || self.changed.is_some(),
+            changed: self.changed.clone(),
             admission: self.admission.clone(),
         }
     }
@@ -182,12 +192,12 @@ impl VersionEntry {
     }
 
     /// Says once that the files are not those that serve.
-    pub(super) fn tell_change(&mut self, model: &ModelName, version: Version, is_compared: bool) {
+    pub(super) fn tell_change(&mut self, model: &ModelName, version: Version, until: Until) {
         if self.is_change_told || !self.files_changed() {
             return;
         }
         self.is_change_told = true;
-        let until = if is_compared { "until its rollout is over" } else { "until the new ones are admitted" };
+        let until = until.as_str();
         tracing::warn!(%model, version = version.get(), "its files changed: it serves what was loaded {until}");
     }
 
@@ -222,8 +232,35 @@ impl Entry {
     /// The model at the time `now` of the monitor's clock.
     pub(super) fn status(&self, name: &ModelName, now: Duration) -> ModelStatus {
         let versions = self.versions.iter().map(|(version, entry)| entry.status(*version, now)).collect();
-        let (release, unrouted) = (self.release.clone(), self.unrouted.counts());
-        ModelStatus { name: name.clone(), release, versions, unrouted, comparison: None }
+        ModelStatus {
+            name: name.clone(),
+            release: self.release.clone(),
+            versions,
+            unrouted: self.unrouted.counts(),
+            comparison: None,
+            warnings: self.not_served(name),
+        }
+    }
+
+    /// That the stable version does not serve, and what may be done.
+    fn not_served(&self, name: &ModelName) -> Vec<String> {
+        let Some(stable) = self.release.stable else { return Vec::new() };
+        if self.servable(stable).is_some() {
+            return Vec::new();
+        }
+        let known = self.versions.get(&stable);
+        if known.is_some_and(|known| matches!(known.state, VersionState::Discovered | VersionState::Loading)) {
+            return Vec::new();
+        }
+        let is_gone = self.versions.values().all(|known| known.seen.is_missing());
+        let way = if is_gone {
+            format!("put it back, or, if the model is gone on purpose, `tidegate forget {name}`")
+        } else {
+            format!("mend it, or `tidegate promote {name} VERSION` another one")
+        };
+        let text =
+            format!("version {stable} is stable and does not serve, so requests for model '{name}' get 503: {way}");
+        vec![text]
     }
 
     /// The version if it serves.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::admission::AdmissionReport;
+use super::admission::{AdmissionReport, ChangedFiles};
 use crate::{
     domain::{ModelName, ShadowDrop, Version},
     monitor::LearningProgress,
@@ -69,6 +69,8 @@ pub struct VersionStatus {
     pub lane: Option<LaneStatus>,
     /// It serves what was loaded, and its files on disk are others by now.
     pub files_changed: bool,
+    /// The model that was released and the one that is there now, where that is another and nobody has accepted it.
+    pub changed: Option<ChangedFiles>,
     /// How its last admission went, step by step; `None` when there was none.
     pub admission: Option<Arc<AdmissionReport>>,
 }
@@ -83,6 +85,8 @@ pub struct ModelStatus {
     pub unrouted: Counts,
     /// How the shadow version compares, once copies were run.
     pub comparison: Option<ShadowReport>,
+    /// What somebody should do something about.
+    pub warnings: Vec<String>,
 }
 
 /// A rollout, and the release that it works on.

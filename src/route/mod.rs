@@ -69,6 +69,18 @@ pub struct RouteTable {
     pub complete: bool,
 }
 
+impl RouteTable {
+    /// The models whose stable version does not serve, by name, and how many models have a stable version.
+    #[must_use]
+    pub fn unserved(&self) -> (Vec<&ModelName>, usize) {
+        let released = || self.models.iter().filter_map(|(name, route)| Some((name, route, route.release.stable?)));
+        let unserved = released().filter(|(_, route, stable)| !route.versions.contains_key(stable));
+        let mut unserved: Vec<_> = unserved.map(|(name, ..)| name).collect();
+        unserved.sort();
+        (unserved, released().count())
+    }
+}
+
 /// The reading half: cheap to clone, never waits.
 #[derive(Debug, Clone)]
 pub struct Routes(Arc<ArcSwap<RouteTable>>);

@@ -17,6 +17,7 @@
 //! taken in one piece, and whoever holds the claim then finds less to do.
 
 mod aside;
+mod merging;
 mod waiting;
 
 use std::{
@@ -31,7 +32,7 @@ use std::{
 use crossbeam_queue::SegQueue;
 use tokio::sync::Notify;
 
-use self::waiting::Waiting;
+use self::{merging::Merging, waiting::Waiting};
 use super::{
     Executed, LaneError, LaneStatus, Placement, Pool, Trial, Work, batch,
     plan::Plan,
@@ -41,6 +42,7 @@ use super::{
 use crate::{
     domain::{BatchLimits, Batching, ServingSettings, Tensor},
     engine::{EngineError, Model},
+    independence::Verdict,
 };
 
 /// Requests that arrive within this time of the one before, or of the last run, are worth gathering.
@@ -62,10 +64,14 @@ pub(super) struct Core {
     /// `None` when requests are never joined.
     limits: Option<BatchLimits>,
     controller: Option<Controller>,
-    is_splittable: AtomicBool,
+    merging: Merging,
+    /// The inputs that a request must give. With more of them, those of a default of the model's, it is never joined: what
+    /// they mean to the rows was not looked at.
+    required_inputs: usize,
     /// Why requests run alone, as the trial found.
     alone: Option<String>,
     plan: Plan,
+    verdict: Arc<Verdict>,
     pool: Pool,
     inbox: SegQueue<Job>,
     backlog: Mutex<Backlog>,
@@ -134,6 +140,8 @@ impl Core {
         let controller = limits
             .as_ref()
             .and_then(|limits| limits.target_p99.map(|target| Controller::new(target, limits, &trial.costs)));
+        let rigour = trial.rigour();
+        let required_inputs = model.signature().inputs.iter().filter(|spec| !spec.optional).count();
         let max_rows = limits.as_ref().map_or(1, |limits| limits.max_rows);
         let plan = Plan::new(trial.costs, settings.inline_limit, max_rows, trial.useful_rows);
         Self {
@@ -143,9 +151,11 @@ impl Core {
             instances,
             limits,
             controller,
-            is_splittable: AtomicBool::new(true),
+            merging: Merging::new(trial.widths, rigour),
+            required_inputs,
             alone: trial.alone,
             plan,
+            verdict: trial.verdict,
             pool,
             inbox: SegQueue::new(),
             backlog: Mutex::default(),
@@ -198,6 +208,10 @@ impl Core {
         executed
     }
 
+    pub(super) fn tell_stop_to(&self, teller: impl Fn(&str) + Send + Sync + 'static) {
+        self.merging.tell_stop_to(Box::new(teller));
+    }
+
     pub(super) fn status(&self) -> LaneStatus {
         let useful_rows = self.plan.useful_rows();
         let alone = match &self.alone {
@@ -213,7 +227,9 @@ impl Core {
             max_delay: self.delay(),
             instances: self.instances,
             waiting: self.waiting.jobs(),
-            alone,
+            alone: self.merging.why_stopped().map(str::to_owned).or(alone),
+            is_merging_stopped: self.merging.is_stopped(),
+            verdict: Arc::clone(&self.verdict),
         }
     }
 
@@ -222,7 +238,7 @@ impl Core {
     }
 
     fn batch_limits(&self) -> Option<&BatchLimits> {
-        self.limits.as_ref().filter(|_| self.is_splittable.load(SeqCst))
+        self.limits.as_ref().filter(|_| !self.merging.is_stopped())
     }
 
     /// The rows that the next batch may have.
@@ -377,7 +393,8 @@ impl Core {
     }
 
     fn run_batch(&self, mut jobs: Vec<Job>) {
-        if jobs.len() > 1 {
+        // Requests that were taken while another run ended the joining run alone too.
+        if jobs.len() > 1 && !self.merging.is_stopped() {
             jobs = match self.run_together(jobs) {
                 Ok(()) => return,
                 // One of them is at fault, or the model is: alone, each gets its own answer.
@@ -389,33 +406,6 @@ impl Core {
             // The caller may have gone meanwhile: its answer is then of no use to anybody.
             let _ = job.reply.send(answer);
         }
-    }
-
-    fn run_together(&self, jobs: Vec<Job>) -> Result<(), Vec<Job>> {
-        let started = Instant::now();
-        let parts: Vec<&[Tensor]> = jobs.iter().map(|job| &job.inputs[..]).collect();
-        let Ok(inputs) = batch::join(&parts) else { return Err(jobs) };
-        let joined = Instant::now();
-        let rows = jobs.iter().map(|job| job.rows).sum();
-        let Ok(outputs) = self.call(&inputs, &jobs[0].outputs) else { return Err(jobs) };
-        let ran = self.ended(rows, joined);
-        let parts = match batch::split(&outputs, jobs.iter().map(|job| job.rows)) {
-            Ok(parts) => parts,
-            Err(reason) => {
-                tracing::warn!(%reason, "the model's outputs do not follow its rows: requests are not joined any more");
-                self.is_splittable.store(false, SeqCst);
-                return Err(jobs);
-            }
-        };
-        let (input, inference) = (joined - started, ran - joined);
-        let output = ran.elapsed();
-        for (index, (job, outputs)) in jobs.into_iter().zip(parts).enumerate() {
-            let queue = started.saturating_duration_since(job.queued_at);
-            let is_first_of_run = index == 0;
-            let executed = Executed { outputs, queue, input, inference, output, run_rows: rows, is_first_of_run };
-            let _ = job.reply.send(Ok(executed));
-        }
-        Ok(())
     }
 
     fn run_alone(

@@ -269,6 +269,7 @@ pub fn external_data(location: &str) -> Vec<u8> {
         name: Some("w".into()),
         external_data: vec![entry("location", location), entry("length", "4")],
         data_location: Some(1),
+        ..TensorProto::default()
     };
     model(GraphProto {
         name: Some("external".into()),

@@ -68,6 +68,7 @@ fn operations(gateway: &Gateway) -> Vec<String> {
 fn taken_back(gateway: &Gateway, metrics: &[&str]) {
     let ended = drive_to(gateway, "rolled_back");
     assert_eq!(ended["release"]["canary"], json!({"version": 2, "percent": 0}), "{ended}");
+    assert_eq!(ended["release"]["rolled_back"], json!([2]), "no rollback goes to it by itself: {ended}");
     assert_eq!(ended["release"]["stable"], 1);
     let note = ended["note"].as_str().unwrap();
     assert!(metrics.iter().any(|metric| note.contains(&format!("rolled back at 30 %: {metric}"))), "{note}");

@@ -24,7 +24,15 @@ impl From<&release::Release> for wire::Release {
             canary: release.canary.map(wire::Split::from),
             shadow: release.shadow.map(wire::Split::from),
             labels: release.labels.iter().map(|(label, version)| (label.to_string(), version.get())).collect(),
+            rolled_back: release.rolled_back.iter().map(|version| version.get()).collect(),
+            warnings: Vec::new(),
         }
+    }
+}
+
+impl From<&registry::Changed> for wire::Release {
+    fn from(changed: &registry::Changed) -> Self {
+        Self { warnings: changed.warnings.clone(), ..Self::from(&changed.release) }
     }
 }
 
@@ -50,6 +58,10 @@ impl From<&registry::VersionStatus> for wire::VersionStatus {
                 .collect(),
             traffic_percent: None,
             files_changed: status.files_changed,
+            changed: status
+                .changed
+                .as_ref()
+                .map(|changed| wire::ChangedFiles { released: changed.released.clone(), found: changed.found.clone() }),
             admission: steps.into_iter().map(wire::AdmissionStep::from).collect(),
         }
     }
@@ -101,7 +113,18 @@ impl From<&LaneStatus> for wire::Runs {
             instances: lane.instances as u64,
             waiting: lane.waiting as u64,
             alone: lane.alone.clone().unwrap_or_default(),
+            batching_stopped: lane.is_merging_stopped,
+            independence: Some(json::Independence::from(&*lane.verdict).into()),
         }
+    }
+}
+
+impl From<json::Independence> for wire::Independence {
+    fn from(independence: json::Independence) -> Self {
+        let json::Independence { outcome, why, axes, warnings } = independence;
+        let one = |json::RowAxis { role, tensor, axis }| wire::RowAxis { role, tensor, axis };
+        let axes = axes.into_iter().map(one).collect();
+        Self { outcome, why: why.unwrap_or_default(), axes, warnings }
     }
 }
 
@@ -117,6 +140,7 @@ impl From<&registry::ModelStatus> for wire::ModelStatus {
             versions: status.versions.iter().map(with_traffic).collect(),
             unrouted: Some(json::Unrouted::from(status.unrouted).into()),
             comparison: status.comparison.as_ref().map(wire::Comparison::from),
+            warnings: status.warnings.clone(),
         }
     }
 }

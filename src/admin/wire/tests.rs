@@ -24,6 +24,7 @@ fn release() -> release::Release {
         shadow: Some(split(5, 2.5)),
         labels: [("champion".parse().unwrap(), v(3))].into(),
         newest: Some(v(3)),
+        rolled_back: [v(2)].into(),
     }
 }
 
@@ -50,6 +51,7 @@ fn version(number: u64, state: VersionState) -> registry::VersionStatus {
         learning: None,
         shadow_dropped: Vec::new(),
         files_changed: false,
+        changed: None,
         lane: None,
         admission: None,
     }
@@ -72,7 +74,7 @@ fn release_prints_as_the_contract_says() {
     assert_eq!(
         serde_json::to_string(&Release::from(&release())).unwrap(),
         r#"{"generation":7,"stable":3,"previous":2,"canary":{"version":4,"percent":10},"#.to_owned()
-            + r#""shadow":{"version":5,"percent":2.5},"labels":{"champion":3}}"#
+            + r#""shadow":{"version":5,"percent":2.5},"labels":{"champion":3},"rolled_back":[2]}"#
     );
 }
 
@@ -92,12 +94,13 @@ fn model_prints_its_release_and_versions() {
         versions: vec![version(3, VersionState::Ready), failed(6)],
         unrouted: observe::Counts { refusals: 4, ..observe::Counts::default() },
         comparison: None,
+        warnings: vec!["look".to_owned()],
     };
     let expected = json!({
         "model": "fraud",
         "release": {
             "generation": 7, "stable": 3, "previous": 2,
-            "canary": {"version": 4, "percent": 10}, "shadow": null, "labels": {},
+            "canary": {"version": 4, "percent": 10}, "shadow": null, "labels": {}, "rolled_back": [2],
         },
         "versions": [
             {
@@ -115,8 +118,9 @@ fn model_prints_its_release_and_versions() {
             },
         ],
         "unrouted": {"errors": 0, "refusals": 4},
+        "warnings": ["look"],
     });
-    let list = ModelList { models: vec![ModelStatus::from(&status)] };
+    let list = ModelList { models: vec![ModelStatus::from(&status)], warnings: Vec::new() };
     assert_eq!(serde_json::to_value(&list).unwrap(), json!({ "models": [expected] }));
 }
 
@@ -128,7 +132,7 @@ fn admission_prints_its_steps() {
         why: vec!["requests run alone".to_owned()],
         time: Duration::from_millis(250),
     };
-    let report = registry::AdmissionReport { steps: vec![step], is_transient: false };
+    let report = registry::AdmissionReport { steps: vec![step], ..registry::AdmissionReport::default() };
     let expected = json!([{"step": "warmup", "outcome": "passed", "why": ["requests run alone"], "seconds": 0.25}]);
     assert_eq!(serde_json::to_value(admission(&report)).unwrap(), expected);
 }
@@ -330,6 +334,7 @@ fn repository_index_speaks_tritons_words() {
         versions: vec![version(3, VersionState::Ready), failed(6)],
         unrouted: observe::Counts { refusals: 4, ..observe::Counts::default() },
         comparison: None,
+        warnings: vec!["look".to_owned()],
     };
     assert_eq!(
         serde_json::to_value(repository_index(std::slice::from_ref(&status), false)).unwrap(),

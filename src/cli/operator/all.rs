@@ -6,7 +6,7 @@ use crate::{
     cli::{
         Output,
         client::{Call, Client, ClientError},
-        output::Look,
+        output::{Look, warn},
         view,
     },
     domain::ModelName,
@@ -16,6 +16,7 @@ const MODELS: &str = "/admin/v1/models";
 
 pub(super) fn status(args: &StatusArgs, look: Look) -> Result<Answer, ClientError> {
     show(&args.gateway, &Call::get(MODELS), |list: &ModelList| {
+        list.warnings.iter().chain(list.models.iter().flat_map(|model| &model.warnings)).for_each(|warning| warn(warning));
         let shown: Vec<_> = list.models.iter().map(|model| view::status(model, args.verbose, look)).collect();
         shown.join("\n")
     })

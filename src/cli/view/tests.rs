@@ -3,8 +3,8 @@
 use super::*;
 use crate::admin::wire::{
     AdmissionStep, Bin, Broken, Checked, DriftReport, DriftSelfTest, Feature, FeatureSelfTest, FoundShift, Head,
-    History, HistoryEntry, Learning, Measures, Quality, RareBin, RecentTraffic, Runs, Share, Traffic, Unrouted,
-    Verification,
+    History, HistoryEntry, Independence, Learning, Measures, Quality, RareBin, RecentTraffic, Runs, Share, Traffic,
+    Unrouted, Verification,
 };
 
 const PIPE: Look = Look { colours: false, width: None };
@@ -43,6 +43,7 @@ fn version(number: u64, state: &str) -> VersionStatus {
         runs: None,
         shadow_dropped: [].into(),
         files_changed: false,
+        changed: None,
         admission: Vec::new(),
     }
 }
@@ -69,13 +70,14 @@ fn model() -> ModelStatus {
         versions: vec![version(1, "ready"), stable, broken],
         unrouted: Unrouted { errors: 0, refusals: 3 },
         comparison: None,
+        warnings: Vec::new(),
     }
 }
 
 #[test]
 fn models_are_one_line_each() {
     assert_eq!(
-        models(&ModelList { models: vec![model()] }, PIPE),
+        models(&ModelList { models: vec![model()], warnings: Vec::new() }, PIPE),
         "MODEL  STABLE  CANARY    SHADOW  PREVIOUS  READY VERSIONS  FAILED    RATE  ERRORS  REFUSED\n\
          fraud  2       1 at 10%  -       -         1, 2            3       0.20/s       2       17\n"
     );
@@ -195,6 +197,8 @@ fn joined() -> Runs {
         instances: 2,
         waiting: 0,
         alone: None,
+        batching_stopped: false,
+        independence: Independence { outcome: "independent".to_owned(), ..Independence::default() },
     }
 }
 
@@ -208,6 +212,11 @@ fn status_shows_how_runs_happen_in_a_hundred_columns() {
         max_delay_seconds: 1.5,
         waiting: 1024,
         alone: Some("output 'y' of a row\ndepends on other rows".to_owned()),
+        independence: Independence {
+            outcome: "dependent".to_owned(),
+            why: Some("ReduceMax at node 'm'\nis over all rows".to_owned()),
+            ..Independence::default()
+        },
         ..joined()
     };
     let mut model = model();
@@ -221,7 +230,9 @@ fn status_shows_how_runs_happen_in_a_hundred_columns() {
         "VERSION  RUNS ON  ONE RUN  PER ROW  BATCH ROWS  DELAY  INSTANCES  WAITING\n      \
          1  request   6.5 µs   250 ns          64    0 s          2        0\n      \
          2  pool       12 ms        -           1  1.5 s          2     1024\n\
-         version 2 runs each request alone: output 'y' of a row depends on other rows\n"
+         version 2 runs each request alone: output 'y' of a row depends on other rows\n\
+         version 1 has independent rows, proven from the graph\n\
+         version 2 has rows that depend on each other: ReduceMax at node 'm' is over all rows\n"
     );
     assert!(runs.lines().all(|line| line.chars().count() <= 100));
 }

@@ -62,11 +62,7 @@ struct Output {
 
 /// Replays all golden requests; `None` when there are none. Says how many there are.
 pub(super) fn replay(listing: &Listing, model: &dyn Model, decode: RequestDecoder) -> Option<Result<usize, Faults>> {
-    let is_golden = |name: &&String| {
-        let path = Path::new(name.as_str());
-        path.parent() == Some(Path::new(DIRECTORY)) && path.extension().is_some_and(|extension| extension == "json")
-    };
-    let names: Vec<&String> = listing.files.keys().filter(is_golden).collect();
+    let names: Vec<&String> = names(listing).collect();
     if names.is_empty() {
         return None;
     }
@@ -82,6 +78,25 @@ pub(super) fn replay(listing: &Listing, model: &dyn Model, decode: RequestDecode
         }
     }
     Some(if faults.reasons.is_empty() { Ok(names.len()) } else { Err(faults) })
+}
+
+fn names(listing: &Listing) -> impl Iterator<Item = &String> {
+    let is_golden = |name: &&String| {
+        let path = Path::new(name.as_str());
+        path.parent() == Some(Path::new(DIRECTORY)) && path.extension().is_some_and(|extension| extension == "json")
+    };
+    listing.files.keys().filter(is_golden)
+}
+
+/// The inputs of at most so many golden requests, of those that can be read: [`replay`] says what is wrong with others.
+pub(super) fn requests(listing: &Listing, decode: RequestDecoder, most: usize) -> Vec<Vec<Tensor>> {
+    let inputs = |name: &String| {
+        let text = listing.read(name).ok()??;
+        let golden: Golden<'_> = serde_json::from_slice(&text).ok()?;
+        let request = Bytes::copy_from_slice(golden.request.get().as_bytes());
+        decode(&request).ok().map(|(inputs, _)| inputs)
+    };
+    names(listing).take(most).filter_map(inputs).collect()
 }
 
 fn replay_one(text: &[u8], model: &dyn Model, decode: RequestDecoder) -> Result<(), Vec<String>> {

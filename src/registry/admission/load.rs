@@ -3,8 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use prost::Message;
+
 use super::{external::external_files, listing::Listing, zipmap};
-use crate::engine::{EngineError, EngineOptions, ModelFile, OnnxModel, Runtime};
+use crate::{
+    engine::{EngineError, EngineOptions, ModelFile, OnnxModel, Runtime},
+    proto::onnx::ModelProto,
+};
 
 /// The bytes of a model that may be opened.
 pub(super) struct Source {
@@ -36,6 +41,11 @@ pub(super) fn contained(bytes: Vec<u8>, listing: &Listing) -> Result<Source, Fau
 }
 
 impl Source {
+    /// The graph, for looking at it.
+    pub(super) fn graph(&self) -> Option<ModelProto> {
+        ModelProto::decode(&self.bytes[..]).ok()
+    }
+
     /// A model is loaded from the bytes that were checked, so that nobody can swap the file in between. The
     /// files of its weights are opened by their names, and looked at again afterwards.
     pub(super) fn open(

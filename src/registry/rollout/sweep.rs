@@ -5,7 +5,7 @@ use std::time::UNIX_EPOCH;
 
 use super::*;
 use crate::{
-    domain::{DataType, Dim, Shape, Signature, Tensor, TensorSpec},
+    domain::{DataType, Dim, Percent, Shape, Signature, Tensor, TensorSpec},
     fault::ErrorCode,
     observe::{Arm, Compared},
     rollout::Stream,

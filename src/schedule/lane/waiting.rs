@@ -158,6 +158,7 @@ impl Core {
         if is_background { self.accepts_as_is(rows, bytes) } else { self.accepts(rows, bytes) }?;
         let (reply, receiver) = oneshot::channel();
         let job = Job {
+            is_joinable: work.inputs.len() == self.required_inputs,
             inputs: work.inputs,
             outputs: work.outputs,
             rows,
