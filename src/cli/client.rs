@@ -80,7 +80,7 @@ fn silence(url: &str, limit: Duration, path: &str, key: Option<&str>) -> String 
     let head = format!("no answer from {url} within {limit} (--timeout): the gateway hangs, or has much to do");
     let model = path.strip_prefix(MODELS).and_then(|rest| rest.split('/').next()).unwrap_or_default();
     key.map_or_else(
-        || head.clone(),
+        || format!("{head}; nothing was changed"),
         |key| {
             format!(
                 "{head}. The outcome is unknown: `tidegate history {model}` says whether the change was made; the same command \

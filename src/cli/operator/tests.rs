@@ -353,14 +353,17 @@ fn gateway_that_does_not_answer_is_given_up_and_the_change_can_be_asked_for_agai
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let told = |line: &str| run_line(line, &url).map(|answer| answer.text).unwrap_err().to_string();
-    let error = told("tidegate rollback fraud --timeout 100ms -o json");
+    let error = told("tidegate promote fraud 2 --timeout 100ms -o json");
     let start = format!("no answer from {url} within 100ms");
     assert!(error.starts_with(&start) && error.contains("`tidegate history fraud`"), "{error}");
     let key = error.split("--idempotency-key ").nth(1).unwrap().split(' ').next().unwrap();
     assert!(uuid::Uuid::parse_str(key).is_ok(), "{error}");
-    assert!(told("tidegate rollback fraud --timeout 100ms -o json --idempotency-key k1").contains("key k1 makes"));
-    let error = told("tidegate models --timeout 100ms");
-    assert!(error.starts_with(&start) && !error.contains("outcome"), "{error}");
+    assert!(told("tidegate promote fraud 2 --timeout 100ms -o json --idempotency-key k1").contains("key k1 makes"));
+    // A rollback asks first what it is to leave.
+    for line in ["models", "rollback fraud"] {
+        let error = told(&format!("tidegate {line} --timeout 100ms"));
+        assert!(error.starts_with(&start) && error.ends_with("nothing was changed"), "{error}");
+    }
 }
 
 #[test]

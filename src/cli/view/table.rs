@@ -89,7 +89,7 @@ impl Table {
     /// Wraps the last column, so that the table keeps to the terminal's width.
     pub(super) fn wrap_last(&mut self) {
         /// Narrower than this nobody can read it: then the terminal wraps.
-        const LEAST: u16 = 16;
+        const LEAST: u16 = 10;
         let Some(terminal) = self.look.width else { return };
         let widths = self.table.column_max_content_widths();
         let Some((last, others)) = widths.split_last() else { return };
