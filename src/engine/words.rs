@@ -73,9 +73,10 @@ fn without_function(said: &str) -> &str {
 
 /// What no client's request has a word for.
 fn is_internal(word: &str) -> bool {
+    let is_scoped = word.contains("::");
     let word = word.trim_matches(|char: char| !char.is_alphanumeric() && char != '/');
     let is_path = word.starts_with('/') && word[1..].contains('/');
-    word.contains("::") || is_path || is_place(word) || is_source(word)
+    is_scoped || is_path || is_place(word) || is_source(word)
 }
 
 #[cfg(test)]

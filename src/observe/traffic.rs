@@ -163,7 +163,9 @@ impl Traffic {
         let from = now.saturating_sub(WINDOW);
         let base = self.samples.iter().rev().find(|sample| sample.at <= from).or_else(|| self.samples.front());
         let recent = base.map(|base| {
-            let window = now.saturating_sub(base.at).min(WINDOW);
+            let age = now.saturating_sub(base.at);
+            // A count that is older than that held until the window began: a change is sampled soon.
+            let window = if age > WINDOW + SAMPLE { WINDOW } else { age };
             let counts = total.since(&base.counts);
             let rate = if window.is_zero() { 0.0 } else { counts.requests() as f64 / window.as_secs_f64() };
             let latency = difference(&self.buckets(), &base.latency);
@@ -260,7 +262,8 @@ mod tests {
         let report = traffic.report(SECOND * 900);
         assert_eq!(report.total, Counts { answered: 9000, ..Counts::default() });
         let recent = report.recent.unwrap();
-        assert_eq!((recent.window, recent.counts.answered), (WINDOW, 3000));
+        // The sample before the window began is nine seconds older.
+        assert_eq!((recent.window, recent.counts.answered), (SECOND * 309, 3090));
         assert!((recent.rate - 10.0).abs() < 0.01);
         // All in the bucket from 2.5 to 5 ms.
         assert_eq!(recent.p50, Some(Duration::from_micros(3750)));

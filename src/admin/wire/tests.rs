@@ -64,6 +64,7 @@ fn failed(number: u64) -> registry::VersionStatus {
         memory_bytes: None,
         loaded_at: None,
         requests: 0,
+        traffic: observe::TrafficReport::default(),
         monitored: false,
         ..version(number, VersionState::Failed)
     }

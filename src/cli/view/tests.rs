@@ -224,7 +224,7 @@ fn status_shows_how_runs_happen_in_a_hundred_columns() {
         version.runs = Some(runs);
     }
     let shown = status(&model, false, PIPE);
-    let (_, runs) = shown.split_once("model.onnx is torn\n\n").unwrap();
+    let (_, runs) = shown.split_once("0 failed\n\n").unwrap();
     assert_eq!(
         runs,
         "VERSION  RUNS ON  ONE RUN  PER ROW  BATCH ROWS  DELAY  INSTANCES  WAITING\n      \
