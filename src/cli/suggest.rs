@@ -42,7 +42,9 @@ fn models(asked: &str, known: &[String]) -> String {
     match near {
         None => ": there are no models".to_owned(),
         // A third of the letters may be wrong.
-        Some((distance, name)) if distance * 3 <= asked.len().max(3) => format!(": did you mean '{}'?", printable(name)),
+        Some((distance, name)) if distance * 3 <= asked.len().max(3) => {
+            format!(": did you mean '{}'?", printable(name))
+        }
         Some(_) => format!(": there are {}", list(known)),
     }
 }

@@ -38,9 +38,8 @@ pub(super) fn watch<E: std::fmt::Display>(
             return Ok(());
         }
         pause();
-        shown = ask().unwrap_or_else(|error| {
-            format!("error: {}\n", super::output::printable(&error.to_string())).into()
-        });
+        shown =
+            ask().unwrap_or_else(|error| format!("error: {}\n", super::output::printable(&error.to_string())).into());
     }
 }
 
@@ -97,9 +96,8 @@ mod tests {
     fn watched(answers: &[Result<&str, &str>], is_terminal: bool) -> (Result<(), String>, String) {
         let mut answers = answers.iter().map(|answer| answer.map(str::to_owned).map_err(str::to_owned));
         let mut reader = Reader { seen: String::new(), left: answers.len() - 1 };
-        let mut next = || {
-            answers.next().unwrap().map(|text| Shown { is_last: text.contains("over"), ..Shown::from(text) })
-        };
+        let mut next =
+            || answers.next().unwrap().map(|text| Shown { is_last: text.contains("over"), ..Shown::from(text) });
         let outcome = watch(&mut next, || {}, &mut reader, is_terminal);
         (outcome, reader.seen)
     }

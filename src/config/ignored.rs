@@ -13,9 +13,11 @@ pub const USUAL_FILE: &str = "tidegate.toml";
 
 /// A line for each variable that begins as ours do and sets nothing, with the name that was perhaps meant.
 pub fn ignored_variables<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let names: Vec<_> = names.into_iter().collect();
     let mut ignored: Vec<_> = names
-        .into_iter()
-        .filter(|name| !OTHERS.contains(name))
+        .iter()
+        .copied()
+        .filter(|name| !OTHERS.contains(name) && !is_of_kubernetes(name, &names))
         .filter_map(|name| Some((name, name.strip_prefix("TIDEGATE_")?)))
         .filter(|(_, rest)| !rest.contains("__"))
         .map(|(name, rest)| {
@@ -28,6 +30,13 @@ pub fn ignored_variables<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<St
         .collect();
     ignored.sort();
     ignored
+}
+
+/// Kubernetes sets `TIDEGATE_SERVICE_HOST`, `TIDEGATE_PORT` and more in each container beside a service `tidegate`.
+fn is_of_kubernetes(name: &str, all: &[&str]) -> bool {
+    all.iter().filter_map(|other| other.strip_suffix("_SERVICE_HOST")).any(|service| {
+        name.strip_prefix(service).is_some_and(|rest| rest.starts_with("_SERVICE_") || rest.starts_with("_PORT"))
+    })
 }
 
 /// `TIDEGATE_SERVER__HTTP` for `SERVER_HTTP`.
@@ -43,9 +52,8 @@ fn meant(rest: &str) -> Option<String> {
 /// Says that a file in the working directory is not read, where one has the usual name and none was given.
 #[must_use]
 pub fn ignored_file(given: Option<&Path>, directory: &Path) -> Option<String> {
-    (given.is_none() && directory.join(USUAL_FILE).is_file()).then(|| {
-        format!("./{USUAL_FILE} is not read: give --config {USUAL_FILE}, or set TIDEGATE_CONFIG={USUAL_FILE}")
-    })
+    (given.is_none() && directory.join(USUAL_FILE).is_file())
+        .then(|| format!("./{USUAL_FILE} is not read: give --config {USUAL_FILE}, or set TIDEGATE_CONFIG={USUAL_FILE}"))
 }
 
 #[cfg(test)]
@@ -54,8 +62,14 @@ mod tests {
 
     #[test]
     fn variable_that_sets_nothing_is_told_with_what_was_meant() {
-        let names =
-            ["TIDEGATE_SERVER_HTTP", "TIDEGATE_SERVER__GRPC", "TIDEGATE_TOKEN", "TIDEGATE_PORT", "PATH", "TIDEGATE_CONFIG"];
+        let names = [
+            "TIDEGATE_SERVER_HTTP",
+            "TIDEGATE_SERVER__GRPC",
+            "TIDEGATE_TOKEN",
+            "TIDEGATE_PORT",
+            "PATH",
+            "TIDEGATE_CONFIG",
+        ];
         assert_eq!(
             ignored_variables(names),
             [
@@ -66,6 +80,16 @@ mod tests {
         );
         let told = ignored_variables(["TIDEGATE_MONITOR_SAVE_INTERVAL"]);
         assert!(told[0].contains("TIDEGATE_MONITOR__SAVE_INTERVAL"), "{told:?}");
+    }
+
+    #[test]
+    fn variables_of_kubernetes_are_no_mistake() {
+        let of_service =
+            ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_8000_TCP", "PORT_8000_TCP_ADDR"];
+        for service in ["TIDEGATE", "TIDEGATE_METRICS"] {
+            let names = of_service.map(|name| format!("{service}_{name}"));
+            assert_eq!(ignored_variables(names.iter().map(String::as_str)), <[String; 0]>::default());
+        }
     }
 
     #[test]

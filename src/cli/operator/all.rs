@@ -16,7 +16,10 @@ const MODELS: &str = "/admin/v1/models";
 
 pub(super) fn status(args: &StatusArgs, look: Look) -> Result<Answer, ClientError> {
     show(&args.gateway, &Call::get(MODELS), |list: &ModelList| {
-        list.warnings.iter().chain(list.models.iter().flat_map(|model| &model.warnings)).for_each(|warning| warn(warning));
+        list.warnings
+            .iter()
+            .chain(list.models.iter().flat_map(|model| &model.warnings))
+            .for_each(|warning| warn(warning));
         let shown: Vec<_> = list.models.iter().map(|model| view::status(model, args.verbose, look)).collect();
         shown.join("\n")
     })

@@ -141,7 +141,8 @@ fn wait(
                 missed = 0;
                 let status: RolloutStatus = read(&text)?;
                 if started_at.get_or_insert_with(|| status.started_at.clone()) != &status.started_at {
-                    let failure = format!("{model}: the rollout was not waited for to its end: another one was started");
+                    let failure =
+                        format!("{model}: the rollout was not waited for to its end: another one was started");
                     let shown = shown(text, gateway, look)?;
                     return Ok(Answer { failure: Some(failure), ..shown });
                 }

@@ -10,8 +10,10 @@ use crate::{
 
 /// The newest entries of all models, at most so many.
 pub(in crate::cli) fn histories(histories: &[History], limit: usize, look: Look) -> String {
-    let mut entries: Vec<_> =
-        histories.iter().flat_map(|history| history.entries.iter().map(move |entry| (&*history.model, entry))).collect();
+    let mut entries: Vec<_> = histories
+        .iter()
+        .flat_map(|history| history.entries.iter().map(move |entry| (&*history.model, entry)))
+        .collect();
     entries.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.sequence));
     let verification = histories.iter().find_map(|history| history.verification.as_ref());
     history::table(entries.into_iter().take(limit).map(|(model, entry)| (Some(model), entry)), verification, look)

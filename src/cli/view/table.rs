@@ -1,7 +1,9 @@
 //! A plain table: columns side by side, no lines. Nothing is cut; prose goes last, and is wrapped on a terminal where a view
 //! says so.
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Width, presets::NOTHING};
+use comfy_table::{
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Width, presets::NOTHING,
+};
 
 use crate::cli::output::{Look, printable};
 
@@ -96,7 +98,10 @@ impl Table {
         let before: u16 =
             others.iter().enumerate().filter(|(column, _)| !self.is_hidden(*column)).map(|(_, width)| width + 2).sum();
         let room = terminal.saturating_sub(before);
-        if *last > room && room >= LEAST && let Some(column) = self.table.column_mut(others.len()) {
+        if *last > room
+            && room >= LEAST
+            && let Some(column) = self.table.column_mut(others.len())
+        {
             // The padding counts.
             column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(room + 2)));
         }
