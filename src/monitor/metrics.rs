@@ -1,8 +1,7 @@
 //! The monitor's metrics, made when Prometheus asks: of the counters as they are, and of what the latest look found. A
 //! scrape computes no distance.
 //!
-//! What the counters show is of this process, see [`Exported`]: of counts that were restored the windows know, and Prometheus
-//! knows of them already.
+//! Counts that were restored are in the windows and in no counter: Prometheus has them already, see [`Exported`].
 //!
 //! The rows by bin are counters, so that drift of a whole fleet is exact: sums of counters, not means of scores.
 //! `tidegate_reference_bin_ratio` has what the PSI needs besides: for each bin that the PSI looks at the
