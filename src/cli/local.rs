@@ -24,7 +24,7 @@ pub struct ServeArgs {
 /// The flags that win over the configuration file and the environment.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ConfigFlags {
-    /// The configuration file (TOML) [default: what TIDEGATE_CONFIG names, or none].
+    /// The configuration file (TOML) [default: what `TIDEGATE_CONFIG` names, or none].
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 

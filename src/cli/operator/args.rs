@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Gateway and output")]
 pub struct GatewayArgs {
-    /// The admin plane of the gateway; the variable TIDEGATE_ADMIN_URL sets another default.
+    /// The admin plane of the gateway; the variable `TIDEGATE_ADMIN_URL` sets another default.
     // Not clap's `env`: it would put the option into every usage line while the variable is set.
     #[arg(long, default_value = default_admin_url(), value_name = "URL")]
     pub admin_url: AdminUrl,
