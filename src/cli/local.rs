@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Output;
-use crate::config::Address;
+use crate::{config::Address, monitor::ColumnType};
 
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
@@ -82,9 +82,23 @@ pub struct ProfileArgs {
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
 
+    /// What columns are taken for: categorical, numeric, text or ignore. Wins over [monitor.features] of model.toml [default: what
+    /// their values look like].
+    #[arg(long, value_name = "COLUMN=TYPE", value_delimiter = ',', value_parser = column_type)]
+    pub types: Vec<(String, ColumnType)>,
+
     /// Where the profile goes [default: profile.json in the version's directory].
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+}
+
+/// `region=categorical`.
+fn column_type(text: &str) -> Result<(String, ColumnType), String> {
+    let (column, wanted) = text
+        .rsplit_once('=')
+        .filter(|(column, _)| !column.is_empty())
+        .ok_or_else(|| format!("'{text}' is no column and its type: write COLUMN=TYPE, such as region=categorical"))?;
+    Ok((column.to_owned(), wanted.parse()?))
 }
 
 #[derive(Debug, Clone, Copy, Args)]

@@ -72,7 +72,8 @@ pub enum Command {
     /// Build the reference profile that the drift monitor compares with.
     #[command(after_help = "Examples:
   tidegate profile models/fraud/4 --data reference.parquet
-  tidegate profile models/fraud/4 --data reference.csv --out profile.json")]
+  tidegate profile models/fraud/4 --data reference.csv --out profile.json
+  tidegate profile models/fraud/4 --data reference.csv --types order_id=ignore,region=categorical")]
     Profile(ProfileArgs),
 
     #[command(flatten)]

@@ -14,12 +14,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::{
     ProfileArgs,
     check::load_runtime,
-    output::{causes, complain},
+    output::{Look, causes, complain, print, printable},
+    view,
 };
 use crate::{
     config::ModelConfig,
     engine::{EngineOptions, Model, OnnxModel},
-    monitor::{FeatureProfile, Profile, ProfileBuilder, RareValues, Table},
+    monitor::{ColumnType, FeatureProfile, Profile, ProfileBuilder, RareValues, Table, Taken},
     protocol::decode_json_request,
     registry::{self, open_version},
     schedule::Sample,
@@ -55,9 +56,15 @@ fn run(args: &ProfileArgs) -> Result<()> {
     let columns = registry::columns(&config, model.metadata(), model.signature())
         .map_err(|faults| anyhow::Error::msg(faults.join("; ")))?;
     let signature = model.signature().clone();
+    let mut types = registry::column_types(&config);
+    types.extend(args.types.iter().cloned());
+    let faults = types.faults(&signature, &columns);
+    if !faults.is_empty() {
+        bail!("the types of columns (--types, and [monitor.features] of model.toml): {}", faults.join("; "));
+    }
     let all: Vec<usize> = (0..signature.outputs.len()).collect();
     let progress = progress(table.row_count());
-    let mut builder = ProfileBuilder::new(columns.clone());
+    let mut builder = ProfileBuilder::new(columns.clone()).with_types(types);
     for batch in table.batches(&signature, &columns, BATCH)? {
         let inputs = batch?;
         let outputs = model.run(&inputs, &all).with_context(|| format!("after row {}", progress.position()))?;
@@ -69,6 +76,8 @@ fn run(args: &ProfileArgs) -> Result<()> {
         bail!("{} has no rows: nothing to compare live traffic with", args.data.display());
     }
     let built = builder.finish();
+    // Whoever reads it has seen enough where it cannot be written.
+    let _ = print(view::taken(&built.taken, Look::of_stdout()).as_bytes());
     for skipped in &built.skipped {
         eprintln!("not profiled: {}: {}", skipped.name, skipped.reason);
     }
@@ -78,9 +87,7 @@ fn run(args: &ProfileArgs) -> Result<()> {
             "{feature}: it has more than {most} rare values: values that it never had will not be told from them"
         );
     }
-    for feature in built.profile.features.iter().filter(|feature| feature.is_empty()) {
-        eprintln!("{}: it has no value in the data: any value that comes will be reported as unseen", feature.feature);
-    }
+    built.taken.iter().filter_map(warning).for_each(|warning| eprintln!("{warning}"));
     if built.profile.features.iter().all(FeatureProfile::is_empty) {
         bail!("no column of {} has a value: nothing to compare live traffic with", args.data.display());
     }
@@ -99,6 +106,17 @@ fn see(model: &mut OnnxModel, config: &ModelConfig, table: &Table) {
     let samples: Vec<Sample> =
         first.into_iter().map(|inputs| Sample { origin: "the reference data", inputs: inputs.into() }).collect();
     registry::see(model, &samples);
+}
+
+/// What to do about a column that will drift for ever.
+fn warning(Taken { column, warning, .. }: &Taken) -> Option<String> {
+    let (column, ignore) = (printable(column), ColumnType::Ignore);
+    warning.as_ref().map(|why| {
+        format!(
+            "warning: {column}: {why}: it will seem to drift for ever. Leave it out with --types '{column}={ignore}', or with \
+             \"{column}\" = \"{ignore}\" under [monitor.features] in model.toml"
+        )
+    })
 }
 
 /// Written beside and renamed, so that a gateway that watches never sees half of it.

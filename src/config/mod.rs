@@ -28,7 +28,9 @@ pub use self::{
     admission::{AdmissionConfig, Nondeterministic, WarmupConfig},
     ignored::{USUAL_FILE, ignored_file, ignored_variables},
     load::{ConfigError, Overrides, faults_of_file, load},
-    model::{ModelConfig, ModelConfigError, Policy, VersionPolicyConfig, WarmupData, WarmupInput, WarmupSample},
+    model::{
+        ColumnType, ModelConfig, ModelConfigError, Policy, VersionPolicyConfig, WarmupData, WarmupInput, WarmupSample,
+    },
     monitor::{Baseline, Contract, MonitorConfig},
     rollout::{DriftAction, RolloutConfig},
     triton::{DeclaredTensor, TritonModel},

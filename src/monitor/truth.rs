@@ -314,7 +314,7 @@ fn profile_of_the_data_set_equals_the_truth_to_the_bit() {
                 assert!(close(std / sigma, 1.0, 1e-9), "{}: {std} for {sigma}", feature.feature);
             }
             (
-                Distribution::Categorical { categories, other: 0, rare: None },
+                Distribution::Categorical { categories, other: 0, rare: None, buckets: None },
                 Reference::Categorical { categories: true_categories, counts },
             ) => {
                 let got: Vec<_> = categories.iter().map(|category| (&category.value, category.count)).collect();

@@ -50,8 +50,8 @@ pub(crate) use self::admission::fuzzing;
 pub use self::{
     admission::{
         Admission, AdmissionOptions, AdmissionReport, Baseline, Candidate, ChangedFiles, Outcome, Refusal,
-        RequestDecoder, SandboxOptions, SignatureChange, SignaturePolicy, SigningKey, Step, StepReport, columns,
-        open_version, see, serve_trials,
+        RequestDecoder, SandboxOptions, SignatureChange, SignaturePolicy, SigningKey, Step, StepReport, column_types,
+        columns, open_version, see, serve_trials,
     },
     disk::{is_hidden, stray},
     operations::{ChangeOptions, Changed, RegistryError},

@@ -2,6 +2,7 @@
 
 mod baselines;
 mod classes;
+mod columns;
 mod contract;
 mod derived;
 mod export;
