@@ -93,11 +93,13 @@ class Gateway:
         beside.rename(self.models / version)
         wait_for(f"version {version}", lambda: self.state(version) == "ready")
 
-    def tidegate(self, line):
-        """Runs a command as an operator would, and shows it with its output."""
+    def tidegate(self, line, code=0):
+        """Runs a command as an operator would, and shows it with its output. It must exit with `code`."""
         print(f"$ tidegate {line}", flush=True)
         environment = {**os.environ, "TIDEGATE_ADMIN_URL": self.url, "USER": "ada"}
-        subprocess.run([BINARY, *shlex.split(line)], env=environment, check=True)
+        exited = subprocess.run([BINARY, *shlex.split(line)], env=environment).returncode
+        if exited != code:
+            sys.exit(f"it exited with {exited}, not {code}")
         print(flush=True)
 
     def infer(self, body):
@@ -142,7 +144,8 @@ def show(gateway):
     gateway.publish("3", with_columns_exchanged)
     gateway.tidegate('rollout start car_loan --version 3 --steps 5,25,50,100 --reason "retrained in November"')
     gateway.serve_loans_until("rolled_back", requests)
-    gateway.tidegate("rollout status car_loan")
+    # A rollout that was taken back is a failure to a pipeline.
+    gateway.tidegate("rollout status car_loan", code=1)
     gateway.tidegate("models")
     gateway.publish("4")
     # A rare false alarm is no good in a demonstration that must end the same way each time.

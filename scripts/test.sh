@@ -28,7 +28,7 @@ step "fetch ONNX Runtime, models, data"
 python3 scripts/fetch.py all
 
 step "build"
-cargo build --release --locked
+cargo build --release --locked --bins
 
 step "unit and integration tests"
 cargo test --locked --lib --bins --tests --examples -- --quiet
@@ -36,7 +36,7 @@ cargo build --locked --examples --benches
 cargo test --locked --doc -- --quiet
 
 step "the demo"
-target/debug/examples/demo --gateway target/release/tidegate
+target/release/demo --gateway target/release/tidegate
 
 step "the benchmarks' rig: right answers, no times"
 python3 benches/end_to_end.py --smoke --no-build --rig target/debug/examples/bench_rig

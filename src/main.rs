@@ -2,16 +2,19 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use tidegate::{
     app,
-    cli::{self, Cli, Command, ConfigCommand, ServeArgs},
+    cli::{self, Command, ConfigCommand, ServeArgs},
     registry,
 };
 
 fn main() -> ExitCode {
     cli::complete_if_asked();
-    match Cli::parse().command {
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match cli.command {
         Command::Serve(args) => serve(&args),
         Command::Check(args) => cli::check(&args),
         Command::Profile(args) => cli::profile(&args),
@@ -25,7 +28,10 @@ fn main() -> ExitCode {
 
 /// 2 when the configuration is wrong, before any port is bound; 1 when the gateway failed.
 fn serve(args: &ServeArgs) -> ExitCode {
-    let config = match cli::load_config(&args.config) {
+    cli::warn_of_ignored(&args.config);
+    let config = cli::load_config(&args.config).map_err(|error| error.to_string());
+    let config = config.and_then(|config| cli::refuse_open_admin(&config, args.insecure_admin).map(|()| config));
+    let config = match config {
         Ok(config) => config,
         Err(error) => {
             eprintln!("error: {error}");

@@ -3,13 +3,16 @@
 use std::{fmt::Display, io::ErrorKind, net::IpAddr, time::Duration};
 
 use http::{
-    Method, Request, Uri,
-    header::{AUTHORIZATION, CONTENT_TYPE, IF_MATCH},
+    Method, Request, StatusCode, Uri,
+    header::{CONTENT_TYPE, IF_MATCH},
 };
 use serde::Serialize;
 use ureq::{Agent, Timeout};
 
-use super::operator::{ChangeArgs, GatewayArgs};
+use super::{
+    operator::{ChangeArgs, GatewayArgs},
+    suggest,
+};
 use crate::{admin::wire::ErrorBody, protocol::METRICS_PATHS};
 
 /// A drift report of thousands of features fits.
@@ -26,6 +29,20 @@ pub(super) enum ClientError {
         #[source]
         cause: Box<ureq::Error>,
     },
+    #[error("{}", silence(.url, *.limit, .path, .key.as_deref()))]
+    Silent {
+        url: String,
+        limit: Duration,
+        path: String,
+        /// By which a change may be asked for again; `None`: nothing was to be changed.
+        key: Option<String>,
+    },
+    /// A token that nobody looks at looks like security.
+    #[error(
+        "this gateway has no authentication: a token (--token, TIDEGATE_TOKEN) would protect nothing; leave it out, and see to it \
+         that strangers do not reach the admin plane"
+    )]
+    NoAuthentication,
     /// In the gateway's own words.
     #[error("{0}")]
     Refused(String),
@@ -45,9 +62,45 @@ pub(super) enum ClientError {
     },
 }
 
+impl ClientError {
+    /// 2 where the command line is to blame.
+    pub(super) fn exit_code(&self) -> u8 {
+        if matches!(self, Self::NoAuthentication) { 2 } else { 1 }
+    }
+
+    /// Whether it may be over soon: the gateway restarts, or is busy.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Failed { .. } | Self::Silent { .. })
+    }
+}
+
+/// What to do where no answer came.
+fn silence(url: &str, limit: Duration, path: &str, key: Option<&str>) -> String {
+    let limit = humantime::format_duration(limit);
+    let head = format!("no answer from {url} within {limit} (--timeout): the gateway hangs, or has much to do");
+    let model = path.strip_prefix(MODELS).and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    key.map_or_else(
+        || format!("{head}; nothing was changed"),
+        |key| {
+            format!(
+                "{head}. The outcome is unknown: `tidegate history {model}` says whether the change was made; the same command \
+                 with --idempotency-key {key} makes it once, however often it is repeated"
+            )
+        },
+    )
+}
+
+/// What the paths of models begin with.
+const MODELS: &str = "/admin/v1/models/";
+
+/// How long an answer may take where nobody says otherwise.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// One request of the admin API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Call {
+    patience: Duration,
+    key: Option<String>,
     method: Method,
     path: String,
     query: Vec<(&'static str, String)>,
@@ -57,7 +110,8 @@ pub(super) struct Call {
 
 impl Call {
     pub(super) fn new(method: Method, path: impl Into<String>) -> Self {
-        Self { method, path: path.into(), query: Vec::new(), headers: Vec::new(), body: None }
+        let (query, headers) = (Vec::new(), Vec::new());
+        Self { patience: PATIENCE, key: None, method, path: path.into(), query, headers, body: None }
     }
 
     pub(super) fn get(path: impl Into<String>) -> Self {
@@ -75,6 +129,11 @@ impl Call {
         self
     }
 
+    /// Lets the gateway take its time by default.
+    pub(super) fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
     pub(super) fn options(mut self, options: &ChangeArgs) -> Self {
         if options.dry_run {
             self = self.query("dry_run", true);
@@ -88,7 +147,10 @@ impl Call {
         if let Some(actor) = options.who(std::env::var("USER").ok().into_iter().chain([system_user()])) {
             self.headers.push(("tidegate-actor", actor));
         }
-        if let Some(key) = &options.idempotency_key {
+        // Every change has a key, so that it can be asked for again when no answer comes.
+        let fresh = || (!options.dry_run).then(|| uuid::Uuid::now_v7().to_string());
+        self.key = options.idempotency_key.clone().or_else(fresh);
+        if let Some(key) = &self.key {
             self.headers.push(("idempotency-key", format!("\"{key}\"")));
         }
         self
@@ -117,13 +179,14 @@ pub(super) struct Answered {
 pub(super) struct Client {
     agent: Agent,
     base: String,
-    token: Option<String>,
+    has_token: bool,
+    /// Instead of what each call allows.
+    timeout: Option<Duration>,
 }
 
 impl Client {
     pub(super) fn new(gateway: &GatewayArgs) -> Self {
-        // A load may take minutes; only the connection must not.
-        Self::with_limits(gateway, Duration::from_secs(5), None)
+        Self::with_limits(gateway, Duration::from_secs(5), gateway.timeout)
     }
 
     /// A client that gives up after `limit`.
@@ -133,15 +196,13 @@ impl Client {
 
     fn with_limits(gateway: &GatewayArgs, connect: Duration, whole: Option<Duration>) -> Self {
         let base = gateway.admin_url.as_str().to_owned();
-        let mut config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .timeout_connect(Some(connect))
-            .timeout_global(whole);
+        let mut config =
+            Agent::config_builder().http_status_as_error(false).max_redirects(0).timeout_connect(Some(connect));
         if is_local(&base) {
             config = config.proxy(None);
         }
-        Self { agent: config.build().into(), base, token: gateway.token.clone() }
+        let has_token = gateway.token.as_ref().is_some_and(|token| !token.is_empty());
+        Self { agent: config.build().into(), base, has_token, timeout: whole }
     }
 
     /// The text of a successful answer.
@@ -150,16 +211,18 @@ impl Client {
     }
 
     pub(super) fn ask(&self, call: &Call) -> Result<Answered, ClientError> {
-        let failed = |cause| self.failure(cause);
+        if self.has_token {
+            return Err(ClientError::NoAuthentication);
+        }
+        let limit = self.timeout.unwrap_or(call.patience);
+        let failed = |cause| self.failure(cause, call, limit);
         let mut request = Request::builder().method(&call.method).uri(call.url(&self.base));
         for (name, value) in &call.headers {
             // Names are not all ASCII.
             request = request.header(*name, value.as_bytes());
         }
-        if let Some(token) = &self.token {
-            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
-        }
         let request = request.body(call.body.clone().unwrap_or_default()).map_err(|error| failed(error.into()))?;
+        let request = self.agent.configure_request(request).timeout_global(Some(limit)).build();
         let mut response = self.agent.run(request).map_err(failed)?;
         let status = response.status();
         let is_repeated = response.headers().contains_key("idempotency-replayed");
@@ -171,12 +234,15 @@ impl Client {
             Ok(ErrorBody { error }) if is_of_another_plane(&error) => {
                 ClientError::Foreign { url: self.base.clone(), status: status.as_u16() }
             }
+            Ok(ErrorBody { error }) if status == StatusCode::NOT_FOUND => {
+                ClientError::Refused(suggest::with_names(self, &call.path, error))
+            }
             Ok(ErrorBody { error }) => ClientError::Refused(error),
             Err(_) => ClientError::Foreign { url: self.base.clone(), status: status.as_u16() },
         })
     }
 
-    fn failure(&self, cause: ureq::Error) -> ClientError {
+    fn failure(&self, cause: ureq::Error, call: &Call, limit: Duration) -> ClientError {
         let unreachable = match &cause {
             ureq::Error::Io(error) => matches!(
                 error.kind(),
@@ -186,6 +252,9 @@ impl Client {
             _ => false,
         };
         let url = self.base.clone();
+        if matches!(&cause, ureq::Error::Timeout(timeout) if *timeout != Timeout::Connect) {
+            return ClientError::Silent { url, limit, path: call.path.clone(), key: call.key.clone() };
+        }
         if unreachable { ClientError::Unreachable(url) } else { ClientError::Failed { url, cause: Box::new(cause) } }
     }
 }

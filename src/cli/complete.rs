@@ -95,6 +95,7 @@ fn model_on(words: &[String]) -> Option<&str> {
     while let Some(word) = words.next() {
         match word.strip_prefix("--") {
             None if !word.starts_with('-') && !word.is_empty() => return Some(word),
+            None if word == "-o" => drop(words.next()),
             // An option with its value in the next word.
             Some(name) if !name.contains('=') && !SWITCHES.contains(&name) => drop(words.next()),
             _ => {}
@@ -104,7 +105,20 @@ fn model_on(words: &[String]) -> Option<&str> {
 }
 
 /// Options without a value.
-const SWITCHES: [&str; 7] = ["dry-run", "clear", "verify", "watch", "evict-previous", "allow-signature-change", "help"];
+const SWITCHES: [&str; 12] = [
+    "dry-run",
+    "clear",
+    "verify",
+    "verbose",
+    "watch",
+    "wait",
+    "self-test",
+    "exit-code",
+    "strict",
+    "evict-previous",
+    "allow-signature-change",
+    "help",
+];
 
 /// The gateway that the line or the environment names.
 fn gateway(words: &[String]) -> Option<GatewayArgs> {
@@ -151,6 +165,7 @@ mod tests {
             ("tidegate promote fraud ", Some("fraud")),
             ("tidegate promote --reason why --dry-run fraud 3", Some("fraud")),
             ("tidegate promote --reason=why fraud", Some("fraud")),
+            ("tidegate status --verbose -o json fraud", Some("fraud")),
             ("tidegate promote --admin-url http://g:1 fraud", Some("fraud")),
             ("tidegate rollout start fraud --version ", Some("fraud")),
             ("tidegate rollout pause ", None),

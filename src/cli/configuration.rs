@@ -1,6 +1,10 @@
 //! `tidegate config`, and how the flags of `serve` become a configuration.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use super::{ConfigFlags, ConfigFormat, ConfigShowArgs, SchemaArgs, print};
 use crate::{
@@ -24,12 +28,54 @@ pub fn load_config(flags: &ConfigFlags) -> Result<Config, ConfigError> {
     // Variables that are not text are none of ours.
     let variables =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    config::load(flags.config.as_deref(), variables, &overrides)
+    let file = flags.config.clone().or_else(named_file);
+    config::load(file.as_deref(), variables, &overrides).map_err(|error| match error {
+        ConfigError::File { path, error } => {
+            let faults = config::faults_of_file(&path);
+            // One fault is shown as it stands in the file.
+            let many = || faults.iter().map(|fault| format!("{}: {fault}", path.display())).collect();
+            if faults.len() > 1 { ConfigError::Values(many()) } else { ConfigError::File { path, error } }
+        }
+        other => other,
+    })
+}
+
+/// The file that `TIDEGATE_CONFIG` names.
+fn named_file() -> Option<PathBuf> {
+    std::env::var_os("TIDEGATE_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// Says on stderr what looks like configuration and is not read.
+pub fn warn_of_ignored(flags: &ConfigFlags) {
+    let names: Vec<_> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+    let file = flags.config.clone().or_else(named_file);
+    let ignored = config::ignored_variables(names.iter().map(String::as_str));
+    for warning in ignored.into_iter().chain(config::ignored_file(file.as_deref(), Path::new("."))) {
+        let _ = writeln!(io::stderr(), "warning: {warning}");
+    }
+}
+
+/// Why a gateway must not start so: strangers would reach the admin plane.
+///
+/// # Errors
+/// What to do instead.
+pub fn refuse_open_admin(config: &Config, is_meant: bool) -> Result<(), String> {
+    let admin = &config.server.admin;
+    if is_meant || admin.is_loopback() || admin.resolve().is_err() {
+        return Ok(());
+    }
+    Err(format!(
+        "server.admin ({admin}) can be reached from other machines, and the admin plane has no authentication: whoever reaches \
+         it can change releases. Use a loopback address, such as 127.0.0.1:{}; or add --insecure-admin where something else \
+         keeps strangers away",
+        admin.port()
+    ))
 }
 
 /// Prints the effective configuration.
 #[must_use]
 pub fn show_config(args: &ConfigShowArgs) -> ExitCode {
+    warn_of_ignored(&args.flags);
     let shown = load_config(&args.flags).map_err(|error| error.to_string()).and_then(|config| match args.output {
         ConfigFormat::Toml => toml::to_string(&config).map_err(|error| error.to_string()),
         ConfigFormat::Json => {

@@ -12,6 +12,10 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub config: ConfigFlags,
 
+    /// Serve the admin plane where other machines reach it, though it has no authentication.
+    #[arg(long)]
+    pub insecure_admin: bool,
+
     /// Write the bound addresses to this file, as JSON, once the gateway listens.
     #[arg(long, value_name = "FILE")]
     pub addresses_file: Option<PathBuf>,
@@ -20,7 +24,7 @@ pub struct ServeArgs {
 /// The flags that win over the configuration file and the environment.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ConfigFlags {
-    /// The configuration file (TOML).
+    /// The configuration file (TOML) [default: what `TIDEGATE_CONFIG` names, or none].
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -64,7 +68,7 @@ pub struct CheckArgs {
     pub config: Option<PathBuf>,
 
     /// How to print the report.
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Output,
 }
 
@@ -169,7 +173,7 @@ pub struct ConfigShowArgs {
     pub flags: ConfigFlags,
 
     /// How to print it.
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: ConfigFormat,
 }
 

@@ -13,12 +13,14 @@ mod output;
 mod profile;
 mod report;
 mod sparkline;
+mod suggest;
+mod version;
 mod view;
 mod watch;
 
 pub use check::check;
 pub use complete::{complete_if_asked, completions};
-pub use configuration::{load_config, print_schema, show_config};
+pub use configuration::{load_config, print_schema, refuse_open_admin, show_config, warn_of_ignored};
 pub use local::{
     CheckArgs, ConfigCommand, ConfigFlags, ConfigFormat, ConfigShowArgs, DecimalMark, ProfileArgs, SchemaArgs,
     ServeArgs,
@@ -26,6 +28,7 @@ pub use local::{
 pub use operator::OperatorCommand;
 pub use output::{Output, causes, print};
 pub use profile::profile;
+pub use version::parse;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;

@@ -1,12 +1,14 @@
 //! The operator commands: they ask the admin API over REST and print what it answers.
 
+mod all;
 mod args;
 mod drift;
 mod rollout;
 
 pub use args::{
     AdminUrl, ChangeArgs, DriftArgs, GatewayArgs, HistoryArgs, LabelArgs, LoadArgs, ModelChangeArgs, ModelsArgs,
-    PromoteArgs, RollbackArgs, RolloutStartArgs, SplitArgs, StatusArgs, UnloadArgs, VersionArgs,
+    PromoteArgs, RollbackArgs, RolloutStartArgs, RolloutStatusArgs, SplitArgs, StatusArgs, UnloadArgs, VersionArgs,
+    WatchArgs,
 };
 pub use rollout::RolloutCommand;
 
@@ -14,6 +16,7 @@ use std::{
     io::{self, IsTerminal},
     process::ExitCode,
     thread,
+    time::{Duration, SystemTime},
 };
 
 use clap::Subcommand;
@@ -25,11 +28,12 @@ use super::{
     client::{Call, Client, ClientError},
     output::{Look, complain, print, warn},
     view,
-    watch::watch,
+    watch::{Shown, watch},
 };
 use crate::{
     admin::wire::{
-        History, ModelList, ModelStatus, Release, RollbackBody, Share, SplitBody, VersionBody, VersionStatus,
+        History, ModelList, ModelStatus, Release, RollbackBody, Share, SplitBody, Verification, VersionBody,
+        VersionStatus,
     },
     domain::{ModelName, Version},
 };
@@ -40,10 +44,12 @@ pub enum OperatorCommand {
     #[command(after_help = "Examples:
   tidegate models
   tidegate models --output json | jq -r '.models[].model'")]
+    #[command(visible_alias = "ls", alias = "list")]
     Models(ModelsArgs),
 
-    /// Show the release and the versions of a model.
+    /// Show the release and the versions of a model, or of all.
     #[command(after_help = "Examples:
+  tidegate status
   tidegate status fraud
   tidegate status fraud --verbose
   tidegate status fraud --watch --interval 1s
@@ -107,7 +113,7 @@ first. The command names what it leaves, by the generation of the release: of tw
     )]
     Rollout(RolloutCommand),
 
-    /// Let a label stand for a version, or remove it.
+    /// Set a label to a version, or remove it.
     ///
     /// Requests may name it in place of a version. The labels stable, previous, canary and shadow are always there and
     /// stand for what the release names at that moment: they cannot be set.
@@ -116,8 +122,9 @@ first. The command names what it leaves, by the generation of the release: of tw
   tidegate label fraud champion --clear")]
     Label(LabelArgs),
 
-    /// Show who changed the release of a model, when, what and why.
+    /// Show who changed the release of a model (or of all), when, what and why.
     #[command(after_help = "Examples:
+  tidegate history
   tidegate history fraud
   tidegate history fraud --limit 100 --output json
   tidegate history fraud --verify")]
@@ -125,7 +132,9 @@ first. The command names what it leaves, by the generation of the release: of tw
 
     /// Show how far the live requests of a model are from its reference data.
     #[command(after_help = "Examples:
+  tidegate drift
   tidegate drift fraud
+  tidegate drift fraud --exit-code
   tidegate drift fraud --version 4 --window 5m
   tidegate drift fraud --segment country=DE
   tidegate drift fraud --against stable
@@ -141,14 +150,18 @@ pub fn run(command: &OperatorCommand) -> ExitCode {
     match execute(command, Look::of_stdout()) {
         Ok(answer) => {
             let printed = print(answer.text.as_bytes());
-            answer.failure.map_or(printed, |failure| {
-                complain(&failure);
-                ExitCode::FAILURE
-            })
+            match answer.failure {
+                Some(failure) => {
+                    complain(&failure);
+                    ExitCode::FAILURE
+                }
+                None if answer.code == 0 => printed,
+                None => ExitCode::from(answer.code),
+            }
         }
         Err(error) => {
             complain(&error.to_string());
-            ExitCode::FAILURE
+            ExitCode::from(error.exit_code())
         }
     }
 }
@@ -157,11 +170,21 @@ pub fn run(command: &OperatorCommand) -> ExitCode {
 struct Answer {
     text: String,
     failure: Option<String>,
+    /// The exit code where nothing failed.
+    code: u8,
+    /// There is nothing more to watch.
+    is_last: bool,
+}
+
+impl Answer {
+    fn failed(text: String, failure: Option<String>) -> Self {
+        Self { failure, ..Self::from(text) }
+    }
 }
 
 impl From<String> for Answer {
     fn from(text: String) -> Self {
-        Self { text, failure: None }
+        Self { text, failure: None, code: 0, is_last: false }
     }
 }
 
@@ -175,20 +198,20 @@ fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError>
                 view::models(models, look)
             })
         }
-        OperatorCommand::Status(args) if args.watch => {
-            let call = Call::get(model_path(&args.model));
-            watched(args, || show(&args.gateway, &call, |model: &ModelStatus| view::status(model, args.verbose, look)))
-        }
         OperatorCommand::Status(args) => {
-            let call = Call::get(model_path(&args.model));
-            show(&args.gateway, &call, |model: &ModelStatus| {
-                model.warnings.iter().for_each(|warning| warn(warning));
-                view::status(model, args.verbose, look)
-            })
+            let ask = || match &args.model {
+                Some(model) => show(&args.gateway, &Call::get(model_path(model)), |model: &ModelStatus| {
+                    model.warnings.iter().for_each(|warning| warn(warning));
+                    view::status(model, args.verbose, look)
+                }),
+                None => all::status(args, look),
+            };
+            if args.watch.watch { watched(&args.watch, &args.gateway, ask) } else { ask() }
         }
         OperatorCommand::Load(args) => {
             let LoadArgs { version: args, allow_signature_change, accept_changed } = args;
-            let mut call = version_call(&args.model, args.version, "load").evict_previous(args.evict_previous);
+            let call = version_call(&args.model, args.version, "load").patience(LOAD);
+            let mut call = call.evict_previous(args.evict_previous);
             if *allow_signature_change {
                 call = call.query("allow_signature_change", true);
             }
@@ -220,23 +243,45 @@ fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError>
         OperatorCommand::Shadow(args) => split(args, "shadow", look),
         OperatorCommand::Rollout(command) => rollout::execute(command, look),
         OperatorCommand::Label(args) => label(args, look),
-        OperatorCommand::History(args) => {
-            let mut call = Call::get(format!("{}/history", model_path(&args.model))).query("limit", args.limit);
-            if args.verify {
-                call = call.query("verify", true);
-            }
-            history(args, &call, look)
-        }
+        OperatorCommand::History(args) => match &args.model {
+            Some(model) => history(args, &history_call(args, model), look),
+            None => all::history(args, look),
+        },
         OperatorCommand::Drift(args) => drift::execute(args, look),
     }
 }
 
-/// Shows it again and again until nobody looks any more.
-fn watched(args: &StatusArgs, look: impl Fn() -> Result<Answer, ClientError>) -> Result<Answer, ClientError> {
+/// How long loading a version may take by default.
+const LOAD: Duration = Duration::from_mins(10);
+
+fn history_call(args: &HistoryArgs, model: &ModelName) -> Call {
+    let call = Call::get(format!("{}/history", model_path(model))).query("limit", args.limit);
+    if args.verify { call.query("verify", true) } else { call }
+}
+
+/// Shows it again and again, until it is over or nobody looks any more.
+fn watched(
+    args: &WatchArgs,
+    gateway: &GatewayArgs,
+    look: impl Fn() -> Result<Answer, ClientError>,
+) -> Result<Answer, ClientError> {
     // JSON is for programs, which want one answer a line.
-    let in_place = args.gateway.output == Output::Table && io::stdout().is_terminal();
-    watch(|| look().map(|answer| answer.text), || thread::sleep(args.interval), &mut io::stdout(), in_place)?;
-    Ok(String::new().into())
+    let is_table = gateway.output == Output::Table;
+    let in_place = is_table && io::stdout().is_terminal();
+    let every = humantime::format_duration(args.interval);
+    let dated = |text: String| match gateway.output {
+        Output::Table => format!("{}, every {every}\n{text}", humantime::format_rfc3339_seconds(SystemTime::now())),
+        Output::Json => text,
+    };
+    let mut last = None;
+    let ask = || {
+        let Answer { text, failure, code, is_last } = look()?;
+        let shown = Shown { text: dated(text), is_last };
+        last = Some(Answer { text: String::new(), failure, code, is_last });
+        Ok(shown)
+    };
+    watch(ask, || thread::sleep(args.interval), &mut io::stdout(), in_place)?;
+    Ok(last.filter(|answer| answer.is_last).unwrap_or_else(|| String::new().into()))
 }
 
 fn split(args: &SplitArgs, role: &str, look: Look) -> Result<Answer, ClientError> {
@@ -334,21 +379,25 @@ fn versioned(
         Output::Json => line(text),
         Output::Table => view::version(model.as_str(), &status, options.dry_run, look),
     };
-    Ok(Answer { text, failure })
+    Ok(Answer::failed(text, failure))
 }
 
 /// Shows the audit log. One that was tampered with is printed, and is a failure.
 fn history(args: &HistoryArgs, call: &Call, look: Look) -> Result<Answer, ClientError> {
     let text = Client::new(&args.gateway).call(call)?;
     let history: History = read(&text)?;
-    let broken = history.verification.as_ref().and_then(|found| found.broken.as_ref());
-    let failure =
-        broken.map(|broken| format!("entry {} of the audit log is not as written: {}", broken.sequence, broken.why));
+    let failure = broken(history.verification.as_ref());
     let text = match args.gateway.output {
         Output::Json => line(text),
         Output::Table => view::history(&history, look),
     };
-    Ok(Answer { text, failure })
+    Ok(Answer::failed(text, failure))
+}
+
+/// What is wrong with the audit log, where something is.
+fn broken(verification: Option<&Verification>) -> Option<String> {
+    let broken = verification?.broken.as_ref()?;
+    Some(format!("entry {} of the audit log is not as written: {}", broken.sequence, broken.why))
 }
 
 fn show<T: DeserializeOwned>(

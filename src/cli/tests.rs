@@ -90,6 +90,13 @@ fn wrong_usage_is_refused_with_exit_code_2() {
         "tidegate drift fraud --window soon",
         "tidegate history fraud --limit 0",
         "tidegate status fraud --interval 2s",
+        "tidegate models --timeout soon",
+        "tidegate models --timeout 0s",
+        "tidegate rollout start fraud --version 4 --wait --dry-run",
+        "tidegate rollout status fraud --wait --watch",
+        "tidegate drift --version 4",
+        "tidegate drift --self-test",
+        "tidegate drift --report a.html",
         "tidegate status fraud --watch --interval 1ms",
         "tidegate models --output yaml",
         "tidegate models --admin-url gateway",
@@ -119,6 +126,68 @@ fn percent_may_be_written_with_its_sign() {
         panic!("canary");
     };
     assert_eq!(args.percent.map(crate::domain::Percent::get), Some(12.5));
+}
+
+#[test]
+fn one_model_or_all_are_shown() {
+    for command in ["status", "history", "drift"] {
+        for line in [format!("tidegate {command}"), format!("tidegate {command} fraud")] {
+            assert!(parse(&line).is_ok(), "{line}");
+        }
+    }
+    for name in ["models", "ls", "list"] {
+        assert!(matches!(
+            parse(&format!("tidegate {name} -o json")),
+            Ok(Command::Operator(OperatorCommand::Models(args))) if args.gateway.output == Output::Json
+        ));
+    }
+}
+
+#[test]
+fn usage_does_not_name_the_gateway_that_a_variable_may_name() {
+    let error = parse("tidegate promote fraud").unwrap_err().to_string();
+    assert!(!error.contains("--admin-url"), "{error}");
+}
+
+/// The help is written by hand: it must name the defaults that there are.
+#[test]
+fn help_of_rollout_start_names_the_defaults() {
+    let defaults = crate::config::RolloutConfig::default();
+    let command = Cli::command();
+    let start = command.find_subcommand("rollout").and_then(|rollout| rollout.find_subcommand("start")).unwrap();
+    let steps: Vec<_> = defaults.steps.iter().map(ToString::to_string).collect();
+    for (name, default) in [
+        ("steps", steps.join(",")),
+        ("interval", humantime::format_duration(defaults.interval.0).to_string()),
+        ("alpha", defaults.alpha.to_string()),
+        ("min_requests", defaults.min_requests.to_string()),
+        ("max_error_rate", defaults.max_error_rate.to_string()),
+        ("max_p99_ratio", defaults.max_p99_ratio.to_string()),
+        ("latency_tolerance", humantime::format_duration(defaults.latency_tolerance.0).to_string()),
+        ("output_tolerance", defaults.output_tolerance.to_string()),
+        ("on_drift", "hold".to_owned()),
+    ] {
+        let help = start.get_arguments().find(|argument| argument.get_id() == name).unwrap().get_help().unwrap();
+        assert!(help.to_string().contains(&format!("[default: {default}]")), "{name}: {help}");
+    }
+    assert_eq!(defaults.on_drift, crate::config::DriftAction::Hold);
+}
+
+#[test]
+fn admin_plane_that_strangers_reach_is_refused_unless_it_is_meant() {
+    let config = |admin: &str| {
+        let mut config = crate::config::Config::default();
+        config.server.admin = admin.parse().unwrap();
+        config
+    };
+    for open in ["0.0.0.0:8003", "[::]:8003", "192.0.2.1:8003", "[::ffff:192.0.2.1]:8003"] {
+        let refusal = refuse_open_admin(&config(open), false).unwrap_err();
+        assert!(refusal.contains(open) && refusal.contains("--insecure-admin"), "{refusal}");
+        assert_eq!(refuse_open_admin(&config(open), true), Ok(()));
+    }
+    for local in ["127.0.0.1:8003", "127.1.2.3:0", "[::1]:8003", "localhost:8003", "[::ffff:127.0.0.1]:8003"] {
+        assert_eq!(refuse_open_admin(&config(local), false), Ok(()), "{local}");
+    }
 }
 
 #[test]

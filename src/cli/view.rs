@@ -1,6 +1,7 @@
 //! What operator commands show to people.
 
 mod admission;
+mod all;
 mod drift;
 mod history;
 mod learning;
@@ -13,10 +14,11 @@ mod taken;
 mod traffic;
 
 pub(super) use admission::admission;
+pub(super) use all::{drift_of_all, histories};
 pub(super) use drift::{drift, drifted, percent, spaced, state, worst_first};
 pub(super) use history::history;
 pub(super) use learning::learning;
-pub(super) use rollout::rollout;
+pub(super) use rollout::{rollout, rollout_line};
 pub(super) use self_test::self_test;
 pub(super) use taken::taken;
 
@@ -50,6 +52,8 @@ pub(super) fn models(list: &ModelList, look: Look) -> String {
             Cell::new(model.unrouted.refusals + traffic::sum(model, |traffic| traffic.refusals)),
         ]);
     }
+    // What a narrow terminal does without.
+    table.fit(&[3, 4]);
     table.text()
 }
 
@@ -124,6 +128,9 @@ fn versions(versions: &[VersionStatus], look: Look) -> String {
             Cell::new(reason(version)),
         ]);
     }
+    // What a narrow terminal does without: the digest, whether it is monitored, when it was loaded.
+    table.fit(&[6, 7, 5]);
+    table.wrap_last();
     table.text()
 }
 

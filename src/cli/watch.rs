@@ -5,7 +5,20 @@ use std::{
     time::Duration,
 };
 
-/// Shows what `ask` gives, again after each `pause`, until there is nobody to show it to. On a terminal
+/// A picture of what is watched.
+pub(super) struct Shown {
+    pub(super) text: String,
+    /// Nothing more will change.
+    pub(super) is_last: bool,
+}
+
+impl From<String> for Shown {
+    fn from(text: String) -> Self {
+        Self { text, is_last: false }
+    }
+}
+
+/// Shows what `ask` gives, again after each `pause`, until the last picture or until there is nobody to show it to. On a terminal
 /// each picture replaces the one before; elsewhere they follow one another.
 ///
 /// What fails later is told and tried again: a gateway that restarts is worth waiting for.
@@ -13,19 +26,20 @@ use std::{
 /// # Errors
 /// When the first question fails.
 pub(super) fn watch<E: std::fmt::Display>(
-    mut ask: impl FnMut() -> Result<String, E>,
+    mut ask: impl FnMut() -> Result<Shown, E>,
     mut pause: impl FnMut(),
     out: &mut impl Write,
     is_terminal: bool,
 ) -> Result<(), E> {
     let mut shown = ask()?;
     loop {
-        if show(&shown, out, is_terminal).is_err() {
-            // Most often the reader has seen enough (`| head`).
+        // An error most often means that the reader has seen enough (`| head`).
+        if show(&shown.text, out, is_terminal).is_err() || shown.is_last {
             return Ok(());
         }
         pause();
-        shown = ask().unwrap_or_else(|error| format!("error: {}\n", super::output::printable(&error.to_string())));
+        shown =
+            ask().unwrap_or_else(|error| format!("error: {}\n", super::output::printable(&error.to_string())).into());
     }
 }
 
@@ -82,7 +96,9 @@ mod tests {
     fn watched(answers: &[Result<&str, &str>], is_terminal: bool) -> (Result<(), String>, String) {
         let mut answers = answers.iter().map(|answer| answer.map(str::to_owned).map_err(str::to_owned));
         let mut reader = Reader { seen: String::new(), left: answers.len() - 1 };
-        let outcome = watch(|| answers.next().unwrap(), || {}, &mut reader, is_terminal);
+        let mut next =
+            || answers.next().unwrap().map(|text| Shown { is_last: text.contains("over"), ..Shown::from(text) });
+        let outcome = watch(&mut next, || {}, &mut reader, is_terminal);
         (outcome, reader.seen)
     }
 
@@ -96,6 +112,12 @@ mod tests {
     fn pictures_replace_one_another_on_a_terminal() {
         let (_, seen) = watched(&[Ok("one\n"), Ok("two\n")], true);
         assert_eq!(seen, "\x1b[Hone\x1b[K\n\x1b[J");
+    }
+
+    #[test]
+    fn last_picture_is_shown_and_ends_it() {
+        let (outcome, seen) = watched(&[Ok("one\n"), Ok("over\n"), Ok("never\n"), Ok("asked\n")], false);
+        assert_eq!((outcome, seen.as_str()), (Ok(()), "one\nover\n"));
     }
 
     #[test]

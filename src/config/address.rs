@@ -24,6 +24,12 @@ impl Address {
         self.port
     }
 
+    /// Whether only this machine can reach it. A name that is unknown cannot be reached at all.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.resolve().is_ok_and(|found| found.iter().all(|address| address.ip().to_canonical().is_loopback()))
+    }
+
     /// All that the host is, IPv4 first, each once.
     ///
     /// # Errors

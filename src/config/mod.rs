@@ -7,6 +7,7 @@ mod address;
 mod admission;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod ignored;
 mod labels;
 mod load;
 mod model;
@@ -25,6 +26,7 @@ use crate::protocol::{Nonfinite, is_origin};
 pub use self::{
     address::Address,
     admission::{AdmissionConfig, Nondeterministic, WarmupConfig},
+    ignored::{USUAL_FILE, ignored_file, ignored_variables},
     load::{ConfigError, Overrides, faults_of_file, load},
     model::{
         ColumnType, ModelConfig, ModelConfigError, Policy, VersionPolicyConfig, WarmupData, WarmupInput, WarmupSample,

@@ -234,7 +234,7 @@ pub struct ModelFile<'a> {
 }
 
 /// The `1.31.1` of `libonnxruntime.so.1.31.1` or `libonnxruntime.1.31.1.dylib`, links resolved.
-fn version_in_name(path: &Path) -> Option<String> {
+pub(crate) fn version_in_name(path: &Path) -> Option<String> {
     let real = path.canonicalize().ok()?;
     let name = real.file_name()?.to_str()?;
     let numbers = name.split('.').filter(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));

@@ -62,6 +62,13 @@ def environment(**variables):
     return ours | variables
 
 
+def runtime_library():
+    """ONNX Runtime, for commands that run elsewhere than in the repository's root."""
+    given = os.environ.get("ORT_DYLIB_PATH")
+    fetched = sorted((ROOT / ".artifacts/onnxruntime").glob("libonnxruntime.*"))
+    return given or str(fetched[0]) if given or fetched else ""
+
+
 def run_binary(*arguments, **variables):
     command = [BINARY, *map(str, arguments)]
     return subprocess.run(

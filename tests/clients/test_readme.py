@@ -1,5 +1,5 @@
-"""The commands of README.md, docs/RELEASES.md, docs/MONITOR.md and docs/ROLLOUT.md, run as a reader would run them, and
-their output compared with what the page shows.
+"""The commands of README.md, docs/RELEASES.md, docs/MONITOR.md, docs/ROLLOUT.md and docs/SERVE.md, run as a reader would run
+them, and their output compared with what the page shows.
 
 A fenced block marked `console` holds lines `$ command`, each followed by the output to expect. In the expected output
 
@@ -13,13 +13,16 @@ must succeed, unless the expected output has a line that begins with `error:`.
 
 Right before each block stands `<!-- test: run -->`, or `<!-- test: no (reason) -->` where it cannot be run here.
 The blocks of README.md, docs/RELEASES.md and docs/MONITOR.md run in order against one gateway for each page, which starts with an
-empty state on the default ports; the one command of docs/ROLLOUT.md starts its own.
+empty state on the default ports; the one command of docs/ROLLOUT.md starts its own. Those of docs/SERVE.md run in a copy of
+examples/iris, and the block marked `<!-- test: serve -->` starts the gateway there.
 """
 
+import contextlib
 import math
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -28,11 +31,12 @@ from pathlib import Path
 
 import pytest
 
-from conftest import BINARY, ROOT, environment, running
+from conftest import BINARY, ROOT, environment, running, runtime_library
 
 PAGES = [ROOT / "README.md", ROOT / "docs/RELEASES.md", ROOT / "docs/MONITOR.md"]
 COMMAND_LIMIT = 120  # seconds that one command may take
 PLANES = {"http": 8000, "grpc": 8001, "metrics": 8002, "admin": 8003}
+DEFAULT_PORTS = [word for plane, port in PLANES.items() for word in (f"--{plane}", f"127.0.0.1:{port}")]
 
 
 # === Blocks and their commands
@@ -185,6 +189,25 @@ def test_commands_of_the_rollout_page_print_what_it_says():
     assert not faults, "\n\n".join(faults)
 
 
+def test_commands_of_the_page_on_ones_own_model_print_what_it_says(tmp_path):
+    name, place = "SERVE.md", tmp_path / "iris"
+    ignored = shutil.ignore_patterns("models", "state", "incoming")
+    shutil.copytree(ROOT / "examples/iris", place, ignore=ignored)
+    found = blocks((ROOT / "docs" / name).read_text(encoding="utf-8"))
+    assert all(is_clear(block.marker) or block.marker == "serve" for block in found)
+    assert [block.marker for block in found].count("serve") == 1
+    refuse_taken_ports()
+    faults = []
+    with contextlib.ExitStack() as stack:
+        for block in found:
+            if block.marker == "serve":
+                assert block.lines == ["$ tidegate serve --models models --state state"]
+                stack.enter_context(running(tmp_path / "gateway", *DEFAULT_PORTS, models=place / "models"))
+            elif block.marker == "run":
+                faults += [fault for step in steps(block) if (fault := run(step, name, place))]
+        assert not faults, "\n\n".join(faults)
+
+
 def is_clear(marker):
     return marker == "run" or (marker is not None and re.fullmatch(r"no \(.+\)", marker) is not None)
 
@@ -194,8 +217,7 @@ def test_commands_print_what_the_page_says(page, tmp_path):
     to_run = [step for block in found if block.marker == "run" for step in steps(block)]
     assert to_run, f"{name} has no console block that is run: put `<!-- test: run -->` before one"
     refuse_taken_ports()
-    addresses = [word for plane, port in PLANES.items() for word in (f"--{plane}", f"127.0.0.1:{port}")]
-    with running(tmp_path, *addresses):
+    with running(tmp_path, *DEFAULT_PORTS):
         faults = [fault for step in to_run if (fault := run(step, name))]
     assert not faults, "\n\n".join(faults)
 
@@ -210,14 +232,14 @@ def refuse_taken_ports():
                 pytest.fail(f"port {port} ({plane}) is taken: the pages' commands need the default ports 8000-8003")
 
 
-def run(step, page="README.md"):
+def run(step, page="README.md", place=ROOT):
     """Runs a command of a page; answers with what is wrong, or nothing."""
     path = os.pathsep.join([str(BINARY.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
     try:
         result = subprocess.run(
             ["bash", "-c", step.command],
-            cwd=ROOT,
-            env=environment(PATH=path, LC_ALL="C.UTF-8"),
+            cwd=place,
+            env=environment(ORT_DYLIB_PATH=runtime_library(), PATH=path, LC_ALL="C.UTF-8"),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

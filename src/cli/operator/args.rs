@@ -1,6 +1,6 @@
 //! The arguments of the operator commands.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr, sync::LazyLock, time::Duration};
 
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
@@ -16,16 +16,21 @@ use crate::{
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Gateway and output")]
 pub struct GatewayArgs {
-    /// The admin plane of the gateway.
-    #[arg(long, env = "TIDEGATE_ADMIN_URL", default_value = "http://127.0.0.1:8003", value_name = "URL")]
+    /// The admin plane of the gateway; the variable `TIDEGATE_ADMIN_URL` sets another default.
+    // Not clap's `env`: it would put the option into every usage line while the variable is set.
+    #[arg(long, default_value = default_admin_url(), value_name = "URL")]
     pub admin_url: AdminUrl,
 
-    /// The token to show to the gateway.
+    /// For gateways with authentication. No gateway has any yet, so it is refused.
     #[arg(long, env = "TIDEGATE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<String>,
 
+    /// How long to wait for each answer of the gateway [default: 30s; load: 10m].
+    #[arg(long, value_name = "DURATION", value_parser = interval)]
+    pub timeout: Option<Duration>,
+
     /// How to print the answer.
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Output,
 }
 
@@ -69,14 +74,24 @@ pub struct ModelsArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct StatusArgs {
-    /// The name of the model.
+    /// The name of the model [default: all models].
     #[arg(add = ArgValueCompleter::new(complete::models))]
-    pub model: ModelName,
+    pub model: Option<ModelName>,
 
     /// Show every step of every admission, also where all went well.
     #[arg(long)]
     pub verbose: bool,
 
+    #[command(flatten)]
+    pub watch: WatchArgs,
+
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+}
+
+/// Whether to show something again and again.
+#[derive(Debug, Clone, Args)]
+pub struct WatchArgs {
     /// Show it again and again; refreshed in place on a terminal.
     #[arg(long)]
     pub watch: bool,
@@ -84,6 +99,20 @@ pub struct StatusArgs {
     /// How long to wait in between.
     #[arg(long, value_name = "DURATION", default_value = "2s", requires = "watch", value_parser = interval)]
     pub interval: Duration,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct RolloutStatusArgs {
+    /// The name of the model.
+    #[arg(add = ArgValueCompleter::new(complete::models))]
+    pub model: ModelName,
+
+    #[command(flatten)]
+    pub watch: WatchArgs,
+
+    /// Wait until the rollout is over, then show it.
+    #[arg(long, conflicts_with = "watch")]
+    pub wait: bool,
 
     #[command(flatten)]
     pub gateway: GatewayArgs,
@@ -203,41 +232,45 @@ pub struct RolloutStartArgs {
     #[arg(long, value_name = "VERSION", add = ArgValueCompleter::new(complete::versions))]
     pub version: Version,
 
-    /// Its shares, ascending to 100.
+    /// Its shares, ascending to 100 [default: 1,5,25,50,100].
     #[arg(long, value_name = "PERCENT,…", value_delimiter = ',', value_parser = percent)]
     pub steps: Option<Vec<Percent>>,
 
-    /// How long each step lasts at least, such as 10m.
+    /// How long each step lasts at least, such as 1h [default: 10m].
     #[arg(long, value_name = "DURATION", value_parser = parse_window)]
     pub interval: Option<Duration>,
 
-    /// The probability, at most, that a version which does not differ is rolled back.
+    /// The probability, at most, that a version which does not differ is rolled back [default: 0.01].
     #[arg(long, value_name = "PROBABILITY")]
     pub alpha: Option<f64>,
 
-    /// Requests that must be compared on each arm before a step is left.
+    /// Requests that must be compared on each arm before a step is left [default: 200].
     #[arg(long, value_name = "N")]
     pub min_requests: Option<u64>,
 
-    /// The share of its requests that may fail, from 0 to 1.
+    /// The share of its requests that may fail, from 0 to 1 [default: 0.1].
     #[arg(long, value_name = "RATE")]
     pub max_error_rate: Option<f64>,
 
-    /// Its 99th percentile of latency over stable's, at most.
+    /// Its 99th percentile of latency over stable's, at most [default: 2].
     #[arg(long, value_name = "RATIO")]
     pub max_p99_ratio: Option<f64>,
 
-    /// A latency that is longer by less is never held against it, such as 2ms.
+    /// A latency that is longer by less is never held against it, such as 5ms [default: 2ms].
     #[arg(long, value_name = "DURATION", value_parser = parse_window)]
     pub latency_tolerance: Option<Duration>,
 
-    /// How far predicted classes or scores may differ (total variation distance, 0 to 1).
+    /// How far predicted classes or scores may differ (total variation distance, 0 to 1) [default: 0.1].
     #[arg(long, value_name = "DISTANCE")]
     pub output_tolerance: Option<f64>,
 
-    /// While its answers have drifted from its reference profile.
+    /// While its answers have drifted from its reference profile [default: hold].
     #[arg(long, value_name = "ACTION", value_parser = ["hold", "roll_back", "ignore"])]
     pub on_drift: Option<String>,
+
+    /// Wait until the rollout is over; the exit code is 0 only when the version was promoted.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub wait: bool,
 
     #[command(flatten)]
     pub change: ChangeArgs,
@@ -269,9 +302,9 @@ pub struct LabelArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct HistoryArgs {
-    /// The name of the model.
+    /// The name of the model [default: all models].
     #[arg(add = ArgValueCompleter::new(complete::models))]
-    pub model: ModelName,
+    pub model: Option<ModelName>,
 
     /// How many entries, the newest first.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
@@ -287,12 +320,12 @@ pub struct HistoryArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct DriftArgs {
-    /// The name of the model.
+    /// The name of the model [default: all models, one line each].
     #[arg(add = ArgValueCompleter::new(complete::models))]
-    pub model: ModelName,
+    pub model: Option<ModelName>,
 
     /// The version to look at [default: the stable one; against stable, the canary].
-    #[arg(long, value_name = "VERSION", add = ArgValueCompleter::new(complete::versions))]
+    #[arg(long, value_name = "VERSION", requires = "model", add = ArgValueCompleter::new(complete::versions))]
     pub version: Option<Version>,
 
     /// How far to look back, such as 5m [default: of the configured windows the one that says most].
@@ -304,19 +337,32 @@ pub struct DriftArgs {
     pub against: Option<String>,
 
     /// Only rows of this segment, such as country=DE.
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", requires = "model")]
     pub segment: Option<SegmentName>,
 
     /// Write the report as a page of its own too.
-    #[arg(long, value_name = "FILE.html")]
+    #[arg(long, value_name = "FILE.html", requires = "model")]
     pub report: Option<PathBuf>,
 
     /// Show how often the monitor errs on rows drawn from the profile, and how small a shift it finds at this traffic.
-    #[arg(long, conflicts_with_all = ["against", "segment", "report"])]
+    #[arg(long, requires = "model", conflicts_with_all = ["against", "segment", "report"])]
     pub self_test: bool,
+
+    /// Exit with 0 when all is ok, 3 on drift, 4 on a warning, 5 where there is no verdict.
+    #[arg(long, conflicts_with = "self_test")]
+    pub exit_code: bool,
 
     #[command(flatten)]
     pub gateway: GatewayArgs,
+}
+
+/// The admin plane that is meant where the command line names none.
+fn default_admin_url() -> &'static str {
+    static URL: LazyLock<String> = LazyLock::new(|| {
+        let named = std::env::var("TIDEGATE_ADMIN_URL").ok().filter(|url| !url.is_empty());
+        named.unwrap_or_else(|| "http://127.0.0.1:8003".to_owned())
+    });
+    &URL
 }
 
 /// Where the admin plane is: `http://HOST:PORT`, without a slash at the end.

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, time::SystemTime};
 
-use super::{Answer, DriftArgs, line, model_path, read, show};
+use super::{Answer, DriftArgs, all, line, model_path, read, show};
 use crate::{
     admin::wire::{DriftReport, DriftSelfTest},
     cli::{
@@ -11,29 +11,51 @@ use crate::{
         output::Look,
         report, view,
     },
+    domain::ModelName,
 };
 
 pub(super) fn execute(args: &DriftArgs, look: Look) -> Result<Answer, ClientError> {
+    let Some(model) = &args.model else { return all::drift(args, look) };
     if args.self_test {
-        return show(&args.gateway, &call(args), |test: &DriftSelfTest| view::self_test(test, look));
+        return show(&args.gateway, &call(args, model), |test: &DriftSelfTest| view::self_test(test, look));
     }
-    let text = Client::new(&args.gateway).call(&call(args))?;
-    if args.gateway.output == Output::Json && args.report.is_none() {
+    let text = Client::new(&args.gateway).call(&call(args, model))?;
+    if args.gateway.output == Output::Json && args.report.is_none() && !args.exit_code {
         return Ok(line(text).into());
     }
     let report: DriftReport = read(&text)?;
     if let Some(path) = &args.report {
         write(path, &report::page(&report, SystemTime::now()))?;
     }
-    Ok(match args.gateway.output {
-        Output::Json => line(text).into(),
-        Output::Table => view::drift(&report, look).into(),
-    })
+    let text = match args.gateway.output {
+        Output::Json => line(text),
+        Output::Table => view::drift(&report, look),
+    };
+    let code = if args.exit_code { exit_code(&report.state) } else { 0 };
+    Ok(Answer { code, ..text.into() })
 }
 
-fn call(args: &DriftArgs) -> Call {
+/// The exit code of `--exit-code` where there is no verdict: too few rows, or no profile yet.
+pub(super) const NO_VERDICT: u8 = 5;
+
+/// 1 and 2 stay what they are everywhere: failed, and bad usage.
+pub(super) fn exit_code(state: &str) -> u8 {
+    match state {
+        "ok" => 0,
+        "drift" => 3,
+        "warning" => 4,
+        _ => NO_VERDICT,
+    }
+}
+
+/// How bad it is that a command exits with this code, among several: drift, a warning, no verdict, ok.
+pub(super) fn rank(code: u8) -> u8 {
+    if code == 0 { 0 } else { u8::MAX - code }
+}
+
+pub(super) fn call(args: &DriftArgs, model: &ModelName) -> Call {
     let place = if args.self_test { "drift/self-test" } else { "drift" };
-    let mut call = Call::get(format!("{}/{place}", model_path(&args.model)));
+    let mut call = Call::get(format!("{}/{place}", model_path(model)));
     if let Some(version) = args.version {
         call = call.query("version", version);
     }

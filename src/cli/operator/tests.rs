@@ -61,14 +61,14 @@ fn run_line(line: &str, url: &str) -> Result<Answer, ClientError> {
 #[test]
 fn promote_prints_what_changed() {
     let (url, server) = gateway(vec![(200, MODEL), (200, RELEASE)]);
-    let line = "tidegate promote fraud 2 --reason why --if-generation 1 --token secret --actor ada";
+    let line = "tidegate promote fraud 2 --reason why --if-generation 1 --actor ada";
     let answer = run_line(line, &url).unwrap();
     assert!(answer.text.starts_with("fraud: changed stable 1 → 2, previous - → 1\n"), "{}", answer.text);
     let asked = server.join().unwrap();
     assert_eq!(asked[0][0], "GET /admin/v1/models/fraud HTTP/1.1");
     assert_eq!(asked[1][0], "POST /admin/v1/models/fraud/promote?reason=why HTTP/1.1");
     assert_eq!(asked[1].last().unwrap(), r#"{"version":2}"#);
-    for header in ["if-match: \"1\"", "authorization: Bearer secret", "tidegate-actor: ada"] {
+    for header in ["if-match: \"1\"", "tidegate-actor: ada"] {
         assert!(asked[1].iter().any(|line| line == header), "{header}: {:?}", asked[1]);
     }
 }
@@ -230,4 +230,160 @@ fn gateway_that_does_not_run_is_named_in_one_line() {
     drop(listener);
     let error = run_line("tidegate models", &url).map(|answer| answer.text).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot reach the gateway at {url}: is `tidegate serve` running?"));
+}
+
+const ROLLOUT: &str = r#"{"model":"fraud","version":4,"stable":3,"state":"STATE","note":"NOTE","step":1,"percent":1,
+    "steps":[1,100],"interval":"10m","served_seconds":0,"min_requests":200,"requests":{"stable":0,"canary":0},
+    "failures":{"stable":0,"canary":0},"evidence":{"alpha":0.01,"limit":100,"combined":0.625,"metrics":[]},
+    "limits":{"max_error_rate":0.1,"max_p99_ratio":2,"latency_tolerance":"2ms","output_tolerance":0.1,"on_drift":"hold"},
+    "started_at":"2026-01-02T03:04:05.678Z","ended_at":null,"release":{"generation":2,"stable":3,"previous":null,
+    "canary":{"version":4,"percent":1},"shadow":null,"labels":{}}}"#;
+
+/// A rollout in a state, as the gateway tells it.
+fn rollout(state: &str) -> &'static str {
+    String::leak(ROLLOUT.replace("STATE", state).replace("NOTE", "as it is"))
+}
+
+#[test]
+fn rollout_that_ended_without_a_promotion_is_a_failure_and_its_status_is_printed() {
+    for (state, failure) in [
+        ("running", None),
+        ("paused", None),
+        ("completed", None),
+        ("rolled_back", Some("fraud: version 4 was not promoted: rolled back")),
+        ("aborted", Some("fraud: version 4 was not promoted: aborted")),
+        ("superseded", Some("fraud: version 4 was not promoted: superseded")),
+    ] {
+        for output in ["table", "json"] {
+            let (url, server) = gateway(vec![(200, rollout(state))]);
+            let answer = run_line(&format!("tidegate rollout status fraud -o {output}"), &url).unwrap();
+            assert_eq!(answer.failure.as_deref(), failure, "{state}");
+            assert!(answer.text.contains("fraud"), "{}", answer.text);
+            server.join().unwrap();
+        }
+    }
+}
+
+#[test]
+fn rollout_is_waited_for_until_it_is_over() {
+    for (end, fails) in [("completed", false), ("rolled_back", true)] {
+        let answers = ["running", "running", end].map(|state| (200, rollout(state)));
+        let (url, server) = gateway(answers.to_vec());
+        let answer = run_line("tidegate rollout start fraud --version 4 --wait", &url).unwrap();
+        assert_eq!(answer.failure.is_some(), fails, "{end}");
+        assert_eq!(server.join().unwrap().len(), 3);
+        let (url, server) = gateway(vec![(200, rollout(end))]);
+        assert_eq!(run_line("tidegate rollout status fraud --wait", &url).unwrap().failure.is_some(), fails, "{end}");
+        server.join().unwrap();
+    }
+    // Another one began meanwhile: that it went well says nothing of ours.
+    let other = String::leak(ROLLOUT.replace("STATE", "completed").replace("03:04:05", "03:05:00"));
+    let (url, server) = gateway(vec![(200, rollout("running")), (200, other)]);
+    let answer = run_line("tidegate rollout start fraud --version 4 --wait", &url).unwrap();
+    assert!(answer.failure.unwrap().contains("another one was started"));
+    server.join().unwrap();
+}
+
+#[test]
+fn watched_rollout_ends_when_it_is_over() {
+    let (url, server) = gateway(vec![(200, rollout("running")), (200, rollout("rolled_back"))]);
+    let answer = run_line("tidegate rollout status fraud --watch --interval 100ms", &url).unwrap();
+    assert!(answer.failure.unwrap().ends_with("rolled back"));
+    server.join().unwrap();
+}
+
+#[test]
+fn drift_is_an_exit_code_where_it_is_wanted() {
+    for (state, code) in [("ok", 0), ("drift", 3), ("warning", 4), ("too_few_rows", 5), ("learning", 5)] {
+        for (options, code) in [("--exit-code", code), ("--exit-code -o json", code), ("", 0)] {
+            let report = String::leak(REPORT.replace("\"ok\"", &format!("\"{state}\"")));
+            let (url, server) = gateway(vec![(200, report)]);
+            let answer = run_line(&format!("tidegate drift fraud {options}"), &url).unwrap();
+            assert_eq!((answer.code, answer.failure), (code, None), "{state} {options}");
+            server.join().unwrap();
+        }
+    }
+}
+
+const TWO: &str = r#"{"models":[
+    {"model":"fraud","release":{"generation":1,"stable":1,"previous":null,"canary":null,"shadow":null,"labels":{}},"versions":[]},
+    {"model":"churn","release":{"generation":1,"stable":7,"previous":null,"canary":null,"shadow":null,"labels":{}},"versions":[]}]}"#;
+
+#[test]
+fn status_drift_and_history_are_of_all_models_where_none_is_named() {
+    let (url, server) = gateway(vec![(200, TWO)]);
+    let shown = run_line("tidegate status", &url).unwrap().text;
+    assert!(shown.starts_with("fraud: stable 1") && shown.contains("\nchurn: stable 7"), "{shown}");
+    server.join().unwrap();
+
+    let drifted = REPORT.replace("\"ok\"", "\"drift\"");
+    let unwatched = r#"{"error":"version 7 of model 'churn' has no profile"}"#;
+    for (report, code) in [(REPORT, 5), (&*String::leak(drifted), 3)] {
+        let (url, server) = gateway(vec![(200, TWO), (200, report), (409, unwatched)]);
+        let answer = run_line("tidegate drift --exit-code", &url).unwrap();
+        assert_eq!(answer.code, code);
+        assert!(answer.text.contains("fraud        2     0  5m      0 of 0   -"), "{}", answer.text);
+        assert!(answer.text.ends_with("not watched: version 7 of model 'churn' has no profile\n"), "{}", answer.text);
+        assert_eq!(server.join().unwrap()[2][0], "GET /admin/v1/models/churn/drift HTTP/1.1");
+    }
+
+    let entry = |model: &str, sequence: u64| {
+        let release = r#"{"generation":1,"stable":1,"previous":null,"canary":null,"shadow":null,"labels":{}}"#;
+        let entry = format!(
+            r#"{{"model":"{model}","entries":[{{"sequence":{sequence},"at":"2026-01-02T03:04:05Z","actor":"ada","operation":"label",
+            "asked":"","outcome":"ok","from":{release},"to":{release},"detail":null,"reason":null,"attempts":1,"hash":"00"}}]}}"#
+        );
+        &*String::leak(entry)
+    };
+    let (url, server) = gateway(vec![(200, TWO), (200, entry("fraud", 4)), (200, entry("churn", 9))]);
+    let shown = run_line("tidegate history", &url).unwrap().text;
+    let lines: Vec<_> = shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+    assert_eq!((lines[0][2], lines[1][0], lines[1][2], lines[2][2]), ("MODEL", "9", "churn", "fraud"), "{shown}");
+    server.join().unwrap();
+    let (url, server) = gateway(vec![(200, TWO), (200, entry("fraud", 4)), (200, entry("churn", 9))]);
+    let json = run_line("tidegate history -o json", &url).unwrap().text;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["histories"][1]["entries"][0]["sequence"], 9);
+    server.join().unwrap();
+}
+
+#[test]
+fn gateway_that_does_not_answer_is_given_up_and_the_change_can_be_asked_for_again() {
+    // It takes connections and says nothing, as a process that was stopped.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let told = |line: &str| run_line(line, &url).map(|answer| answer.text).unwrap_err().to_string();
+    let error = told("tidegate promote fraud 2 --timeout 100ms -o json");
+    let start = format!("no answer from {url} within 100ms");
+    assert!(error.starts_with(&start) && error.contains("`tidegate history fraud`"), "{error}");
+    let key = error.split("--idempotency-key ").nth(1).unwrap().split(' ').next().unwrap();
+    assert!(uuid::Uuid::parse_str(key).is_ok(), "{error}");
+    assert!(told("tidegate promote fraud 2 --timeout 100ms -o json --idempotency-key k1").contains("key k1 makes"));
+    // A rollback asks first what it is to leave.
+    for line in ["models", "rollback fraud"] {
+        let error = told(&format!("tidegate {line} --timeout 100ms"));
+        assert!(error.starts_with(&start) && error.ends_with("nothing was changed"), "{error}");
+    }
+}
+
+#[test]
+fn token_that_nobody_would_look_at_is_refused_as_bad_usage() {
+    let error = run_line("tidegate models --token secret", "http://127.0.0.1:1").map(|answer| answer.text).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("has no authentication"), "{error}");
+}
+
+#[test]
+fn unknown_model_or_version_is_told_with_those_that_there_are() {
+    let (url, server) = gateway(vec![(404, r#"{"error":"unknown model 'fruad'"}"#), (200, TWO)]);
+    let error = run_line("tidegate history fruad", &url).map(|answer| answer.text).unwrap_err();
+    assert_eq!(error.to_string(), "unknown model 'fruad': did you mean 'fraud'?");
+    server.join().unwrap();
+    let status = r#"{"model":"fraud","release":{"generation":1,"stable":1,"previous":null,"canary":null,"shadow":null,"labels":{}},
+        "versions":[{"version":3,"state":"ready","reason":null,"digest":null,"memory_bytes":null,"loaded_at":null,"requests":0,
+        "monitored":false}]}"#;
+    let (url, server) = gateway(vec![(404, r#"{"error":"model 'fraud' has no version 9"}"#), (200, status)]);
+    let error = run_line("tidegate load fraud 9", &url).map(|answer| answer.text).unwrap_err();
+    assert_eq!(error.to_string(), "model 'fraud' has no version 9: it has 3");
+    server.join().unwrap();
 }

@@ -160,7 +160,7 @@ fn rank(state: &str) -> u8 {
     }
 }
 
-fn colour(state: &str) -> Option<Color> {
+pub(super) fn colour(state: &str) -> Option<Color> {
     match state {
         "drift" => Some(Color::Red),
         "warning" => Some(Color::Yellow),

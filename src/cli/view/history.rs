@@ -9,10 +9,21 @@ use crate::{
 };
 
 pub(in crate::cli) fn history(history: &History, look: Look) -> String {
-    let headers = ["SEQUENCE", "AT", "ACTOR", "OPERATION", "OUTCOME", "CHANGE", "REASON"];
+    table(history.entries.iter().map(|entry| (None, entry)), history.verification.as_ref(), look)
+}
+
+/// Entries with the models that they are of, or of one model that need not be named.
+pub(super) fn table<'a>(
+    entries: impl Iterator<Item = (Option<&'a str>, &'a HistoryEntry)>,
+    found: Option<&Verification>,
+    look: Look,
+) -> String {
+    let headers = ["SEQUENCE", "AT", "MODEL", "ACTOR", "OPERATION", "OUTCOME", "CHANGE", "REASON"];
     let mut table = Table::new(&headers, look);
     table.right(0);
-    for entry in &history.entries {
+    let mut is_of_one = false;
+    for (model, entry) in entries {
+        is_of_one |= model.is_none();
         let colour = match entry.outcome.as_str() {
             "failed" => Some(Color::Red),
             "refused" => Some(Color::Yellow),
@@ -21,6 +32,7 @@ pub(in crate::cli) fn history(history: &History, look: Look) -> String {
         table.row([
             Cell::new(entry.sequence),
             Cell::new(seconds(&entry.at)),
+            Cell::new(model.map_or_else(String::new, printable)),
             Cell::new(printable(&entry.actor)),
             Cell::new(printable(format!("{} {}", entry.operation, entry.asked).trim_end())),
             table.coloured(&outcome(entry), colour),
@@ -28,8 +40,13 @@ pub(in crate::cli) fn history(history: &History, look: Look) -> String {
             Cell::new(entry.reason.as_deref().map_or_else(|| NONE.to_owned(), printable)),
         ]);
     }
-    let verification = history.verification.as_ref().map(verification).unwrap_or_default();
-    table.text() + &verification
+    if is_of_one {
+        table.hide(2);
+    }
+    // What a narrow terminal does without.
+    table.fit(&[0]);
+    table.wrap_last();
+    table.text() + &found.map(verification).unwrap_or_default()
 }
 
 fn outcome(entry: &HistoryEntry) -> String {

@@ -31,6 +31,11 @@ pub(in crate::cli) fn rollout(rollout: &RolloutStatus, dry_run: bool, look: Look
     format!("{}{note}\n{}\n\n{}\n{}\n", head(rollout), printable(&rollout.note), table.text(), tail(rollout))
 }
 
+/// Where it is, in one line.
+pub(in crate::cli) fn rollout_line(rollout: &RolloutStatus) -> String {
+    format!("{}: {}", head(rollout), printable(&rollout.note))
+}
+
 fn head(rollout: &RolloutStatus) -> String {
     let steps: Vec<_> = rollout.steps.iter().map(|step| format!("{}%", step.0)).collect();
     format!(

@@ -1,6 +1,9 @@
-//! A plain table: columns side by side, no lines. Nothing is wrapped or cut, so prose goes last.
+//! A plain table: columns side by side, no lines. Nothing is cut; prose goes last, and is wrapped on a terminal where a view
+//! says so.
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, presets::NOTHING};
+use comfy_table::{
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Width, presets::NOTHING,
+};
 
 use crate::cli::output::{Look, printable};
 
@@ -55,6 +58,11 @@ impl Table {
     pub(super) fn fit(&mut self, optional: &[usize]) {
         let Some(terminal) = self.look.width else { return };
         let mut widths = self.table.column_max_content_widths();
+        for (column, width) in widths.iter_mut().enumerate() {
+            if self.is_hidden(column) {
+                *width = 0;
+            }
+        }
         for &column in optional {
             // Two spaces stand between columns, none after the last.
             if widths.iter().map(|width| width + 2).sum::<u16>() <= terminal.saturating_add(2) {
@@ -66,6 +74,36 @@ impl Table {
             if let Some(column) = self.table.column_mut(column) {
                 column.set_constraint(ColumnConstraint::Hidden);
             }
+        }
+    }
+
+    /// Leaves out a column.
+    pub(super) fn hide(&mut self, column: usize) {
+        if let Some(column) = self.table.column_mut(column) {
+            column.set_constraint(ColumnConstraint::Hidden);
+        }
+    }
+
+    fn is_hidden(&self, column: usize) -> bool {
+        self.table.column(column).is_some_and(|column| column.constraint() == Some(&ColumnConstraint::Hidden))
+    }
+
+    /// Wraps the last column, so that the table keeps to the terminal's width.
+    pub(super) fn wrap_last(&mut self) {
+        /// Narrower than this nobody can read it: then the terminal wraps.
+        const LEAST: u16 = 10;
+        let Some(terminal) = self.look.width else { return };
+        let widths = self.table.column_max_content_widths();
+        let Some((last, others)) = widths.split_last() else { return };
+        let before: u16 =
+            others.iter().enumerate().filter(|(column, _)| !self.is_hidden(*column)).map(|(_, width)| width + 2).sum();
+        let room = terminal.saturating_sub(before);
+        if *last > room
+            && room >= LEAST
+            && let Some(column) = self.table.column_mut(others.len())
+        {
+            // The padding counts.
+            column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(room + 2)));
         }
     }
 

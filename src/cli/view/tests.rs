@@ -84,6 +84,21 @@ fn models_are_one_line_each() {
 }
 
 #[test]
+fn tables_keep_to_the_width_of_the_terminal() {
+    let long = "trial: ONNX Runtime refuses the model since its operator set is newer than what the library knows, see the log";
+    let mut broken = model();
+    broken.versions[2].reason = Some(long.to_owned());
+    for width in [60, 80, 100, 120] {
+        let look = Look { colours: false, width: Some(width) };
+        let shown = versions(&broken.versions, look);
+        assert!(shown.lines().all(|line| line.chars().count() <= usize::from(width)), "{width}:\n{shown}");
+        let words = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains("operator") && words.contains("library"), "{shown}");
+    }
+    assert!(versions(&broken.versions, PIPE).contains(long));
+}
+
+#[test]
 fn status_shows_the_release_and_why_a_version_failed() {
     let shown = status(&model(), false, PIPE);
     let lines: Vec<_> = shown.lines().collect();

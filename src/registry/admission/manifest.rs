@@ -71,7 +71,7 @@ pub(super) fn check(
         return match (policy.is_required, listing.files.contains_key(SIGNATURE)) {
             (true, _) => Err(Faults::lasting(format!("{MANIFEST} is missing: admission.require_signature is true"))),
             (false, true) => Err(Faults::lasting(format!("{SIGNATURE} is there, {MANIFEST} is missing"))),
-            (false, false) => Ok(format!("{} files, no {MANIFEST}", digests.len())),
+            (false, false) => Ok(format!("{}, no {MANIFEST}", files(digests.len()))),
         };
     };
     let mut faults = Faults::default();
@@ -85,7 +85,7 @@ pub(super) fn check(
         Err(error) => faults.reasons.push(format!("{MANIFEST}: {error}")),
     }
     if faults.reasons.is_empty() {
-        return Ok(format!("{} files as {MANIFEST} says, {signed}", digests.len()));
+        return Ok(format!("{} as {MANIFEST} says, {signed}", files(digests.len())));
     }
     Err(faults)
 }
@@ -145,6 +145,10 @@ fn place_faults(manifest: &Manifest, root: &Path) -> Vec<String> {
         faults.push(format!("{MANIFEST} is of model '{named}', not of '{}'", model.unwrap_or_default()));
     }
     faults
+}
+
+fn files(count: usize) -> String {
+    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
 }
 
 #[cfg(test)]

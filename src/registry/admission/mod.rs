@@ -407,7 +407,7 @@ fn compare(candidate: &Candidate<'_>, signature: &Signature, digest: &str) -> Ve
         return Verdict::passed((), note);
     }
     if let Some(last) = faults.last_mut() {
-        *last += " (clients would break: load it with --allow-signature-change if that is meant)";
+        *last += " (clients would break: load it with --allow-signature-change if you want that)";
     }
     Verdict::with_faults((), faults, None)
 }
