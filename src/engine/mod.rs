@@ -5,8 +5,10 @@
 //! [`EngineError`].
 
 mod convert;
+mod load_words;
 mod native;
 mod onnx;
+mod reshape;
 
 use std::{
     path::{Path, PathBuf},
@@ -16,7 +18,7 @@ use std::{
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 
 use self::native::memory;
-pub use self::onnx::OnnxModel;
+pub use self::{onnx::OnnxModel, reshape::Reshape};
 use crate::{
     domain::{Signature, Tensor},
     fault::{ErrorCode, Fault},
@@ -219,6 +221,8 @@ pub struct ModelFile<'a> {
     pub bytes: &'a [u8],
     /// Where weights lie that the bytes name, for ONNX Runtime to open; `None`: the bytes are the whole model.
     pub weights: Option<&'a Path>,
+    /// Files of weights that were read already, by the names that the bytes give them.
+    pub in_memory: &'a [(String, Arc<[u8]>)],
 }
 
 /// The `1.31.1` of `libonnxruntime.so.1.31.1` or `libonnxruntime.1.31.1.dylib`, links resolved.
@@ -242,7 +246,14 @@ fn in_plain_words(error: &ort::LoadDynamicError) -> String {
 fn log_line(level: ort::logging::LogLevel, _category: &str, _id: &str, _location: &str, message: &str) {
     use ort::logging::LogLevel;
     match level {
-        LogLevel::Fatal | LogLevel::Error => tracing::warn!(target: "onnxruntime", "{message}"),
+        LogLevel::Fatal | LogLevel::Error => {
+            // A load or a run that failed is told by who asked for it, with the model's name.
+            if load_words::is_told_elsewhere(message) {
+                tracing::debug!(target: "onnxruntime", "{message}");
+            } else {
+                tracing::warn!(target: "onnxruntime", "{}", load_words::plain(message));
+            }
+        }
         LogLevel::Warning => tracing::debug!(target: "onnxruntime", "{message}"),
         LogLevel::Info | LogLevel::Verbose => tracing::trace!(target: "onnxruntime", "{message}"),
     }

@@ -11,7 +11,7 @@
 //! | digest | `digest`, `manifest` |
 //! | containment | `listing`, `external` |
 //! | trial | `sandbox`: in a process of its own |
-//! | load | `load`, `zipmap`, `declared`, `columns`, the profile |
+//! | load | `load`, `kind`, `zipmap`, `sequence`, `locale`, over the `fields` of its bytes; `declared`, `columns`, the profile |
 //! | signature | `signature` |
 //! | golden | `golden` |
 //! | warmup | `warmup`, and the trial of the room `schedule` |
@@ -23,14 +23,19 @@ mod complete;
 mod declared;
 mod digest;
 mod external;
+mod fields;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod golden;
+mod kind;
+mod labels;
 mod listing;
 mod load;
+mod locale;
 mod manifest;
 mod report;
 mod sandbox;
+mod sequence;
 mod signature;
 mod warmup;
 mod zipmap;
@@ -74,6 +79,8 @@ pub struct AdmissionOptions {
     pub signatures: SignaturePolicy,
     /// Files may have names outside the model's directory.
     pub allow_hard_links: bool,
+    /// Directories that links of versions may lead to, links resolved.
+    pub link_roots: Vec<PathBuf>,
     /// `None`: models are not tried out in processes of their own.
     pub sandbox: Option<SandboxOptions>,
     /// Reads golden requests.
@@ -88,12 +95,17 @@ impl AdmissionOptions {
     pub fn of(config: &AdmissionConfig, library: &Path, decode: RequestDecoder) -> Result<Self, String> {
         let keys: Result<Vec<SigningKey>, String> = config.keys.iter().map(|path| SigningKey::read(path)).collect();
         let keys = keys.map_err(|fault| format!("admission.keys: {fault}"))?;
+        let root = |path: &PathBuf| {
+            path.canonicalize().map_err(|error| format!("admission.link_roots: {}: {error}", path.display()))
+        };
+        let link_roots = config.link_roots.iter().map(root).collect::<Result<_, _>>()?;
         let sandbox = config
             .isolated
             .then(|| SandboxOptions::of_this_program(library.into(), config.time_limit.0, config.memory_limit.0));
         Ok(Self {
             signatures: SignaturePolicy { keys, is_required: config.require_signature },
             allow_hard_links: config.allow_hard_links,
+            link_roots,
             sandbox,
             decode,
         })
@@ -166,7 +178,8 @@ impl Admission {
     }
 
     fn walk(&self, candidate: &Candidate<'_>, report: &mut AdmissionReport) -> Option<Admitted> {
-        let parts = report.run(Step::Complete, || complete::check(candidate.directory, candidate.config))?;
+        let parts = report
+            .run(Step::Complete, || complete::check(candidate.directory, &self.options.link_roots, candidate.config))?;
         let digests = report.run(Step::Digest, || self.digest(&parts.listing));
         report.run(Step::Containment, || self.contain(&parts.listing));
         if report.has_failed(Step::Digest) || report.has_failed(Step::Containment) {
@@ -216,7 +229,9 @@ impl Admission {
             let model_file = parts.model_file.clone().unwrap_or_default();
             let (directory, size, digest) = (listing.root.clone(), listing.size(), digest.to_owned());
             let (memory, seconds) = sandbox.limits(size);
-            trial(sandbox, &Job { directory, model_file, digest, size, seconds, memory, is_urgent }, &mut outside)
+            let link_roots = self.options.link_roots.clone();
+            let job = Job { directory, link_roots, model_file, digest, size, seconds, memory, is_urgent };
+            trial(sandbox, &job, &mut outside)
         });
         report.note_outside(outside);
         passed
@@ -224,25 +239,33 @@ impl Admission {
 
     fn load(&self, candidate: &Candidate<'_>, parts: &Parts, report: &mut AdmissionReport) -> Option<Loaded> {
         let mut outside = Vec::new();
-        let loaded = report.run(Step::Load, || match open(&self.runtime, candidate.engine, parts) {
-            Ok((model, size, external)) => {
-                let (profile, mut faults) = profile(&model, parts);
-                let origin = if parts.profile.is_some() { "profile.json" } else { PROFILE_KEY };
-                let profiled = profile.as_ref().map(|profile| (origin, profile));
-                let config = candidate.config.as_ref().ok();
-                faults.extend(misfits(&model, config, profiled));
-                let names = config.and_then(|config| columns(config, model.metadata(), model.signature()).ok());
-                let note = names.zip(profile.as_ref()).and_then(|(names, profile)| other_names(profile, &names));
-                if let Some(note) = &note {
-                    tracing::warn!(directory = %candidate.directory.display(), "{note}");
+        let loaded = report.run(Step::Load, || {
+            match open(&self.runtime, candidate.engine, parts, candidate.config.as_ref().ok()) {
+                Ok((model, size, external, notes)) => {
+                    let (profile, mut faults) = profile(&model, parts);
+                    let origin = if parts.profile.is_some() { "profile.json" } else { PROFILE_KEY };
+                    let profiled = profile.as_ref().map(|profile| (origin, profile));
+                    let config = candidate.config.as_ref().ok();
+                    faults.extend(misfits(&model, config, profiled));
+                    let names = config.and_then(|config| columns(config, model.metadata(), model.signature()).ok());
+                    let note = names.zip(profile.as_ref()).and_then(|(names, profile)| other_names(profile, &names));
+                    if let Some(note) = &note {
+                        tracing::warn!(directory = %candidate.directory.display(), "{note}");
+                    }
+                    let notes: Vec<String> = notes
+                        .into_iter()
+                        .chain(note)
+                        .chain(config.and_then(|config| labels::note(config, model.signature())))
+                        .collect();
+                    let note = (!notes.is_empty()).then(|| notes.join("; "));
+                    Verdict::with_faults(Loaded { model, profile, size, external }, faults, note)
                 }
-                Verdict::with_faults(Loaded { model, profile, size, external }, faults, note)
+                Err(OpenError::Outside(faults)) => {
+                    outside = faults;
+                    Verdict::skipped(OUTSIDE)
+                }
+                Err(OpenError::Faults(faults)) => Verdict::failed(faults),
             }
-            Err(OpenError::Outside(faults)) => {
-                outside = faults;
-                Verdict::skipped(OUTSIDE)
-            }
-            Err(OpenError::Faults(faults)) => Verdict::failed(faults),
         });
         report.note_outside(outside);
         loaded
@@ -285,22 +308,26 @@ fn open(
     runtime: &Runtime,
     options: EngineOptions,
     parts: &Parts,
-) -> Result<(OnnxModel, u64, BTreeSet<String>), OpenError> {
+    config: Option<&ModelConfig>,
+) -> Result<(OnnxModel, u64, BTreeSet<String>, Vec<String>), OpenError> {
     let name = parts.model_file.as_deref().unwrap_or_default();
     let bytes = parts.listing.read(name).map_err(OpenError::Faults)?.unwrap_or_default();
-    let source = load::contained(bytes, &parts.listing).map_err(|fault| match fault {
+    let source = load::contained(bytes, name, &parts.listing).map_err(|fault| match fault {
         Fault::Outside(faults) => OpenError::Outside(faults),
         Fault::Refused(fault) => OpenError::Faults(Faults::lasting(format!("{name}: {fault}"))),
     })?;
     let model = source.open(runtime, options, &parts.listing);
-    let model = model.map_err(|error| {
+    let mut model = model.map_err(|error| {
         let fault = format!("{name}: {error}");
         // A trial had the memory, if there was one: here it may be there later.
         OpenError::Faults(if error.is_out_of_memory() { Faults::transient(fault) } else { Faults::lasting(fault) })
     })?;
     // What was opened by its name must be what was checked.
     parts.listing.check_all_unchanged().map_err(OpenError::Faults)?;
-    Ok((model, source.size, source.external))
+    if let Some(triton) = config.and_then(|config| config.triton.as_ref()) {
+        declared::reshape(triton, &mut model);
+    }
+    Ok((model, source.size, source.external, source.notes))
 }
 
 /// The profile beside the model, otherwise the one in its own metadata; and what is wrong with that.
@@ -318,7 +345,8 @@ fn misfits(model: &OnnxModel, config: Option<&ModelConfig>, profile: Option<(&st
     if let Some(config) = config {
         faults.extend(columns(config, model.metadata(), model.signature()).err().unwrap_or_default());
         let triton = config.triton.as_ref();
-        faults.extend(triton.into_iter().flat_map(|declared| declared::faults(declared, model.signature())));
+        let signature = model.own_signature().unwrap_or(model.signature());
+        faults.extend(triton.into_iter().flat_map(|declared| declared::faults(declared, signature)));
     }
     if let Some((origin, profile)) = profile {
         faults.extend(profile.fit(model.signature()).into_iter().map(|fault| format!("{origin}: {fault}")));
@@ -375,10 +403,11 @@ pub fn open_version(
     options: EngineOptions,
     config: &ModelConfig,
     directory: &Path,
+    link_roots: &[PathBuf],
 ) -> Result<OnnxModel, Refusal> {
-    let parts = complete::files(directory, Some(config));
+    let parts = complete::files(directory, link_roots, Some(config));
     let parts = parts.map_err(|faults| Refusal(faults.reasons))?;
-    match open(runtime, options, &parts) {
+    match open(runtime, options, &parts, Some(config)) {
         Ok((model, ..)) => Ok(model),
         Err(OpenError::Outside(faults)) => Err(Refusal(faults)),
         Err(OpenError::Faults(faults)) => Err(Refusal(faults.reasons)),
