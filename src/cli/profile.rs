@@ -12,8 +12,9 @@ use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    ProfileArgs,
+    ConfigFlags, ProfileArgs,
     check::load_runtime,
+    load_config,
     output::{causes, complain},
 };
 use crate::{
@@ -45,7 +46,10 @@ fn run(args: &ProfileArgs) -> Result<()> {
         bail!("{} is not a directory: name a model version's directory, such as models/fraud/4", directory.display());
     }
     let config = ModelConfig::read(&directory.join(".."))?;
-    let model = open_version(&runtime, EngineOptions::default(), &config, directory)?;
+    // There is no configuration file here; the environment may say where links may lead.
+    let roots = load_config(&ConfigFlags::default()).map(|config| config.admission.link_roots).unwrap_or_default();
+    let roots: Vec<PathBuf> = roots.iter().filter_map(|root| root.canonicalize().ok()).collect();
+    let model = open_version(&runtime, EngineOptions::default(), &config, directory, &roots)?;
     let columns = registry::columns(&config, model.metadata(), model.signature())
         .map_err(|faults| anyhow::Error::msg(faults.join("; ")))?;
     let signature = model.signature().clone();

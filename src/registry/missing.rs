@@ -40,7 +40,14 @@ pub(super) fn forget_gone(state: &mut State, found: &BTreeMap<ModelName, FoundMo
     for warning in warnings {
         warn_once(state, warning);
     }
-    state.models.retain(|_, entry| !entry.versions.is_empty() || entry.release != Release::default());
+    for (name, entry) in &mut state.models {
+        if !found.contains_key(name) {
+            entry.misplaced.clear();
+        }
+    }
+    state.models.retain(|_, entry| {
+        !entry.versions.is_empty() || entry.release != Release::default() || !entry.misplaced.is_empty()
+    });
     changed
 }
 

@@ -12,6 +12,7 @@ use super::{
     admission::AdmissionReport,
     audit::Repeats,
     disk::{ConfigPrint, Fingerprint},
+    layout::Misplaced,
     retry::Retry,
     rollout::Kept,
     status::{ModelStatus, VersionState, VersionStatus},
@@ -57,6 +58,8 @@ pub(super) struct Entry {
     pub(super) config_print: Option<ConfigPrint>,
     pub(super) release: Release,
     pub(super) versions: BTreeMap<Version, VersionEntry>,
+    /// What was meant to be a version, and is none.
+    pub(super) misplaced: Vec<Misplaced>,
     /// Requests kept for the warm-up of new versions.
     pub(super) recent: Arc<RecentRequests>,
 }
@@ -204,6 +207,7 @@ impl Entry {
             config_print: None,
             release,
             versions: BTreeMap::new(),
+            misplaced: Vec::new(),
             recent: Arc::new(recent),
         }
     }
@@ -215,7 +219,13 @@ impl Entry {
     /// The model at the time `now` of the monitor's clock.
     pub(super) fn status(&self, name: &ModelName, now: Duration) -> ModelStatus {
         let versions = self.versions.iter().map(|(version, entry)| entry.status(*version, now)).collect();
-        ModelStatus { name: name.clone(), release: self.release.clone(), versions, comparison: None }
+        ModelStatus {
+            name: name.clone(),
+            release: self.release.clone(),
+            versions,
+            comparison: None,
+            misplaced: self.misplaced.clone(),
+        }
     }
 
     /// The version if it serves.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::admission::AdmissionReport;
+use super::{admission::AdmissionReport, layout::Misplaced};
 use crate::{
     domain::{ModelName, ShadowDrop, Version},
     monitor::LearningProgress,
@@ -75,6 +75,8 @@ pub struct ModelStatus {
     pub name: ModelName,
     pub release: Release,
     /// In ascending order.
+    /// What was meant to be a version of it, and is none.
+    pub misplaced: Vec<Misplaced>,
     pub versions: Vec<VersionStatus>,
     /// How the shadow version compares, once copies were run.
     pub comparison: Option<ShadowReport>,

@@ -19,6 +19,7 @@ mod canary;
 mod concurrency;
 mod data_types;
 mod harness;
+mod layouts;
 mod memory;
 mod monitor;
 mod monitoring;

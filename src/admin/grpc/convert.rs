@@ -87,7 +87,15 @@ impl From<&registry::ModelStatus> for wire::ModelStatus {
             release: Some(wire::Release::from(&status.release)),
             versions: status.versions.iter().map(with_traffic).collect(),
             comparison: status.comparison.as_ref().map(wire::Comparison::from),
+            misplaced: status.misplaced.iter().map(wire::Misplaced::from).collect(),
         }
+    }
+}
+
+impl From<&registry::Misplaced> for wire::Misplaced {
+    fn from(misplaced: &registry::Misplaced) -> Self {
+        let json::Misplaced { path, state, reason } = json::Misplaced::from(misplaced);
+        Self { path, state, reason }
     }
 }
 

@@ -81,6 +81,7 @@ fn model_prints_its_release_and_versions() {
         release: release::Release { shadow: None, labels: BTreeMap::new(), ..release() },
         versions: vec![version(3, VersionState::Ready), failed(6)],
         comparison: None,
+        misplaced: Vec::new(),
     };
     let expected = json!({
         "model": "fraud",
@@ -301,6 +302,7 @@ fn repository_index_speaks_tritons_words() {
         release: release(),
         versions: vec![version(3, VersionState::Ready), failed(6)],
         comparison: None,
+        misplaced: Vec::new(),
     };
     assert_eq!(
         serde_json::to_value(repository_index(std::slice::from_ref(&status), false)).unwrap(),

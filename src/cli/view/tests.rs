@@ -51,6 +51,7 @@ fn model() -> ModelStatus {
         },
         versions: vec![version(1, "ready"), stable, broken],
         comparison: None,
+        misplaced: Vec::new(),
     }
 }
 
