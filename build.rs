@@ -11,6 +11,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         // Tensor bytes stay slices of the received message.
         .bytes(".inference")
+        // Weights are not copied when a model is read.
+        .extern_path(".onnx.TensorProto", "crate::proto::tensor::TensorProto")
         .compile_fds(descriptors)?;
     Ok(())
 }

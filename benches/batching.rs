@@ -7,7 +7,8 @@ use divan::{Bencher, counter::ItemsCount};
 use tidegate::{
     domain::{BatchLimits, Batching, DataType, Dim, Priority, ServingSettings, Shape, Signature, Tensor, TensorSpec},
     engine::{EngineError, Model},
-    schedule::{Lane, Pool, Trial, Work, bench_support, wall_time},
+    independence::{Proof, Verdict},
+    schedule::{Known, Lane, Pool, Trial, Work, bench_support, wall_time},
 };
 use tokio::{runtime::Runtime, task::JoinSet};
 
@@ -116,7 +117,8 @@ fn lane(runtime: &Runtime, batching: Batching, width: usize) -> Lane {
         batching,
     });
     let model = Box::new(Echo(signature));
-    let trial = Trial::of(&*model, &settings, true, wall_time);
+    let verdict = Arc::new(Verdict::Independent(Proof::default()));
+    let trial = Trial::of(&*model, &settings, &Known { verdict, is_asked_for: true, samples: &[] }, wall_time);
     let pool = Pool::start(1, runtime.handle().clone()).expect("threads");
     Lane::new(model, settings, trial, pool, || {})
 }

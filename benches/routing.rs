@@ -79,7 +79,14 @@ fn route(percent: Option<f64>) -> ModelRoute {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let pool = Pool::start(1, runtime.handle().clone()).expect("threads");
     let versions: BTreeMap<_, _> = (1..=3).map(|number| (version(number), servable(number, &pool))).collect();
-    ModelRoute { release, versions, not_ready: BTreeSet::new(), allow_pinning: true, comparison: None }
+    ModelRoute {
+        release,
+        versions,
+        not_ready: BTreeSet::new(),
+        allow_pinning: true,
+        comparison: None,
+        unrouted: Arc::default(),
+    }
 }
 
 fn choose(bencher: Bencher<'_, '_>, route: &ModelRoute, target: &Target) {

@@ -40,6 +40,7 @@ target/debug/examples/demo --gateway target/release/tidegate
 
 step "the benchmarks' rig: right answers, no times"
 python3 benches/end_to_end.py --smoke --no-build --rig target/debug/examples/bench_rig
+python3 benches/endurance.py --smoke --no-build --rig target/debug/examples/bench_rig
 
 step "tools for the client tests"
 if ! command -v promtool >/dev/null; then

@@ -13,30 +13,31 @@ mod control;
 mod start_up;
 
 use std::{
-    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, bail};
-use tokio::{net::TcpListener, runtime::Handle, task::JoinSet};
+use tokio::{runtime::Handle, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::control::ControlPlanes;
 use crate::{
-    config::{Config, MonitorConfig, ServerConfig},
+    config::{Address, Config, MonitorConfig, ReadinessPolicy},
     domain::{ModelName, Version},
     engine::{PoolOptions, Runtime, find_library},
     events::{Event, Events, Topic},
     gateway::Gateway,
     lifecycle::{Readiness, stop_signal},
     monitor::{
-        Change, Clock, DriftState, ExportSettings, Keeper, KeeperOptions, Monitor, MonitorCollector, MonitorHandle,
+        Change, Clock, ExportSettings, Keeper, KeeperOptions, Monitor, MonitorCollector, MonitorHandle,
         MonitorSettings, Thresholds, window_label,
     },
     observe::TritonCollector,
-    protocol::{BodyBudget, DoorOptions, ServerSettings, decode_json_request, serve_grpc, serve_http},
+    protocol::{
+        BodyBudget, Cors, DoorOptions, Listeners, MaxAge, ServerSettings, decode_json_request, serve_grpc, serve_http,
+    },
     registry::{
         AdmissionOptions, Registry, RegistryOptions, RolloutDriver, ServingDefaults, Watcher, Watchers, bytes_or_share,
         cores,
@@ -78,20 +79,20 @@ async fn run(config: &Config, addresses_file: Option<&Path>) -> Result<()> {
 
 /// The bound listeners. Binding comes first: a port that is taken is found before models load.
 struct Planes {
-    http: TcpListener,
-    grpc: TcpListener,
-    metrics: TcpListener,
-    admin: TcpListener,
+    http: Listeners,
+    grpc: Listeners,
+    metrics: Listeners,
+    admin: Listeners,
 }
 
 impl Planes {
     async fn bind(config: &Config) -> Result<Self> {
         let server = &config.server;
         Ok(Self {
-            http: listen("server.http", server.http).await?,
-            grpc: listen("server.grpc", server.grpc).await?,
-            metrics: listen("server.metrics", server.metrics).await?,
-            admin: listen("server.admin", server.admin).await?,
+            http: listen("server.http", &server.http).await?,
+            grpc: listen("server.grpc", &server.grpc).await?,
+            metrics: listen("server.metrics", &server.metrics).await?,
+            admin: listen("server.admin", &server.admin).await?,
         })
     }
 
@@ -114,18 +115,28 @@ impl Planes {
     }
 }
 
-fn door_options(server: &ServerConfig, settings: ServerSettings) -> Result<DoorOptions> {
+fn door_options(config: &Config, settings: ServerSettings) -> Result<DoorOptions> {
+    let server = &config.server;
     Ok(DoorOptions {
         max_body_bytes: usize::try_from(server.max_request_size.0)?,
         budget: BodyBudget::new(usize::try_from(server.max_inflight_size.0)?),
         body_timeout: server.body_timeout.0,
         idle_timeout: server.idle_timeout.0,
+        max_age: MaxAge::new(server.max_connection_age.0, server.max_connection_age_grace.0),
+        cors: Cors::new(&server.cors_origins),
+        nonfinite: config.protocol.nonfinite,
         settings,
     })
 }
 
-async fn listen(key: &str, address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({key})"))
+async fn listen(key: &str, address: &Address) -> Result<Listeners> {
+    let found = {
+        let address = address.clone();
+        // Looking a name up blocks.
+        tokio::task::spawn_blocking(move || address.resolve()).await?
+    };
+    let found = found.with_context(|| format!("cannot look up the host of {address} ({key})"))?;
+    Listeners::bind(&found).await.with_context(|| format!("cannot listen on {address} ({key})"))
 }
 
 /// Every room, built and wired; nothing is served yet.
@@ -148,8 +159,12 @@ impl App {
             // A typo must not become a gateway that is ready and serves nothing.
             bail!("the model repository {} is not a directory (--models, repository.models)", models.display());
         }
+        // Nor must one that may not be read.
+        std::fs::read_dir(models).with_context(|| {
+            format!("cannot read the model repository {} (--models, repository.models)", models.display())
+        })?;
         let metrics = Arc::new(Metrics::new());
-        let readiness = Readiness::default();
+        let readiness = Readiness::new(config.server.readiness == ReadinessPolicy::All);
         // Since the epoch, so that what is saved of windows fits the next run; steady within a run.
         let (epoch, started) = (SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), Instant::now());
         let clock: Clock = Arc::new(move || epoch + started.elapsed());
@@ -179,7 +194,7 @@ impl App {
         let addresses = planes.addresses()?;
         let Planes { http, grpc, metrics, admin } = planes;
         let control = ControlPlanes::start(&self, metrics, admin)?;
-        let options = door_options(&config.server, self.settings(config))?;
+        let options = door_options(config, self.settings(config))?;
         let shutdown = CancellationToken::new();
         let mut doors = JoinSet::new();
         doors.spawn(serve_http(http, Arc::clone(&self.gateway), options.clone(), shutdown.clone()));
@@ -188,6 +203,7 @@ impl App {
         let watcher = Watcher::start(self.registry.clone(), config.repository.poll_interval.0)?;
         let rollouts = RolloutDriver::start(self.registry.clone(), config.rollout.look_interval.0)?;
         self.announce_when_ready(config, addresses);
+        let aging = tokio::spawn(release_unused_memory(self.runtime.clone()));
         let signal = tokio::select! {
             signal = stop_signal() => signal?,
             _ = doors.join_next() => bail!("a door ended by itself: this is a bug"),
@@ -195,6 +211,7 @@ impl App {
 
         tracing::info!(signal, "stopping: finishing the requests in flight");
         self.readiness.stop();
+        aging.abort();
         shutdown.cancel();
         let (registry, monitor, keeper) = (self.registry.clone(), self.monitor, self.keeper);
         let drained = tokio::time::timeout(config.server.drain_timeout.0, doors.join_all()).await;
@@ -223,11 +240,24 @@ impl App {
 
     fn announce_when_ready(&self, config: &Config, addresses: start_up::Addresses) {
         let (registry, version) = (self.registry.clone(), self.runtime.version().to_owned());
-        let models = config.repository.models.clone();
+        let (models, gateway) = (config.repository.models.clone(), Arc::clone(&self.gateway));
         tokio::task::spawn_blocking(move || {
             registry.wait_until_complete();
-            start_up::say_ready(&registry, &models, &version, addresses);
+            let unready = gateway.unready().map(|why| why.to_string());
+            start_up::say_ready(&registry, &models, &version, addresses, unready.as_deref());
         });
+    }
+}
+
+/// Without end.
+async fn release_unused_memory(runtime: Runtime) {
+    let mut whiles = tokio::time::interval(Runtime::AGING_INTERVAL);
+    whiles.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        whiles.tick().await;
+        let runtime = runtime.clone();
+        // To give back many pages takes the system a while.
+        let _ = tokio::task::spawn_blocking(move || runtime.release_unused_memory()).await;
     }
 }
 
@@ -254,7 +284,7 @@ fn build_registry(
     watchers: Watchers,
     metrics: &Arc<Metrics>,
 ) -> Result<Registry> {
-    let store = Store::open(&config.state.directory)?;
+    let store = Store::open_with_reserve(&config.state.directory, config.state.reserve.0)?;
     let pool = Pool::start(cores(), Handle::current()).context("cannot start the threads of runs")?;
     let options = RegistryOptions {
         pool,
@@ -264,6 +294,7 @@ fn build_registry(
         policy: config.release.policy,
         allow_pinning: config.release.allow_pinning,
         evict_previous: config.release.evict_previous,
+        reload_changed: config.release.reload_changed,
         model_memory: Some(config.limits.model_memory.0).filter(|bytes| *bytes > 0),
         rollout: config.rollout.clone(),
         admission,
@@ -331,14 +362,12 @@ fn start_keeper(config: &Config, registry: &Registry, clock: &Clock, events: &Ev
 
 /// Says of a verdict that changed in the log and as an event.
 fn tell_of_drift(events: &Events, model: &ModelName, version: Version, change: &Change) {
-    let Change { window, before, now } = change;
-    let (feature, state, window) = (&*now.feature, now.state.as_str(), window_label(*window));
-    let message = change.to_string();
-    match now.state {
-        DriftState::Ok => tracing::info!(%model, version = version.get(), feature, window, state, "{message}"),
-        _ => {
-            tracing::warn!(%model, version = version.get(), feature, window, state, before = before.as_str(), "{message}");
-        }
+    let (state, before, window) = (change.now.as_str(), change.before.as_str(), window_label(change.window));
+    let (version_number, features, message) = (version.get(), change.names(), change.to_string());
+    if change.is_worse() {
+        tracing::warn!(%model, version = version_number, features, window, state, before, "{message}");
+    } else {
+        tracing::info!(%model, version = version_number, features, window, state, before, "{message}");
     }
     events.publish(Event::new(Topic::Drift, model, state, message).of_version(version));
 }

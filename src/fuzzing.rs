@@ -7,12 +7,15 @@
 use std::{env, fs, path::PathBuf, process, sync::Arc};
 
 use http::Request;
+use prost::Message;
 
 use crate::{
     admin::AdminRequest,
     config::fuzzing as config,
     domain::{DataType, Dim, InferReply, ModelName, RequestId, Signature, Tensor, TensorSpec, Version},
+    independence::prove,
     monitor::{ColumnNames, Profile, Table, fuzzing as monitor},
+    proto::onnx::ModelProto,
     protocol::fuzzing::{grpc, http as door},
     registry::fuzzing as registry,
 };
@@ -21,7 +24,7 @@ use crate::{
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("http_json", door::json),
     ("http_binary", door::binary),
     ("http_raw", door::raw),
@@ -32,6 +35,7 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("gateway_toml", config::gateway_toml),
     ("labels", config::labels),
     ("onnx", registry::onnx),
+    ("independence", independence),
     ("profile_json", profile_json),
     ("monitor_counts", monitor::counts),
     ("monitor_rows", monitor::rows),
@@ -60,6 +64,12 @@ pub(crate) fn with_file<T>(name: &str, bytes: &[u8], read: impl FnOnce(&PathBuf)
     let outcome = read(&path);
     let _ = fs::remove_dir_all(&directory);
     Some(outcome)
+}
+
+/// Whatever a model is, there is an answer to whether its rows are independent.
+fn independence(bytes: &[u8]) {
+    let Ok(model) = ModelProto::decode(bytes) else { return };
+    assert!(!prove(&model).to_string().is_empty());
 }
 
 fn profile_json(bytes: &[u8]) {

@@ -27,6 +27,7 @@ pub mod config;
 pub mod domain;
 pub mod events;
 pub mod fault;
+pub mod independence;
 pub mod lifecycle;
 pub mod proto;
 pub mod telemetry;

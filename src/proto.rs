@@ -11,9 +11,12 @@ pub mod admin {
     tonic::include_proto!("tidegate.admin.v1");
 }
 
+pub mod tensor;
+
 /// The part of the ONNX format that the gateway reads.
 pub mod onnx {
     include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
+    pub use super::tensor::TensorProto;
 }
 
 /// Descriptors of all files in `proto/`, for gRPC reflection.

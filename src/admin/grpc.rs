@@ -59,7 +59,7 @@ impl GrpcDoor {
     ) -> Result<Response<wire::Release>, Status> {
         let model = value::model(model).map_err(status)?;
         let changed = self.service.change(model, change, options).await.map_err(status)?;
-        Ok(replayed(wire::Release::from(&changed.release), changed.is_repeated))
+        Ok(replayed(wire::Release::from(&changed), changed.is_repeated))
     }
 
     async fn change_rollout(
@@ -98,13 +98,19 @@ impl admin_service_server::AdminService for GrpcDoor {
         _request: Request<wire::ListModelsRequest>,
     ) -> Result<Response<wire::ListModelsResponse>, Status> {
         let models = self.service.models().await.map_err(status)?;
-        Ok(Response::new(wire::ListModelsResponse { models: models.iter().map(wire::ModelStatus::from).collect() }))
+        let models = models.iter().map(wire::ModelStatus::from).collect();
+        Ok(Response::new(wire::ListModelsResponse { models, warnings: self.service.warnings() }))
     }
 
     async fn get_model(&self, request: Request<wire::GetModelRequest>) -> Result<Response<wire::ModelStatus>, Status> {
         let model = value::model(&request.get_ref().model).map_err(status)?;
         let model = self.service.model(model).await.map_err(status)?;
         Ok(Response::new(wire::ModelStatus::from(&model)))
+    }
+
+    async fn forget_model(&self, request: Request<wire::ClearRequest>) -> Result<Response<wire::Release>, Status> {
+        let options = options(&request, request.get_ref().options.as_ref()).map_err(status)?;
+        self.change(&request.get_ref().model, Change::Forget, options).await
     }
 
     async fn load_version(
@@ -114,7 +120,8 @@ impl admin_service_server::AdminService for GrpcDoor {
         let options = options(&request, request.get_ref().options.as_ref()).map_err(status)?;
         let model = value::model(&request.get_ref().model).map_err(status)?;
         let version = value::version(request.get_ref().version).map_err(status)?;
-        let options = ChangeOptions { allow_signature_change: request.get_ref().allow_signature_change, ..options };
+        let wire::LoadVersionRequest { allow_signature_change, accept_changed, .. } = *request.get_ref();
+        let options = ChangeOptions { allow_signature_change, accept_changed, ..options };
         let version = self.service.load(model, version, options).await.map_err(status)?;
         Ok(Response::new(wire::VersionStatus::from(&version)))
     }
@@ -133,12 +140,14 @@ impl admin_service_server::AdminService for GrpcDoor {
     async fn promote(&self, request: Request<wire::PromoteRequest>) -> Result<Response<wire::Release>, Status> {
         let options = options(&request, request.get_ref().options.as_ref()).map_err(status)?;
         let version = value::version(request.get_ref().version).map_err(status)?;
+        let options = ChangeOptions { strict: request.get_ref().strict, ..options };
         self.change(&request.get_ref().model, Change::Promote(version), options).await
     }
 
     async fn rollback(&self, request: Request<wire::RollbackRequest>) -> Result<Response<wire::Release>, Status> {
         let options = options(&request, request.get_ref().options.as_ref()).map_err(status)?;
-        self.change(&request.get_ref().model, Change::Rollback, options).await
+        let to = Some(request.get_ref().to).filter(|to| *to > 0).map(value::version).transpose().map_err(status)?;
+        self.change(&request.get_ref().model, Change::Rollback(to), options).await
     }
 
     async fn set_canary(&self, request: Request<wire::SplitRequest>) -> Result<Response<wire::Release>, Status> {
@@ -290,8 +299,10 @@ fn options<T>(request: &Request<T>, options: Option<&wire::ChangeOptions>) -> Re
         actor,
         idempotency_key: key.as_deref().map(value::idempotency_key).transpose()?,
         evict_previous: given.evict_previous,
-        // A load says it beside its options.
+        // A load and a promotion say theirs beside their options.
         allow_signature_change: false,
+        accept_changed: false,
+        strict: false,
     })
 }
 

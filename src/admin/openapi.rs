@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::wire::{
     DriftReport, DriftSelfTest, ErrorBody, Event, History, LogChangeBody, ModelList, ModelStatus, ReasonBody, Release,
-    RepositoryEntry, RepositoryIndexBody, RepositoryModelBody, RolloutBody, RolloutStatus, SplitBody, VersionBody,
-    VersionStatus,
+    RepositoryEntry, RepositoryIndexBody, RepositoryModelBody, RollbackBody, RolloutBody, RolloutStatus, SplitBody,
+    VersionBody, VersionStatus,
 };
 use crate::protocol::LogSettings;
 
@@ -44,12 +44,14 @@ const DRY_RUN: Parameter = ("dry_run", "boolean", "Check, and answer as it would
 const REASON: Parameter = ("reason", "string", "Why, for the audit log; that of the body wins.");
 const EVICT: Parameter = ("evict_previous", "boolean", "Unload the rollback target if there is no room otherwise.");
 const CHANGE: &[Parameter] = &[DRY_RUN, REASON];
-const EVICTING: &[Parameter] = &[DRY_RUN, REASON, EVICT];
+const PROMOTING: &[Parameter] =
+    &[DRY_RUN, REASON, EVICT, ("strict", "boolean", "Refuse (409) where the answer would have warnings.")];
 const LOADING: &[Parameter] = &[
     DRY_RUN,
     REASON,
     EVICT,
     ("allow_signature_change", "boolean", "Load it though its inputs or outputs break clients of the stable version."),
+    ("accept_changed", "boolean", "Load it though its files are not those that were released."),
 ];
 const HISTORY: &[Parameter] = &[
     ("limit", "integer", "How many entries, from 1 to 10,000; 100 when absent."),
@@ -112,6 +114,15 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation::get("/admin/v1/models", "ListModels", "All models with their releases and versions.", of::<ModelList>),
     Operation::get("/admin/v1/models/{model}", "GetModel", "A model with its release and versions.", of::<ModelStatus>),
     Operation::new(
+        Method::DELETE,
+        "/admin/v1/models/{model}",
+        "ForgetModel",
+        "Say that a model is gone on purpose: it has no release any more. Its directory must be gone.",
+        of::<Release>,
+    )
+    .change(CHANGE)
+    .body(of::<ReasonBody>),
+    Operation::new(
         Method::POST,
         "/admin/v1/models/{model}/versions/{version}/load",
         "LoadVersion",
@@ -136,17 +147,17 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "stable ← version, previous ← the old stable.",
         of::<Release>,
     )
-    .change(EVICTING)
+    .change(PROMOTING)
     .body(of::<VersionBody>),
     Operation::new(
         Method::POST,
         "/admin/v1/models/{model}/rollback",
         "Rollback",
-        "stable ← previous, previous ← the old stable.",
+        "stable ← previous, or the version that is named; previous ← the old stable.",
         of::<Release>,
     )
     .change(CHANGE)
-    .body(of::<ReasonBody>),
+    .body(of::<RollbackBody>),
     Operation::new(
         Method::PUT,
         "/admin/v1/models/{model}/canary",

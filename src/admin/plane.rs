@@ -6,7 +6,6 @@ use http::{
 };
 use http_body_util::Either;
 use hyper::body::Incoming;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tower_service::Service;
@@ -14,14 +13,17 @@ use tower_service::Service;
 use super::{AdminService, RestDoor, grpc};
 use crate::{
     fault::ErrorCode,
-    protocol::http::{
-        answer,
-        server::{self, Peer, PlaneBody, is_grpc},
+    protocol::{
+        Listeners,
+        http::{
+            answer,
+            server::{self, Peer, PlaneBody, is_grpc},
+        },
     },
 };
 
 /// Serves the admin plane until `shutdown` is cancelled.
-pub async fn serve_admin(listener: TcpListener, service: AdminService, shutdown: CancellationToken) {
+pub async fn serve_admin(listeners: Listeners, service: AdminService, shutdown: CancellationToken) {
     let rest = RestDoor::new(service.clone());
     let routes = grpc::routes(service);
     let handler = move |mut request: Request<Incoming>, peer: Peer| {
@@ -30,7 +32,7 @@ pub async fn serve_admin(listener: TcpListener, service: AdminService, shutdown:
         }
         answer(rest.clone(), routes.clone(), request)
     };
-    server::serve("admin", listener, handler, shutdown).await;
+    server::serve("admin", listeners, handler, shutdown).await;
 }
 
 async fn answer(rest: RestDoor, mut routes: Routes, request: Request<Incoming>) -> Response<PlaneBody> {

@@ -9,7 +9,10 @@ use serde::de::DeserializeOwned;
 
 use super::{
     AdminError, EventFilter, RolloutChange, value,
-    wire::{LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, RolloutBody, SplitBody, VersionBody},
+    wire::{
+        LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, RollbackBody, RolloutBody, SplitBody,
+        VersionBody,
+    },
 };
 use crate::{
     domain::{ModelName, Version},
@@ -109,9 +112,9 @@ impl AdminRequest {
 /// The query parameters of every change.
 const COMMON: &[&str] = &["dry_run", "reason"];
 /// Those of a load.
-const OF_A_LOAD: &[&str] = &["dry_run", "reason", "evict_previous", "allow_signature_change"];
-/// Those of a change that may have to make room in memory.
-const WITH_EVICTION: &[&str] = &["dry_run", "reason", "evict_previous"];
+const OF_A_LOAD: &[&str] = &["dry_run", "reason", "evict_previous", "allow_signature_change", "accept_changed"];
+/// Those of a promotion.
+const OF_A_PROMOTION: &[&str] = &["dry_run", "reason", "evict_previous", "strict"];
 
 /// The parts of a request that go into an [`AdminRequest`] once its place is known.
 struct Reader<'a> {
@@ -159,6 +162,10 @@ impl Reader<'_> {
             Place::Models => {
                 self.only(&[])?;
                 AdminRequest::Models
+            }
+            Place::Model(model) if self.head.method == Method::DELETE => {
+                let (model, change) = (value::model(model)?, Change::Forget);
+                AdminRequest::Change { model, change, options: self.options_alone()? }
             }
             Place::Model(model) => {
                 self.only(&[])?;
@@ -232,10 +239,14 @@ impl Reader<'_> {
         let clear = self.head.method == Method::DELETE;
         Ok(match part {
             Part::Promote => {
-                let (version, options) = self.version_body(WITH_EVICTION)?;
+                let (version, options) = self.version_body(OF_A_PROMOTION)?;
                 (Change::Promote(version), options)
             }
-            Part::Rollback => (Change::Rollback, self.options_alone()?),
+            Part::Rollback => {
+                let body: RollbackBody = self.body_or_default(r#"no body, {"to": 3} or {"reason": "why"}"#)?;
+                let to = body.to.map(value::version).transpose()?;
+                (Change::Rollback(to), self.options(body.reason)?)
+            }
             Part::Canary if clear => (Change::ClearCanary, self.options_alone()?),
             Part::Canary => {
                 let (split, options) = self.split_body()?;
@@ -288,6 +299,8 @@ impl Reader<'_> {
             idempotency_key: self.idempotency_key()?,
             evict_previous: self.flag("evict_previous")?,
             allow_signature_change: self.flag("allow_signature_change")?,
+            strict: self.flag("strict")?,
+            accept_changed: self.flag("accept_changed")?,
         })
     }
 

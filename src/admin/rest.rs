@@ -75,7 +75,7 @@ impl RestDoor {
             }
             AdminRequest::Models => {
                 let models = self.service.models().await?.iter().map(wire::ModelStatus::from).collect();
-                json(StatusCode::OK, &wire::ModelList { models })
+                json(StatusCode::OK, &wire::ModelList { models, warnings: self.service.warnings() })
             }
             AdminRequest::Model(model) => {
                 json(StatusCode::OK, &wire::ModelStatus::from(&self.service.model(model).await?))
@@ -88,7 +88,7 @@ impl RestDoor {
             }
             AdminRequest::Change { model, change, options } => {
                 let changed = self.service.change(model, change, options).await?;
-                replayed(json(StatusCode::OK, &wire::Release::from(&changed.release)), changed.is_repeated)
+                replayed(json(StatusCode::OK, &wire::Release::from(&changed)), changed.is_repeated)
             }
             AdminRequest::Rollout(model) => {
                 json(StatusCode::OK, &wire::RolloutStatus::from(&self.service.rollout(model).await?))

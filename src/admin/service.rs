@@ -118,6 +118,11 @@ impl AdminService {
         self.blocking(|registry| Ok(registry.models())).await
     }
 
+    /// What concerns all models.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.registry.state_disk().warning().into_iter().collect()
+    }
+
     pub async fn model(&self, name: ModelName) -> Result<ModelStatus, AdminError> {
         self.blocking(move |registry| registry.model(&name)).await
     }

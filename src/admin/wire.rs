@@ -11,16 +11,20 @@ mod learning;
 mod rollout;
 mod self_test;
 mod shadow;
+mod traffic;
 
 pub use admission::{AdmissionStep, admission};
-pub use body::{LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, SplitBody, VersionBody};
-pub use drift::{Bin, Checked, DriftReport, Feature, Measures, Quality};
+pub use body::{
+    LogChangeBody, ReasonBody, RepositoryIndexBody, RepositoryModelBody, RollbackBody, SplitBody, VersionBody,
+};
+pub use drift::{Bin, Checked, DriftReport, Feature, Measures, Quality, RareBin};
 pub use event::{Event, Missed};
 pub use history::{Broken, Head, History, HistoryEntry, Verification};
 pub use learning::Learning;
 pub use rollout::{Arms, Evidence, Limits, MetricEvidence, RolloutBody, RolloutStatus};
 pub use self_test::{DriftSelfTest, FeatureSelfTest, FoundShift};
 pub use shadow::{Comparison, OutputComparison};
+pub use traffic::{RecentTraffic, Traffic, Unrouted};
 
 use std::{
     collections::BTreeMap,
@@ -32,6 +36,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
     domain,
+    independence::{BatchAxis, Verdict},
     registry::{self, VersionState},
     release,
     schedule::LaneStatus,
@@ -67,6 +72,12 @@ pub struct Release {
     pub canary: Option<Split>,
     pub shadow: Option<Split>,
     pub labels: BTreeMap<String, u64>,
+    /// Versions that somebody has rolled back from: none is the target of a rollback that names no version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rolled_back: Vec<u64>,
+    /// What should be known of the change that this is the answer to; only there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -79,6 +90,9 @@ pub struct VersionStatus {
     /// RFC 3339, UTC.
     pub loaded_at: Option<String>,
     pub requests: u64,
+    /// Clients' requests by outcome; absent from gateways that do not tell.
+    #[serde(default)]
+    pub traffic: Traffic,
     pub monitored: bool,
     /// How far its profile is learnt; absent where it learns none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,9 +110,21 @@ pub struct VersionStatus {
     /// It serves what was loaded, and its files on disk are others by now.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub files_changed: bool,
+    /// The model that was released and the one that is there now, where nobody has accepted that yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<ChangedFiles>,
     /// How its last admission went; empty when there was none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub admission: Vec<AdmissionStep>,
+}
+
+/// Another model than the released one lies under a version's number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChangedFiles {
+    /// The digest of what was released: `sha256:` and hex digits, of the model and its weights.
+    pub released: String,
+    /// The digest of what is on disk.
+    pub found: String,
 }
 
 /// How the runs of a version happen, as measured now.
@@ -120,6 +146,38 @@ pub struct Runs {
     /// Why requests run alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alone: Option<String>,
+    /// A joined run has shown that requests must run alone: they are not joined any more. `alone` says what it showed.
+    #[serde(default)]
+    pub batching_stopped: bool,
+    /// What the model's graph says of its rows.
+    #[serde(default)]
+    pub independence: Independence,
+}
+
+/// Whether no row of an answer depends on another row of the run, as the model's graph says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Independence {
+    /// `independent`: proven. `dependent`: requests are never joined. `unknown`: they are joined only where the model's own
+    /// configuration asks for it and a trial agrees.
+    pub outcome: String,
+    /// Why it is not proven: the operator, its node, and what it does to rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Where the rows of each input and output lie, where it is proven.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub axes: Vec<RowAxis>,
+    /// What does not speak against the proof and should be looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// The axis along which the rows of a tensor lie.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RowAxis {
+    /// `input` or `output`.
+    pub role: String,
+    pub tensor: String,
+    pub axis: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -127,9 +185,15 @@ pub struct ModelStatus {
     pub model: String,
     pub release: Release,
     pub versions: Vec<VersionStatus>,
+    /// Requests that failed before they reached a version, since the process started; absent where there were none.
+    #[serde(default, skip_serializing_if = "Unrouted::is_none")]
+    pub unrouted: Unrouted,
     /// How the shadow version compares with the version that answers; absent until copies were run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comparison: Option<Comparison>,
+    /// What somebody should do something about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// What was meant to be a version of it, and is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub misplaced: Vec<Misplaced>,
@@ -156,6 +220,9 @@ impl From<&registry::Misplaced> for Misplaced {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelList {
     pub models: Vec<ModelStatus>,
+    /// What concerns all of them, such as a state that cannot be written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// An error, on every plane.
@@ -189,7 +256,15 @@ impl From<&release::Release> for Release {
             canary: release.canary.map(Split::from),
             shadow: release.shadow.map(Split::from),
             labels: release.labels.iter().map(|(label, version)| (label.to_string(), version.get())).collect(),
+            rolled_back: release.rolled_back.iter().map(|version| version.get()).collect(),
+            warnings: Vec::new(),
         }
+    }
+}
+
+impl From<&registry::Changed> for Release {
+    fn from(changed: &registry::Changed) -> Self {
+        Self { warnings: changed.warnings.clone(), ..Self::from(&changed.release) }
     }
 }
 
@@ -203,6 +278,7 @@ impl From<&registry::VersionStatus> for VersionStatus {
             memory_bytes: status.memory_bytes,
             loaded_at: status.loaded_at.map(timestamp),
             requests: status.requests,
+            traffic: Traffic::from(&status.traffic),
             monitored: status.monitored,
             learning: status.learning.as_ref().map(Learning::from),
             traffic_percent: None,
@@ -213,6 +289,10 @@ impl From<&registry::VersionStatus> for VersionStatus {
                 .map(|(why, copies)| (why.as_str().to_owned(), *copies))
                 .collect(),
             files_changed: status.files_changed,
+            changed: status
+                .changed
+                .as_ref()
+                .map(|changed| ChangedFiles { released: changed.released.clone(), found: changed.found.clone() }),
             admission: status.admission.as_deref().map(admission).unwrap_or_default(),
         }
     }
@@ -229,7 +309,26 @@ impl From<&LaneStatus> for Runs {
             instances: lane.instances as u64,
             waiting: lane.waiting as u64,
             alone: lane.alone.clone(),
+            batching_stopped: lane.is_merging_stopped,
+            independence: Independence::from(&*lane.verdict),
         }
+    }
+}
+
+impl From<&Verdict> for Independence {
+    fn from(verdict: &Verdict) -> Self {
+        let axes = |role: &str, axes: &[BatchAxis]| {
+            let one =
+                |axis: &BatchAxis| RowAxis { role: role.to_owned(), tensor: axis.name.clone(), axis: axis.axis as u64 };
+            axes.iter().map(one).collect::<Vec<_>>()
+        };
+        let (axes, warnings) = match verdict {
+            Verdict::Independent(proof) => {
+                ([axes("input", &proof.inputs), axes("output", &proof.outputs)].concat(), proof.warnings.clone())
+            }
+            Verdict::Dependent(_) | Verdict::Unknown(_) => Default::default(),
+        };
+        Self { outcome: verdict.name().to_owned(), why: verdict.reason().map(ToString::to_string), axes, warnings }
     }
 }
 
@@ -243,8 +342,10 @@ impl From<&registry::ModelStatus> for ModelStatus {
             model: status.name.to_string(),
             release: Release::from(&status.release),
             versions: status.versions.iter().map(with_traffic).collect(),
+            unrouted: Unrouted::from(status.unrouted),
             comparison: status.comparison.as_ref().map(Comparison::from),
             misplaced: status.misplaced.iter().map(Misplaced::from).collect(),
+            warnings: status.warnings.clone(),
         }
     }
 }

@@ -7,13 +7,12 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
 use crate::{
     admin::{AdminService, serve_admin},
-    protocol::{MetricsDoor, serve_metrics},
+    protocol::{Listeners, MetricsDoor, serve_metrics},
 };
 
 /// The running control planes.
@@ -26,19 +25,21 @@ pub(super) struct ControlPlanes {
 const GRACE: Duration = Duration::from_secs(3);
 
 impl ControlPlanes {
-    pub(super) fn start(app: &App, metrics: TcpListener, admin: TcpListener) -> Result<Self> {
+    pub(super) fn start(app: &App, metrics: Listeners, admin: Listeners) -> Result<Self> {
         let shutdown = CancellationToken::new();
         let stopping = shutdown.clone();
         let (logs, events) = (app.logs.clone(), app.events.clone());
         let service = AdminService::new(app.registry.clone(), logs, events, shutdown.clone());
         let runtime = app.runtime.version();
-        let door = MetricsDoor::new(Arc::clone(&app.gateway), Arc::clone(&app.metrics), runtime);
+        let disk = app.registry.state_disk();
+        let notes = Arc::new(move || disk.warning());
+        let door = MetricsDoor::new(Arc::clone(&app.gateway), Arc::clone(&app.metrics), runtime, notes);
         // The listeners move to the other runtime through the system's own handles.
         let (metrics, admin) = (metrics.into_std()?, admin.into_std()?);
         let run = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
-                let (metrics, admin) = (TcpListener::from_std(metrics)?, TcpListener::from_std(admin)?);
+                let (metrics, admin) = (Listeners::from_std(metrics)?, Listeners::from_std(admin)?);
                 let serving = async {
                     tokio::join!(
                         serve_metrics(metrics, door, stopping.clone()),

@@ -45,16 +45,26 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Tells the operator what is served, where, and what to try.
-pub(super) fn say_ready(registry: &Registry, models: &Path, runtime: &str, addresses: Addresses) {
+/// Tells the operator what is served, where, and what to try; or why it is not (`unready`).
+pub(super) fn say_ready(
+    registry: &Registry,
+    models: &Path,
+    runtime: &str,
+    addresses: Addresses,
+    unready: Option<&str>,
+) {
     let statuses = registry.models();
     let count =
         |state| statuses.iter().flat_map(|model| &model.versions).filter(|version| version.state == state).count();
     let (ready, failed) = (count(VersionState::Ready), count(VersionState::Failed));
-    tracing::info!(models = statuses.len(), ready, failed, onnxruntime = runtime, "ready");
+    match unready {
+        None => tracing::info!(models = statuses.len(), ready, failed, onnxruntime = runtime, "ready"),
+        Some(why) => tracing::error!(models = statuses.len(), ready, failed, onnxruntime = runtime, why, "not ready"),
+    }
+    let head = unready.map_or_else(|| "tidegate is ready".to_owned(), |why| format!("tidegate is NOT ready, {why}"));
     let http = reachable(addresses.http);
     let mut text = format!(
-        "\ntidegate is ready: {ready} versions of {} models from {}{}\n\n  HTTP     http://{http}\n  gRPC     {}\n  metrics  http://{}/metrics\n  admin    http://{}\n",
+        "\n{head}: {ready} versions of {} models from {}{}\n\n  HTTP     http://{http}\n  gRPC     {}\n  metrics  http://{}/metrics\n  admin    http://{}\n",
         statuses.len(),
         models.display(),
         if failed > 0 { format!(" ({failed} failed: see `tidegate models`)") } else { String::new() },
@@ -62,6 +72,20 @@ pub(super) fn say_ready(registry: &Registry, models: &Path, runtime: &str, addre
         reachable(addresses.metrics),
         reachable(addresses.admin),
     );
+    if let Some(warning) = registry.state_disk().warning() {
+        text += &format!("\nWarning: {warning}\n");
+    }
+    if unready.is_some() {
+        text += "\n`tidegate models` and `tidegate status MODEL` say why. A model that is gone on purpose: `tidegate forget MODEL`.\n";
+        eprintln!("{text}");
+        return;
+    }
+    if statuses.is_empty() {
+        text += &format!(
+            "\nThere is no model yet: a directory {}/NAME/1 with a model.onnx is loaded once it is there.\n",
+            models.display()
+        );
+    }
     let example = models.join("car_loan/request.json");
     if example.is_file() && statuses.iter().any(|model| model.name.as_str() == "car_loan") {
         text += &format!("\nTry:\n  curl -s http://{http}/v2/models/car_loan/infer -d @{}\n", example.display());

@@ -202,7 +202,8 @@ fn baseline(runtime: &Runtime, directory: &Path, link_roots: &[PathBuf]) -> Resu
     let version = name.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<Version>().ok());
     let version = version.ok_or_else(|| wrong("not a version's directory, such as models/fraud/3".into()))?;
     let config = ModelConfig::read(&name.join("..")).map_err(|error| wrong(error.to_string()))?;
-    let model = registry::open_version(runtime, EngineOptions::default(), &config, &name, link_roots);
+    let model =
+        registry::open_version(runtime, EngineOptions::default(), &config, &name, link_roots, decode_json_request);
     let model = model.map_err(|refusal| wrong(refusal.to_string()))?;
     Ok(Baseline { version, signature: Arc::clone(model.signature()) })
 }
@@ -279,6 +280,7 @@ impl Checker {
         let defaults =
             ServingDefaults { scheduler: self.config.scheduler.clone(), batching: self.config.batching.clone() };
         let candidate = Candidate {
+            released: None,
             directory: path,
             config: &config,
             engine: defaults.engine_options(own),

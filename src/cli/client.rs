@@ -10,7 +10,7 @@ use serde::Serialize;
 use ureq::{Agent, Timeout};
 
 use super::operator::{ChangeArgs, GatewayArgs};
-use crate::admin::wire::ErrorBody;
+use crate::{admin::wire::ErrorBody, protocol::METRICS_PATHS};
 
 /// A drift report of thousands of features fits.
 const MAX_ANSWER_BYTES: u64 = 256 * 1024 * 1024;
@@ -29,7 +29,10 @@ pub(super) enum ClientError {
     /// In the gateway's own words.
     #[error("{0}")]
     Refused(String),
-    #[error("{url} answered {status}, and not as tidegate's admin plane does: is the address right?")]
+    #[error(
+        "{url} answered {status}, and not as tidegate's admin plane does: the admin plane is on a port of its own, 8003 unless \
+         server.admin says otherwise (--admin-url, TIDEGATE_ADMIN_URL)"
+    )]
     Foreign { url: String, status: u16 },
     #[error("the gateway's answer cannot be read: {0}")]
     Unreadable(#[source] serde_json::Error),
@@ -82,7 +85,7 @@ impl Call {
         if let Some(generation) = options.if_generation {
             self.headers.push((IF_MATCH.as_str(), format!("\"{generation}\"")));
         }
-        if let Some(actor) = options.who(std::env::var("USER").ok()) {
+        if let Some(actor) = options.who(std::env::var("USER").ok().into_iter().chain([system_user()])) {
             self.headers.push(("tidegate-actor", actor));
         }
         if let Some(key) = &options.idempotency_key {
@@ -165,6 +168,9 @@ impl Client {
             return Ok(Answered { text, is_repeated });
         }
         Err(match serde_json::from_str(&text) {
+            Ok(ErrorBody { error }) if is_of_another_plane(&error) => {
+                ClientError::Foreign { url: self.base.clone(), status: status.as_u16() }
+            }
             Ok(ErrorBody { error }) => ClientError::Refused(error),
             Err(_) => ClientError::Foreign { url: self.base.clone(), status: status.as_u16() },
         })
@@ -182,6 +188,24 @@ impl Client {
         let url = self.base.clone();
         if unreachable { ClientError::Unreachable(url) } else { ClientError::Failed { url, cause: Box::new(cause) } }
     }
+}
+
+/// What the inference and the metrics plane say of paths that they do not have, as they do not of any of the admin plane's.
+fn is_of_another_plane(error: &str) -> bool {
+    error.starts_with("the path '/admin/") || error == METRICS_PATHS
+}
+
+/// The user that this process runs as. Where jobs run (cron, containers, pipelines) $USER is often absent.
+fn system_user() -> String {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    user_of(rustix::process::geteuid().as_raw(), &users)
+}
+
+/// The name of a user in the form of `/etc/passwd`; of one that is elsewhere, or nowhere, the number.
+fn user_of(id: u32, users: &str) -> String {
+    let is_it = |line: &&str| line.split(':').nth(2).is_some_and(|number| number.parse() == Ok(id));
+    let name = users.lines().find(is_it).and_then(|line| line.split(':').next());
+    name.map_or_else(|| format!("uid {id}"), str::to_owned)
 }
 
 /// A gateway on this machine is never behind the proxy that the environment names.
@@ -216,11 +240,29 @@ mod tests {
     #[test]
     fn user_that_no_gateway_takes_is_nobodys_name() {
         for user in ["", "a\nb"] {
-            assert_eq!(ChangeArgs::default().who(Some(user.to_owned())), None, "{user:?}");
+            assert_eq!(ChangeArgs::default().who([user.to_owned()]), None, "{user:?}");
+            let users = [user.to_owned(), "bob".to_owned()];
+            assert_eq!(ChangeArgs::default().who(users).as_deref(), Some("bob"), "{user:?}");
         }
-        assert_eq!(ChangeArgs::default().who(Some("zoë".to_owned())).as_deref(), Some("zoë"));
+        assert_eq!(ChangeArgs::default().who(["zoë".to_owned()]).as_deref(), Some("zoë"));
         let ada = ChangeArgs { actor: Some("ada".to_owned()), ..ChangeArgs::default() };
-        assert_eq!(ada.who(Some("zoë".to_owned())).as_deref(), Some("ada"));
+        assert_eq!(ada.who(["zoë".to_owned()]).as_deref(), Some("ada"));
+    }
+
+    #[test]
+    fn user_of_the_system_has_a_name_or_at_least_a_number() {
+        let users = "# a comment\nroot:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n";
+        assert_eq!(user_of(1000, users), "ann");
+        assert_eq!(user_of(0, users), "root");
+        assert_eq!(user_of(4242, users), "uid 4242");
+        assert!(!system_user().is_empty());
+    }
+
+    #[test]
+    fn answers_of_other_planes_are_known() {
+        assert!(is_of_another_plane("the path '/admin/v1/models' is unknown: the admin API is on a port of its own"));
+        assert!(is_of_another_plane(METRICS_PATHS));
+        assert!(!is_of_another_plane("unknown model 'x'"));
     }
 
     #[test]

@@ -16,10 +16,10 @@ pub fn load_config(flags: &ConfigFlags) -> Result<Config, ConfigError> {
     let overrides = Overrides {
         models: flags.models.clone(),
         state: flags.state.clone(),
-        http: flags.http,
-        grpc: flags.grpc,
-        metrics: flags.metrics,
-        admin: flags.admin,
+        http: flags.http.clone(),
+        grpc: flags.grpc.clone(),
+        metrics: flags.metrics.clone(),
+        admin: flags.admin.clone(),
     };
     // Variables that are not text are none of ours.
     let variables =

@@ -1,10 +1,11 @@
 //! The arguments of the commands that need no running gateway.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Output;
+use crate::config::Address;
 
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
@@ -33,19 +34,19 @@ pub struct ConfigFlags {
 
     /// Where inference over HTTP listens; port 0 picks a free one.
     #[arg(long, value_name = "ADDRESS")]
-    pub http: Option<SocketAddr>,
+    pub http: Option<Address>,
 
     /// Where inference over gRPC listens.
     #[arg(long, value_name = "ADDRESS")]
-    pub grpc: Option<SocketAddr>,
+    pub grpc: Option<Address>,
 
     /// Where metrics and health listen.
     #[arg(long, value_name = "ADDRESS")]
-    pub metrics: Option<SocketAddr>,
+    pub metrics: Option<Address>,
 
     /// Where the admin plane listens.
     #[arg(long, value_name = "ADDRESS")]
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<Address>,
 }
 
 #[derive(Debug, Clone, Args)]

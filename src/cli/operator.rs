@@ -5,8 +5,8 @@ mod drift;
 mod rollout;
 
 pub use args::{
-    AdminUrl, ChangeArgs, DriftArgs, GatewayArgs, HistoryArgs, LabelArgs, LoadArgs, ModelsArgs, RollbackArgs,
-    RolloutStartArgs, SplitArgs, StatusArgs, UnloadArgs, VersionArgs,
+    AdminUrl, ChangeArgs, DriftArgs, GatewayArgs, HistoryArgs, LabelArgs, LoadArgs, ModelChangeArgs, ModelsArgs,
+    PromoteArgs, RollbackArgs, RolloutStartArgs, SplitArgs, StatusArgs, UnloadArgs, VersionArgs,
 };
 pub use rollout::RolloutCommand;
 
@@ -23,12 +23,14 @@ use serde::de::DeserializeOwned;
 use super::{
     Output,
     client::{Call, Client, ClientError},
-    output::{Look, complain, print},
+    output::{Look, complain, print, warn},
     view,
     watch::watch,
 };
 use crate::{
-    admin::wire::{History, ModelList, ModelStatus, Release, Share, SplitBody, VersionBody, VersionStatus},
+    admin::wire::{
+        History, ModelList, ModelStatus, Release, RollbackBody, Share, SplitBody, VersionBody, VersionStatus,
+    },
     domain::{ModelName, Version},
 };
 
@@ -52,7 +54,8 @@ pub enum OperatorCommand {
     #[command(after_help = "Examples:
   tidegate load fraud 4
   tidegate load fraud 4 --evict-previous
-  tidegate load fraud 4 --allow-signature-change")]
+  tidegate load fraud 4 --allow-signature-change
+  tidegate load fraud 4 --accept-changed --reason \"the mended export\"")]
     Load(LoadArgs),
 
     /// Drain and drop a version that the release does not use.
@@ -64,14 +67,24 @@ pub enum OperatorCommand {
     #[command(after_help = "Examples:
   tidegate promote fraud 4 --reason \"better recall on card fraud\"
   tidegate promote fraud 4 --dry-run
+  tidegate promote fraud 4 --strict
   tidegate promote fraud 4 --if-generation 7
   tidegate promote fraud 4 --idempotency-key release-2024-06-01")]
-    Promote(VersionArgs),
+    Promote(PromoteArgs),
 
-    /// Go back to the previous stable version.
+    /// Go back to the previous stable version, or to the one that is named.
     #[command(after_help = "Examples:
-  tidegate rollback fraud --reason \"false alarms doubled\"")]
+  tidegate rollback fraud --reason \"false alarms doubled\"
+  tidegate rollback fraud --to 3
+
+A version that somebody has rolled back from is a target only where it is named: a second rollback does not undo the
+first. The command names what it leaves, by the generation of the release: of two at once, one is refused.")]
     Rollback(RollbackArgs),
+
+    /// Say that a model is gone on purpose: it has no release any more. Its directory must be gone.
+    #[command(after_help = "Examples:
+  tidegate forget fraud --reason \"replaced by fraud2\"")]
+    Forget(ModelChangeArgs),
 
     /// Give a version a percentage of the requests, or end that.
     #[command(after_help = "Examples:
@@ -95,6 +108,9 @@ pub enum OperatorCommand {
     Rollout(RolloutCommand),
 
     /// Let a label stand for a version, or remove it.
+    ///
+    /// Requests may name it in place of a version. The labels stable, previous, canary and shadow are always there and
+    /// stand for what the release names at that moment: they cannot be set.
     #[command(after_help = "Examples:
   tidegate label fraud champion --version 3
   tidegate label fraud champion --clear")]
@@ -153,7 +169,11 @@ fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError>
     match command {
         OperatorCommand::Models(args) => {
             let call = Call::get("/admin/v1/models");
-            show(&args.gateway, &call, |models: &ModelList| view::models(models, look))
+            show(&args.gateway, &call, |models: &ModelList| {
+                models.warnings.iter().for_each(|warning| warn(warning));
+                models.models.iter().flat_map(|model| &model.warnings).for_each(|warning| warn(warning));
+                view::models(models, look)
+            })
         }
         OperatorCommand::Status(args) if args.watch => {
             let call = Call::get(model_path(&args.model));
@@ -161,13 +181,19 @@ fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError>
         }
         OperatorCommand::Status(args) => {
             let call = Call::get(model_path(&args.model));
-            show(&args.gateway, &call, |model: &ModelStatus| view::status(model, args.verbose, look))
+            show(&args.gateway, &call, |model: &ModelStatus| {
+                model.warnings.iter().for_each(|warning| warn(warning));
+                view::status(model, args.verbose, look)
+            })
         }
         OperatorCommand::Load(args) => {
-            let LoadArgs { version: args, allow_signature_change } = args;
+            let LoadArgs { version: args, allow_signature_change, accept_changed } = args;
             let mut call = version_call(&args.model, args.version, "load").evict_previous(args.evict_previous);
             if *allow_signature_change {
                 call = call.query("allow_signature_change", true);
+            }
+            if *accept_changed {
+                call = call.query("accept_changed", true);
             }
             versioned(&args.model, args.version, call, &args.change, &args.gateway, look)
         }
@@ -176,13 +202,18 @@ fn execute(command: &OperatorCommand, look: Look) -> Result<Answer, ClientError>
             versioned(&args.model, args.version, call, &args.change, &args.gateway, look)
         }
         OperatorCommand::Promote(args) => {
+            let PromoteArgs { version: args, strict } = args;
             let body = VersionBody { version: args.version.get(), reason: None };
             let call = Call::new(Method::POST, format!("{}/promote", model_path(&args.model))).json(&body);
-            let call = call.evict_previous(args.evict_previous);
+            let mut call = call.evict_previous(args.evict_previous);
+            if *strict {
+                call = call.query("strict", true);
+            }
             change(&args.model, call, &args.change, &args.gateway, look)
         }
-        OperatorCommand::Rollback(args) => {
-            let call = Call::new(Method::POST, format!("{}/rollback", model_path(&args.model)));
+        OperatorCommand::Rollback(args) => rollback(args, look),
+        OperatorCommand::Forget(args) => {
+            let call = Call::new(Method::DELETE, model_path(&args.model));
             change(&args.model, call, &args.change, &args.gateway, look)
         }
         OperatorCommand::Canary(args) => split(args, "canary", look),
@@ -231,6 +262,20 @@ fn label(args: &LabelArgs, look: Look) -> Result<Answer, ClientError> {
     change(&args.model, call, &args.change, &args.gateway, look)
 }
 
+/// Names what it leaves, so that of two rollbacks at once the second is refused.
+fn rollback(args: &RollbackArgs, look: Look) -> Result<Answer, ClientError> {
+    let RollbackArgs { model: ModelChangeArgs { model, change: options, gateway }, to } = args;
+    let body = RollbackBody { to: to.map(Version::get), reason: None };
+    let call = Call::new(Method::POST, format!("{}/rollback", model_path(model))).json(&body);
+    // A key stands for the one change already, and must be sent with the same words each time.
+    if options.if_generation.is_some() || options.dry_run || options.idempotency_key.is_some() {
+        return change(model, call, options, gateway, look);
+    }
+    let before: ModelStatus = read(&Client::new(gateway).call(&Call::get(model_path(model)))?)?;
+    let options = ChangeArgs { if_generation: Some(before.release.generation), ..options.clone() };
+    make(model, call, &options, gateway, Some(before), look)
+}
+
 /// Makes a change of a release. For people, says what is different from before.
 fn change(
     model: &ModelName,
@@ -239,14 +284,28 @@ fn change(
     gateway: &GatewayArgs,
     look: Look,
 ) -> Result<Answer, ClientError> {
+    make(model, call, options, gateway, None, look)
+}
+
+/// The same; `before` is the model as it was seen, where it was.
+fn make(
+    model: &ModelName,
+    call: Call,
+    options: &ChangeArgs,
+    gateway: &GatewayArgs,
+    before: Option<ModelStatus>,
+    look: Look,
+) -> Result<Answer, ClientError> {
     let client = Client::new(gateway);
     let call = call.options(options);
-    if gateway.output == Output::Json {
-        return Ok(line(client.call(&call)?).into());
-    }
-    let before: ModelStatus = read(&client.call(&Call::get(model_path(model)))?)?;
+    let before = match before {
+        None if gateway.output == Output::Table => Some(read(&client.call(&Call::get(model_path(model)))?)?),
+        before => before,
+    };
     let answered = client.ask(&call)?;
     let after: Release = read(&answered.text)?;
+    after.warnings.iter().for_each(|warning| warn(warning));
+    let (Output::Table, Some(before)) = (gateway.output, before) else { return Ok(line(answered.text).into()) };
     // What was done by an earlier request is no difference from now.
     let before = if answered.is_repeated { None } else { Some(&before.release) };
     Ok(view::change(model.as_str(), before, &after, options.dry_run, look).into())

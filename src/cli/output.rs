@@ -55,6 +55,11 @@ pub(super) fn complain(message: &str) {
     let _ = writeln!(io::stderr(), "error: {}", printable(message));
 }
 
+/// Says what should be known though all went well, in one line on stderr.
+pub(super) fn warn(message: &str) {
+    let _ = writeln!(io::stderr(), "warning: {}", printable(message));
+}
+
 /// An error and what caused it, each once: many say their cause themselves.
 #[must_use]
 pub fn causes(error: &(dyn Error + 'static)) -> String {

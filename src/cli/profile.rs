@@ -19,13 +19,17 @@ use super::{
 };
 use crate::{
     config::ModelConfig,
-    engine::{EngineOptions, Model},
-    monitor::{Profile, ProfileBuilder, RareValues, Table},
+    engine::{EngineOptions, Model, OnnxModel},
+    monitor::{FeatureProfile, Profile, ProfileBuilder, RareValues, Table},
+    protocol::decode_json_request,
     registry::{self, open_version},
+    schedule::Sample,
 };
 
 /// Rows per run of the model.
 const BATCH: usize = 1000;
+/// Rows that show the shapes of outputs.
+const SEEN: usize = 2;
 
 /// Runs the command.
 #[must_use]
@@ -49,12 +53,13 @@ fn run(args: &ProfileArgs) -> Result<()> {
     // There is no configuration file here; the environment may say where links may lead.
     let roots = load_config(&ConfigFlags::default()).map(|config| config.admission.link_roots).unwrap_or_default();
     let roots: Vec<PathBuf> = roots.iter().filter_map(|root| root.canonicalize().ok()).collect();
-    let model = open_version(&runtime, EngineOptions::default(), &config, directory, &roots)?;
+    let mut model = open_version(&runtime, EngineOptions::default(), &config, directory, &roots, decode_json_request)?;
+    let table = Table::open(&args.data)?;
+    see(&mut model, &config, &table);
     let columns = registry::columns(&config, model.metadata(), model.signature())
         .map_err(|faults| anyhow::Error::msg(faults.join("; ")))?;
     let signature = model.signature().clone();
     let all: Vec<usize> = (0..signature.outputs.len()).collect();
-    let table = Table::open(&args.data)?;
     let progress = progress(table.row_count());
     let mut builder = ProfileBuilder::new(columns.clone());
     for batch in table.batches(&signature, &columns, BATCH)? {
@@ -77,13 +82,27 @@ fn run(args: &ProfileArgs) -> Result<()> {
             "{feature}: it has more than {most} rare values: values that it never had will not be told from them"
         );
     }
-    if built.profile.features.is_empty() {
+    for feature in built.profile.features.iter().filter(|feature| feature.is_empty()) {
+        eprintln!("{}: it has no value in the data: any value that comes will be reported as unseen", feature.feature);
+    }
+    if built.profile.features.iter().all(FeatureProfile::is_empty) {
         bail!("no column of {} has a value: nothing to compare live traffic with", args.data.display());
     }
     let out = args.out.clone().unwrap_or_else(|| directory.join("profile.json"));
     write(&built.profile, &out)?;
     eprintln!("{}: {} features from {} rows", out.display(), built.profile.features.len(), built.profile.rows);
     Ok(())
+}
+
+/// A model that takes no made-up rows shows the shapes of its outputs on the first rows of the data. What is wrong with those is
+/// told where they are profiled.
+fn see(model: &mut OnnxModel, config: &ModelConfig, table: &Table) {
+    let signature = model.signature().clone();
+    let columns = registry::columns(config, model.metadata(), &signature).unwrap_or_default();
+    let first = table.batches(&signature, &columns, SEEN).ok().and_then(|mut batches| batches.next()?.ok());
+    let samples: Vec<Sample> =
+        first.into_iter().map(|inputs| Sample { origin: "the reference data", inputs: inputs.into() }).collect();
+    registry::see(model, &samples);
 }
 
 /// Written beside and renamed, so that a gateway that watches never sees half of it.

@@ -8,9 +8,9 @@ use std::time::SystemTime;
 
 use super::{
     output::printable,
-    view::{drifted, learning, percent, worst_first},
+    view::{drifted, learning, percent, spaced, state, worst_first},
 };
-use crate::admin::wire::{Bin, Checked, DriftReport, Feature, Learning, Measures, Quality};
+use crate::admin::wire::{Bin, Checked, DriftReport, Feature, Learning, Measures, Quality, RareBin};
 
 const STYLE: &str = include_str!("report/style.css");
 
@@ -20,7 +20,8 @@ const NONE: &str = "–";
 /// The page of a report that was asked for at the time `at`.
 pub(super) fn page(report: &DriftReport, at: SystemTime) -> String {
     let title = format!("Drift of {} version {}", escaped(&report.model), report.version);
-    let state = badge(&report.state);
+    let words = escaped(&state(report));
+    let badge = badge_of(&report.state, &words);
     let content = match &report.learning {
         Some(progress) => facts_of_learning(progress, at),
         None => content(report, at),
@@ -31,23 +32,23 @@ pub(super) fn page(report: &DriftReport, at: SystemTime) -> String {
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}: {}</title>
+<title>{title}: {words}</title>
 <style>
 {STYLE}</style>
 </head>
 <body>
 <main>
-<h1>{title} {state}</h1>
+<h1>{title} {badge}</h1>
 {content}
 <footer>A feature has drifted when its corrected PSI reaches the threshold, which no chance would at this number of rows,
-or when a share of rows that should not grow has grown. PSI is corrected by what chance alone makes of it; the
+when the share of a rare bin is nearly twice what it was or more, or about half of it or less, or when a share of rows that should not grow has grown. There is no
+verdict on too few rows. PSI is corrected by what chance alone makes of it; the
 interval holds the true one with probability 0.95. Bins of a number go from the lowest value up; <i>below</i> and
 <i>above</i> are out of the reference's range.</footer>
 </main>
 </body>
 </html>
-"#,
-        escaped(&report.state)
+"#
     )
 }
 
@@ -81,6 +82,7 @@ fn facts(report: &DriftReport, at: SystemTime) -> String {
     list(&[
         ("Window", format!("last {}", escaped(&report.window))),
         ("Rows", grouped(report.rows)),
+        ("Rows for a verdict", grouped(report.min_rows)),
         ("Drifted", format!("{drifted} of {all} features")),
         ("Compared with", against.to_owned()),
         ("Segment", escaped(segment)),
@@ -164,7 +166,7 @@ fn section(at: usize, feature: &Feature) -> String {
         missing = grouped(feature.missing),
         chart = chart::histograms(feature),
         measures = entries_of_measures(feature, measures),
-        quality = entries_of_quality(quality),
+        quality = feature.rare_bin.iter().map(entry_of_rare_bin).collect::<String>() + &entries_of_quality(quality),
         bins = bins(feature),
     )
 }
@@ -181,6 +183,12 @@ fn entries_of_measures(feature: &Feature, measures: &Measures) -> String {
     ];
     entries.extend(measures.named().map(|(name, value)| (spelt(name), number(Some(value)))));
     entries.iter().map(|(name, value)| entry(name, value)).collect()
+}
+
+fn entry_of_rare_bin(rare: &RareBin) -> String {
+    let of = |share: f64| format!("{:.2} %", share * 100.0);
+    let (bin, state, from, to) = (escaped(&rare.bin), escaped(&rare.state), of(rare.reference), of(rare.live));
+    format!("<div><dt>Rare bin {bin}</dt><dd class=\"{state}\">{from} → {to}</dd></div>\n")
 }
 
 fn entries_of_quality(quality: &Quality) -> String {
@@ -223,8 +231,12 @@ fn entry(name: &str, value: &str) -> String {
 }
 
 fn badge(state: &str) -> String {
-    let state = escaped(state);
-    format!("<span class=\"state {state}\">{state}</span>")
+    badge_of(state, &escaped(&spaced(state)))
+}
+
+/// Words in the colour of a state.
+fn badge_of(state: &str, words: &str) -> String {
+    format!("<span class=\"state {}\">{words}</span>", escaped(state))
 }
 
 /// The name of a measure or check in words.

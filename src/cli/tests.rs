@@ -32,7 +32,7 @@ fn examples(help: &str) -> Vec<String> {
 #[test]
 fn help_of_every_command_has_an_example_of_it() {
     let commands = all_commands(&Cli::command(), "");
-    assert_eq!(commands.len(), 25, "the root, 17 commands, 2 of config and 5 of rollout");
+    assert_eq!(commands.len(), 26, "the root, 18 commands, 2 of config and 5 of rollout");
     for (name, command) in commands {
         let examples = examples(&command.get_after_help().map(ToString::to_string).unwrap_or_default());
         assert!(!examples.is_empty(), "{name}");

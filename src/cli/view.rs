@@ -9,9 +9,10 @@ mod runs;
 mod self_test;
 mod shadow;
 mod table;
+mod traffic;
 
 pub(super) use admission::admission;
-pub(super) use drift::{drift, drifted, percent, worst_first};
+pub(super) use drift::{drift, drifted, percent, spaced, state, worst_first};
 pub(super) use history::history;
 pub(super) use learning::learning;
 pub(super) use rollout::rollout;
@@ -25,8 +26,10 @@ use crate::admin::wire::{Misplaced, ModelList, ModelStatus, Release, Split, Vers
 use table::Table;
 
 pub(super) fn models(list: &ModelList, look: Look) -> String {
-    let headers = ["MODEL", "STABLE", "CANARY", "SHADOW", "PREVIOUS", "READY VERSIONS", "FAILED"];
+    let headers =
+        ["MODEL", "STABLE", "CANARY", "SHADOW", "PREVIOUS", "READY VERSIONS", "FAILED", "RATE", "ERRORS", "REFUSED"];
     let mut table = Table::new(&headers, look);
+    table.right(7).right(8).right(9);
     for model in &list.models {
         let release = &model.release;
         table.row([
@@ -36,7 +39,13 @@ pub(super) fn models(list: &ModelList, look: Look) -> String {
             Cell::new(split_or_none(release.shadow.as_ref())),
             Cell::new(version_or_none(release.previous)),
             Cell::new(versions_in(model, "ready")),
-            table.coloured(&versions_in(model, "failed"), Some(Color::Red)),
+            table.coloured(
+                &versions_in(model, "failed"),
+                (!versions_in(model, "failed").eq(NONE)).then_some(Color::Red),
+            ),
+            Cell::new(traffic::model_rate(model)),
+            Cell::new(model.unrouted.errors + traffic::sum(model, |traffic| traffic.errors)),
+            Cell::new(model.unrouted.refusals + traffic::sum(model, |traffic| traffic.refusals)),
         ]);
     }
     table.text() + &failures(list)
@@ -73,10 +82,14 @@ pub(super) fn status(model: &ModelStatus, is_verbose: bool, look: Look) -> Strin
     let versions_shown = versions(&model.versions, look);
     let runs = runs::runs(&model.versions, look).map_or_else(String::new, |runs| format!("\n{runs}"));
     let release = release_line(&model.model, &model.release);
+    let traffic = traffic::traffic(model, look);
     let show = if is_verbose { admissions } else { admissions_in_short };
     let admissions = show(&model.versions, look);
     let misplaced: String = model.misplaced.iter().map(|it| misplaced_line(&printable(&model.model), it)).collect();
-    format!("{release}\n\n{versions_shown}{misplaced}{runs}{}{dropped}{admissions}", compared.unwrap_or_default())
+    format!(
+        "{release}\n\n{versions_shown}{misplaced}{traffic}{runs}{}{dropped}{admissions}",
+        compared.unwrap_or_default()
+    )
 }
 
 /// What a load or an unload came to.
@@ -92,6 +105,9 @@ pub(super) fn version(model: &str, version: &VersionStatus, dry_run: bool, look:
 pub(super) fn change(model: &str, before: Option<&Release>, after: &Release, dry_run: bool, look: Look) -> String {
     let difference = match (before.map(|before| difference(before, after)), dry_run) {
         (None, _) => "done before with this key; the release was then".to_owned(),
+        (Some(None), _) if before.is_some_and(|before| before.generation != after.generation) => {
+            "nothing is different, but it was changed meanwhile: `tidegate history` says by whom".to_owned()
+        }
         (Some(None), _) => "nothing to change".to_owned(),
         (Some(Some(difference)), true) => format!("dry run, would change {difference}"),
         (Some(Some(difference)), false) => format!("changed {difference}"),
@@ -157,8 +173,10 @@ fn reason(version: &VersionStatus) -> String {
 fn release_line(model: &str, release: &Release) -> String {
     let labels =
         if release.labels.is_empty() { String::new() } else { format!(", labels {}", labels_or_none(release)) };
+    let back: Vec<_> = release.rolled_back.iter().map(ToString::to_string).collect();
+    let back = if back.is_empty() { String::new() } else { format!(", rolled back from {}", back.join(" and ")) };
     format!(
-        "{}: stable {}, previous {}, canary {}, shadow {}{labels}, generation {}",
+        "{}: stable {}, previous {}, canary {}, shadow {}{labels}{back}, generation {}",
         printable(model),
         version_or_none(release.stable),
         version_or_none(release.previous),

@@ -25,6 +25,19 @@ pub struct AdmissionConfig {
     pub time_limit: Span,
     /// Memory that the trial may allocate, beyond four times the size of the version's files.
     pub memory_limit: ByteSize,
+    /// What becomes of a version whose answers to one request differ between two runs.
+    pub nondeterministic: Nondeterministic,
+}
+
+/// What becomes of a version whose answers to one request differ between two runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Nondeterministic {
+    /// It is admitted with a warning.
+    #[default]
+    Warn,
+    /// It fails.
+    Refuse,
 }
 
 impl Default for AdmissionConfig {
@@ -37,6 +50,7 @@ impl Default for AdmissionConfig {
             isolated: true,
             time_limit: Span(Duration::from_secs(60)),
             memory_limit: ByteSize(2 << 30),
+            nondeterministic: Nondeterministic::default(),
         }
     }
 }

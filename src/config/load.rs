@@ -1,21 +1,18 @@
 //! Reading the configuration: defaults < file < environment < flags, in that order, in one function.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use super::Config;
+use super::{Address, Config};
 
 /// What the command line may set.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     pub models: Option<PathBuf>,
     pub state: Option<PathBuf>,
-    pub http: Option<SocketAddr>,
-    pub grpc: Option<SocketAddr>,
-    pub metrics: Option<SocketAddr>,
-    pub admin: Option<SocketAddr>,
+    pub http: Option<Address>,
+    pub grpc: Option<Address>,
+    pub metrics: Option<Address>,
+    pub admin: Option<Address>,
 }
 
 /// Why there is no configuration. The text names the file and the line, or the variable.
@@ -82,8 +79,6 @@ fn located(file: Option<&Path>, fault: &str) -> String {
 /// The same in the words of the configuration, not of the program's types.
 fn plain(reason: &str) -> String {
     [
-        ("invalid socket address syntax", "expected an address and a port such as \"127.0.0.1:8000\""),
-        ("expected socket address", "expected an address and a port such as \"127.0.0.1:8000\""),
         ("expected usize", "expected a whole number, 0 or more"),
         ("expected u64", "expected a whole number, 0 or more"),
         ("expected f64", "expected a number"),
@@ -238,6 +233,45 @@ mod tests {
         let server = load(Some(file.path()), variables, &overrides).unwrap().server;
         assert_eq!([server.http.port(), server.grpc.port(), server.admin.port()], [1, 20, 300]);
         assert_eq!(server.metrics.port(), 8002);
+    }
+
+    #[test]
+    fn address_is_taken_by_file_environment_and_flag_alike() {
+        for text in ["localhost:8000", "[::]:8000", "gateway.example:0"] {
+            let file = file(&format!("[server]\nhttp = \"{text}\"\n"));
+            let variables = variables(&[("TIDEGATE_SERVER__GRPC", text)]);
+            let overrides = Overrides { metrics: Some(text.parse().unwrap()), ..Overrides::default() };
+            let server = load(Some(file.path()), variables, &overrides).unwrap().server;
+            assert_eq!([server.http, server.grpc, server.metrics].map(|address| address.to_string()), [text; 3]);
+        }
+        for text in ["8000", "\"8000\"", "\":8000\""] {
+            let file = file(&format!("[server]\nhttp = {text}\n"));
+            let error = load(Some(file.path()), [], &Overrides::default()).unwrap_err().to_string();
+            assert!(error.contains("line 2") && error.contains("\"127.0.0.1:8000\""), "{error}");
+        }
+        let variable = variables(&[("TIDEGATE_SERVER__HTTP", "8000")]);
+        let error = load(None, variable, &Overrides::default()).unwrap_err().to_string();
+        assert!(error.contains("TIDEGATE_SERVER__HTTP") && error.contains("\"0.0.0.0:8000\""), "{error}");
+    }
+
+    #[test]
+    fn origins_must_be_as_browsers_send_them() {
+        let fault = |origins: &str| {
+            let file = file(&format!("[server]\ncors_origins = {origins}\n"));
+            load(Some(file.path()), [], &Overrides::default()).map_err(|error| error.to_string())
+        };
+        for good in [r#"["*"]"#, r#"["https://app.example.com", "http://localhost:3000", "http://[::1]:3000"]"#, "[]"] {
+            assert!(fault(good).is_ok(), "{good}");
+        }
+        for bad in
+            ["https://app.example.com/", "app.example.com", "https://a b", "https://", "null", "HTTPS://a.example"]
+        {
+            let error = fault(&format!(r#"["{bad}"]"#)).unwrap_err();
+            assert!(
+                error.contains("line 2: server.cors_origins") && error.contains(&format!("not \"{bad}\"")),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Read once at the start, in the order defaults < file < environment < flags (see [`load`]),
 //! and handed down by room. `config/tidegate.toml` shows every key; a test keeps the two in step.
 
+mod address;
 mod admission;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
@@ -19,8 +20,11 @@ use std::{net::SocketAddr, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::{Nonfinite, is_origin};
+
 pub use self::{
-    admission::{AdmissionConfig, WarmupConfig},
+    address::Address,
+    admission::{AdmissionConfig, Nondeterministic, WarmupConfig},
     load::{ConfigError, Overrides, faults_of_file, load},
     model::{ModelConfig, ModelConfigError, Policy, VersionPolicyConfig, WarmupData, WarmupInput, WarmupSample},
     monitor::{Baseline, Contract, MonitorConfig},
@@ -34,6 +38,7 @@ pub use self::{
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub server: ServerConfig,
+    pub protocol: ProtocolConfig,
     pub repository: RepositoryConfig,
     pub state: StateConfig,
     pub runtime: RuntimeConfig,
@@ -55,13 +60,13 @@ pub struct Config {
 #[serde(default, deny_unknown_fields)]
 pub struct ServerConfig {
     /// HTTP inference.
-    pub http: SocketAddr,
+    pub http: Address,
     /// gRPC inference.
-    pub grpc: SocketAddr,
+    pub grpc: Address,
     /// Prometheus metrics, `/livez`, `/readyz`.
-    pub metrics: SocketAddr,
+    pub metrics: Address,
     /// The admin API. It has no authentication yet: keep it on loopback.
-    pub admin: SocketAddr,
+    pub admin: Address,
     /// The largest request body on the inference plane.
     pub max_request_size: ByteSize,
     /// The request bodies that may be in memory at once; more are answered with 429.
@@ -72,22 +77,64 @@ pub struct ServerConfig {
     pub idle_timeout: Span,
     /// How long requests in flight may take to finish after SIGTERM.
     pub drain_timeout: Span,
+    /// How old a connection of the inference planes may become; 0s: as old as it likes.
+    pub max_connection_age: Span,
+    /// How long requests on an HTTP/2 connection may go on once it is too old; 0s: until they are answered.
+    pub max_connection_age_grace: Span,
+    /// The web pages that may ask the HTTP inference plane, by origin; `["*"]`: all.
+    pub cors_origins: Vec<String>,
+    /// Which of the models that have a release must serve for the gateway to be ready.
+    pub readiness: ReadinessPolicy,
+}
+
+/// When the gateway is ready, once all that was found at the start is loaded or refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReadinessPolicy {
+    /// When the stable version of every model serves.
+    #[default]
+    All,
+    /// When that of one model does.
+    Any,
+}
+
+/// What becomes of changed files of a version that a release names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReloadChanged {
+    /// Another model is loaded only when an operator accepts it.
+    #[default]
+    Manual,
+    /// It is loaded by itself once it is admitted.
+    Auto,
 }
 
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
-            http: SocketAddr::from(([0, 0, 0, 0], 8000)),
-            grpc: SocketAddr::from(([0, 0, 0, 0], 8001)),
-            metrics: SocketAddr::from(([0, 0, 0, 0], 8002)),
-            admin: SocketAddr::from(([127, 0, 0, 1], 8003)),
+            http: SocketAddr::from(([0, 0, 0, 0], 8000)).into(),
+            grpc: SocketAddr::from(([0, 0, 0, 0], 8001)).into(),
+            metrics: SocketAddr::from(([0, 0, 0, 0], 8002)).into(),
+            admin: SocketAddr::from(([127, 0, 0, 1], 8003)).into(),
             max_request_size: ByteSize(64 << 20),
             max_inflight_size: ByteSize(1 << 30),
             body_timeout: Span(std::time::Duration::from_secs(30)),
             idle_timeout: Span(std::time::Duration::from_secs(120)),
             drain_timeout: Span(std::time::Duration::from_secs(30)),
+            max_connection_age: Span(std::time::Duration::ZERO),
+            max_connection_age_grace: Span(std::time::Duration::ZERO),
+            cors_origins: Vec::new(),
+            readiness: ReadinessPolicy::default(),
         }
     }
+}
+
+/// `[protocol]`: what of the wire is left to choose.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProtocolConfig {
+    /// How JSON answers say NaN and infinity; a request's parameter `nonfinite` wins.
+    pub nonfinite: Nonfinite,
 }
 
 /// `[repository]`: where models are, and how changes are noticed.
@@ -122,11 +169,13 @@ impl Default for RepositoryConfig {
 pub struct StateConfig {
     /// The directory of the state file (releases and audit log).
     pub directory: PathBuf,
+    /// Room that is held back there, for changes on a full disk; 0B: none.
+    pub reserve: ByteSize,
 }
 
 impl Default for StateConfig {
     fn default() -> Self {
-        Self { directory: "state".into() }
+        Self { directory: "state".into(), reserve: ByteSize(1 << 20) }
     }
 }
 
@@ -211,11 +260,18 @@ pub struct ReleaseConfig {
     pub allow_pinning: bool,
     /// The rollback target may be unloaded to make room for a version that is loaded.
     pub evict_previous: bool,
+    /// What becomes of changed files of a version that the release names.
+    pub reload_changed: ReloadChanged,
 }
 
 impl Default for ReleaseConfig {
     fn default() -> Self {
-        Self { policy: Policy::default(), allow_pinning: true, evict_previous: false }
+        Self {
+            policy: Policy::default(),
+            allow_pinning: true,
+            evict_previous: false,
+            reload_changed: ReloadChanged::default(),
+        }
     }
 }
 
@@ -312,6 +368,11 @@ impl Config {
         check(all >= one, "server.max_inflight_size must be at least server.max_request_size");
         check(!self.server.body_timeout.0.is_zero(), "server.body_timeout must be more than 0s");
         check(!self.server.idle_timeout.0.is_zero(), "server.idle_timeout must be more than 0s");
+        for origin in self.server.cors_origins.iter().filter(|origin| !is_origin(origin)) {
+            let words = "server.cors_origins must be origins as browsers send them, such as \"https://app.example.com\" or \
+                         \"http://localhost:3000\" (no path), or \"*\" for all; not";
+            check(false, &format!("{words} \"{origin}\""));
+        }
         check(!self.repository.poll_interval.0.is_zero(), "repository.poll_interval must be more than 0s");
         check(self.repository.load_threads > 0, "repository.load_threads must be at least 1");
         check(self.scheduler.max_queue > 0, "scheduler.max_queue must be at least 1");

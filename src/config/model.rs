@@ -11,7 +11,7 @@ use std::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, Span, TritonModel, labels, triton};
+use super::{ByteSize, ReloadChanged, Span, TritonModel, labels, triton};
 use crate::domain::{Labels, ModelFacts, VersionPolicy, WarmupElements, WarmupFacts};
 
 /// What a new version becomes once it is ready.
@@ -136,6 +136,8 @@ pub struct ModelReleaseConfig {
     pub evict_previous: Option<bool>,
     /// New versions may break clients of the stable one.
     pub allow_signature_change: bool,
+    /// Absent: the gateway's `release.reload_changed`.
+    pub reload_changed: Option<ReloadChanged>,
 }
 
 /// `[scheduler]` of one model; what is absent is as the gateway's `[scheduler]` says.
@@ -158,7 +160,8 @@ pub struct ModelSchedulerConfig {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelBatchingConfig {
-    /// `true` batches even a model that could not be tried out at load.
+    /// `true` lets a trial decide where the graph leaves it unknown whether rows are independent, and batches a model that
+    /// is proven though it could not be tried out at load. Rows that depend on each other are never joined.
     pub enabled: Option<bool>,
     pub max_size: Option<usize>,
     pub max_delay: Option<Span>,
@@ -179,6 +182,8 @@ pub struct ModelRuntimeConfig {
 pub struct ModelMonitorConfig {
     /// Absent: the gateway's `monitor.enabled`.
     pub enabled: Option<bool>,
+    /// The sliding windows that live rows are compared over.
+    pub windows: Option<Vec<super::Span>>,
     /// Corrected PSI from which a feature is in state `warning`. Absent: the gateway's, or `drift` where that is less.
     pub warning: Option<f64>,
     /// Corrected PSI from which a feature is in state `drift`. Absent: the gateway's, or `warning` where that is more.
@@ -204,6 +209,9 @@ impl ModelMonitorConfig {
             && drift < warning
         {
             return Some(format!("monitor.drift ({drift}) must be at least monitor.warning ({warning})"));
+        }
+        if let Some(fault) = self.windows.as_deref().and_then(super::monitor::fault_of_windows) {
+            return Some(fault);
         }
         if matches!(self.baseline, Some(super::Baseline::Learn(span)) if span.0.is_zero()) {
             return Some("monitor.baseline.learn must be more than 0s".into());
@@ -325,6 +333,9 @@ mod tests {
                 "model.toml: monitor.drift (0.02) must be at least monitor.warning (0.05)",
             ),
             ("warning = 0.0", "monitor.warning (0) must be more than 0"),
+            ("windows = []", "monitor.windows must have at least one window"),
+            ("windows = [\"0s\"]", "monitor.windows must be more than 0s each"),
+            ("windows = [\"1d\", \"24h\"]", "monitor.windows has 1d twice"),
             ("drift = -1.0", "monitor.drift (-1) must be more than 0"),
             ("drift = nan", "monitor.drift (NaN) must be more than 0"),
             ("baseline = { learn = \"0s\" }", "monitor.baseline.learn must be more than 0s"),

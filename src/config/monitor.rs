@@ -95,14 +95,22 @@ pub enum Contract {
     Reject,
 }
 
+/// What is wrong with windows, of the gateway or of a model.
+pub(super) fn fault_of_windows(windows: &[Span]) -> Option<String> {
+    let twice = || windows.iter().enumerate().find(|(at, window)| windows[..*at].contains(window));
+    if windows.is_empty() {
+        Some("monitor.windows must have at least one window".into())
+    } else if windows.iter().any(|window| window.0.is_zero()) {
+        Some("monitor.windows must be more than 0s each".into())
+    } else {
+        twice().map(|(_, window)| format!("monitor.windows has {window} twice"))
+    }
+}
+
 impl MonitorConfig {
     pub(super) fn faults(&self, check: &mut impl FnMut(bool, &str)) {
-        let positive = |spans: &[Span]| spans.iter().all(|span| !span.0.is_zero());
-        check(!self.windows.is_empty(), "monitor.windows must have at least one window");
-        check(positive(&self.windows), "monitor.windows must be more than 0s each");
-        let twice = self.windows.iter().enumerate().find(|(at, window)| self.windows[..*at].contains(window));
-        let repeated = twice.map(|(_, window)| format!("monitor.windows has {window} twice"));
-        check(repeated.is_none(), &repeated.unwrap_or_default());
+        let windows = fault_of_windows(&self.windows);
+        check(windows.is_none(), &windows.unwrap_or_default());
         check(self.warning > 0.0, "monitor.warning must be more than 0");
         let Self { warning, drift, share_warning, share_drift, .. } = self;
         check(drift >= warning, &format!("monitor.drift ({drift}) must be at least monitor.warning ({warning})"));

@@ -17,7 +17,7 @@ pub struct RolloutConfig {
     pub interval: Span,
     /// The probability, at most, that a version which does not differ is rolled back by the evidence.
     pub alpha: f64,
-    /// Requests that the canary must have had before a step is left.
+    /// Requests that must have been compared on each arm before a step is left.
     pub min_requests: u64,
     /// The share of the canary's requests that may fail, from 0 to 1.
     pub max_error_rate: f64,
@@ -66,6 +66,7 @@ impl RolloutConfig {
         let steps = &self.steps;
         let ascend = steps.windows(2).all(|pair| pair[0] < pair[1]) && steps.first().is_some_and(|first| *first > 0.0);
         check(ascend && steps.last() == Some(&100.0), "rollout.steps must be percentages above 0 that ascend to 100");
+        check(steps.first().is_none_or(|first| *first < 100.0), "rollout.steps must begin below 100: put 50 before it");
         check(!self.interval.0.is_zero(), "rollout.interval must be more than 0s");
         check((1e-9..=0.5).contains(&self.alpha), "rollout.alpha must be from 1e-9 to 0.5");
         check((0.0..=1.0).contains(&self.max_error_rate), "rollout.max_error_rate must be from 0 to 1");
@@ -97,6 +98,8 @@ mod tests {
             faults
         };
         assert_eq!(faults(&bad).len(), 7, "{:?}", faults(&bad));
+        let blind = RolloutConfig { steps: vec![100.0], ..RolloutConfig::default() };
+        assert_eq!(faults(&blind), ["rollout.steps must begin below 100: put 50 before it"]);
         assert!(faults(&RolloutConfig::default()).is_empty());
     }
 }

@@ -71,7 +71,7 @@ pub enum RequestFault {
     MissingInput { name: String, known: Vec<String> },
     #[error("input '{name}' has datatype {got}, expected {expected}")]
     DataType { name: String, expected: DataType, got: DataType },
-    #[error("input '{name}' has shape {got}, expected {}", Dims(expected))]
+    #[error("input '{name}' has shape {got}, expected {}{}", Dims(expected), any_size(expected))]
     Shape { name: String, expected: Vec<Dim>, got: Shape },
     #[error("output '{name}' is unknown: the model gives {}", quoted(known))]
     UnknownOutput { name: String, known: Vec<String> },
@@ -142,6 +142,35 @@ impl Signature {
         self.inputs.iter().position(|spec| spec.name == name)
     }
 
+    /// How the inputs differ in their number of rows, where they do: of those that are declared with any number of rows as their
+    /// first dimension. A model may well take such inputs: this is for the words of a run that failed.
+    #[must_use]
+    pub fn unequal_rows(&self, inputs: &[Tensor]) -> Option<String> {
+        let mut groups: Vec<(i64, Vec<&str>)> = Vec::new();
+        for input in inputs
+            .iter()
+            .filter(|input| self.input(input.name()).is_some_and(|spec| spec.shape.first() == Some(&Dim::Any)))
+        {
+            let Some(&rows) = input.shape().dimensions().first() else { continue };
+            match groups.iter_mut().find(|(other, _)| *other == rows) {
+                Some((_, names)) => names.push(input.name()),
+                None => groups.push((rows, vec![input.name()])),
+            }
+        }
+        let shown = |(place, (rows, names)): (usize, &(i64, Vec<&str>))| {
+            let more = match names.len() {
+                0..=2 => String::new(),
+                count => format!(" and {} more", count - 2),
+            };
+            let listed: Vec<_> = names.iter().take(2).map(|name| format!("'{name}'")).collect();
+            let verb = if names.len() == 1 { "has" } else { "have" };
+            let unit = if place == 0 { if *rows == 1 { " row" } else { " rows" } } else { "" };
+            format!("{}{more} {verb} {rows}{unit}", listed.join(", "))
+        };
+        let told: Vec<_> = groups.iter().enumerate().map(shown).take(4).collect();
+        (groups.len() > 1).then(|| format!("the inputs differ in their number of rows ({})", told.join(", ")))
+    }
+
     fn check_input(&self, index: usize, input: &Tensor) -> Result<(), RequestFault> {
         let Some(spec) = self.input_place(index, input.name()).map(|place| &self.inputs[place]) else {
             return Err(RequestFault::UnknownInput { name: shown(input.name()), known: names(&self.inputs) });
@@ -159,6 +188,11 @@ impl Signature {
         }
         Ok(())
     }
+}
+
+/// What -1 stands for, where there is one.
+fn any_size(expected: &[Dim]) -> &'static str {
+    if expected.contains(&Dim::Any) { " (-1: any size)" } else { "" }
 }
 
 struct Dims<'a>(&'a [Dim]);
@@ -231,6 +265,34 @@ mod tests {
     }
 
     #[test]
+    fn inputs_of_unequal_rows_are_named() {
+        let spec = |name: &str| TensorSpec {
+            name: name.into(),
+            datatype: DataType::Fp32,
+            shape: vec![Dim::Any, Dim::Fixed(1)],
+            optional: false,
+        };
+        let signature = Signature { inputs: ["a", "b", "c", "d", "e"].map(spec).into(), outputs: vec![] };
+        let rows = |rows: &[i64]| {
+            let names = ["a", "b", "c", "d", "e"];
+            let inputs: Vec<_> =
+                names.iter().zip(rows).map(|(name, rows)| tensor(name, DataType::Fp32, &[*rows, 1])).collect();
+            signature.unequal_rows(&inputs)
+        };
+        let words = |words: &str| Some(format!("the inputs differ in their number of rows ({words})"));
+        assert_eq!(rows(&[3, 3, 3]), None);
+        assert_eq!(rows(&[3, 2]), words("'a' has 3 rows, 'b' has 2"));
+        assert_eq!(rows(&[1, 2]), words("'a' has 1 row, 'b' has 2"));
+        assert_eq!(rows(&[3, 3, 3, 2, 3]), words("'a', 'b' and 2 more have 3 rows, 'd' has 2"));
+        let fixed = Signature {
+            inputs: vec![TensorSpec { shape: vec![Dim::Fixed(3)], ..spec("a") }, spec("b")],
+            outputs: vec![],
+        };
+        let inputs = [tensor("a", DataType::Fp32, &[3]), tensor("b", DataType::Fp32, &[2, 1])];
+        assert_eq!(fixed.unequal_rows(&inputs), None, "which is not a number of rows");
+    }
+
+    #[test]
     fn each_fault_names_the_tensor_and_what_was_expected() {
         let x = || tensor("x", DataType::Fp32, &[1, 2]);
         let cases: [(Vec<Tensor>, Vec<&str>, &str); 7] = [
@@ -238,7 +300,11 @@ mod tests {
             (vec![tensor("z", DataType::Fp32, &[1, 2])], vec![], "input 'z' is unknown: the model takes 'x', 'bias'"),
             (vec![x(), x()], vec![], "input 'x' is given twice"),
             (vec![tensor("x", DataType::Int32, &[1, 2])], vec![], "input 'x' has datatype INT32, expected FP32"),
-            (vec![tensor("x", DataType::Fp32, &[1, 3])], vec![], "input 'x' has shape [1, 3], expected [-1, 2]"),
+            (
+                vec![tensor("x", DataType::Fp32, &[1, 3])],
+                vec![],
+                "input 'x' has shape [1, 3], expected [-1, 2] (-1: any size)",
+            ),
             (vec![x()], vec!["w"], "output 'w' is unknown: the model gives 'y'"),
             (vec![x()], vec!["y", "y"], "output 'y' is asked for twice"),
         ];

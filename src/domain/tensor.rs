@@ -88,6 +88,30 @@ impl fmt::Display for DataType {
     }
 }
 
+/// What `text` most likely means: the name that NumPy, `PyTorch`, ONNX, `TensorFlow` or Triton's configuration has for a type.
+fn likely(text: &str) -> String {
+    let lower = text.to_ascii_lowercase();
+    let word = ["torch.", "np.", "numpy.", "tensor(", "type_", "dt_"]
+        .iter()
+        .fold(&*lower, |word, known| word.strip_prefix(known).unwrap_or(word));
+    let word = word.trim_end_matches(')');
+    let named = DataType::ALL.into_iter().find(|datatype| datatype.name().eq_ignore_ascii_case(word));
+    let meant = named.or(match word {
+        "boolean" | "bool_" => Some(DataType::Bool),
+        "byte" | "uchar" => Some(DataType::Uint8),
+        "short" => Some(DataType::Int16),
+        "int" | "integer" => Some(DataType::Int32),
+        "long" => Some(DataType::Int64),
+        "half" | "float16" => Some(DataType::Fp16),
+        "float" | "float32" | "single" => Some(DataType::Fp32),
+        "double" | "float64" => Some(DataType::Fp64),
+        "bfloat16" => Some(DataType::Bf16),
+        "string" | "str" | "text" | "object" | "object_" | "utf8" => Some(DataType::Bytes),
+        _ => None,
+    });
+    meant.map_or_else(String::new, |meant| format!("did you mean {meant}? If not, "))
+}
+
 impl FromStr for DataType {
     type Err = TensorError;
 
@@ -103,7 +127,8 @@ impl FromStr for DataType {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TensorError {
     #[error(
-        "datatype '{0}' is unknown: use one of BOOL, UINT8, UINT16, UINT32, UINT64, INT8, INT16, INT32, INT64, FP16, FP32, FP64, BF16, BYTES"
+        "datatype '{0}' is unknown: {hint}use one of BOOL, UINT8, UINT16, UINT32, UINT64, INT8, INT16, INT32, INT64, FP16, FP32, FP64, BF16, BYTES",
+        hint = likely(.0)
     )]
     DataType(String),
     #[error("the shape has a negative dimension ({0})")]

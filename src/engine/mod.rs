@@ -9,10 +9,12 @@ mod load_words;
 mod native;
 mod onnx;
 mod reshape;
+mod words;
 
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
@@ -20,8 +22,9 @@ use ort::environment::{Environment, GlobalThreadPoolOptions};
 use self::native::memory;
 pub use self::{onnx::OnnxModel, reshape::Reshape};
 use crate::{
-    domain::{Signature, Tensor},
+    domain::{Signature, Tensor, coarse_time_of_day},
     fault::{ErrorCode, Fault},
+    telemetry::LogLimit,
 };
 
 /// A loaded model.
@@ -191,6 +194,15 @@ impl Runtime {
         Ok(Self { environment, version: version_in_name(path).unwrap_or_else(|| ort::info().into()) })
     }
 
+    /// Gives back memory that sessions keep for their next runs, and that none has used since the call before the last. To be
+    /// called now and then ([`Self::AGING_INTERVAL`]).
+    pub fn release_unused_memory(&self) {
+        memory::age();
+    }
+
+    /// How often [`Self::release_unused_memory`] is to be called: memory is worth keeping while runs follow each other.
+    pub const AGING_INTERVAL: Duration = Duration::from_secs(5);
+
     /// The version of the loaded library, such as `1.31.1`; its build line where its file name
     /// carries none.
     #[must_use]
@@ -242,6 +254,9 @@ fn in_plain_words(error: &ort::LoadDynamicError) -> String {
     }
 }
 
+/// Of ONNX Runtime's lines: it writes one for each run that fails, and clients can make runs fail.
+static LINES: LogLimit = LogLimit::new();
+
 /// ONNX Runtime's log lines as events of ours. Its own informational lines are debug to an operator.
 fn log_line(level: ort::logging::LogLevel, _category: &str, _id: &str, _location: &str, message: &str) {
     use ort::logging::LogLevel;
@@ -250,8 +265,8 @@ fn log_line(level: ort::logging::LogLevel, _category: &str, _id: &str, _location
             // A load or a run that failed is told by who asked for it, with the model's name.
             if load_words::is_told_elsewhere(message) {
                 tracing::debug!(target: "onnxruntime", "{message}");
-            } else {
-                tracing::warn!(target: "onnxruntime", "{}", load_words::plain(message));
+            } else if let Some(left_out) = LINES.admit(coarse_time_of_day()) {
+                tracing::warn!(target: "onnxruntime", left_out, "{}", load_words::plain(message));
             }
         }
         LogLevel::Warning => tracing::debug!(target: "onnxruntime", "{message}"),

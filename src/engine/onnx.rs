@@ -23,6 +23,7 @@ use super::{
         rank::{Place, has_shape},
     },
     reshape::{OwnShape, Reshape},
+    words,
 };
 use crate::{
     domain::{DataType, Dim, Signature, Tensor, TensorSpec},
@@ -138,6 +139,15 @@ impl OnnxModel {
         self.reshapes.as_ref().map(|reshapes| &reshapes.own)
     }
 
+    /// Takes these shapes for those of the outputs, in the order of the signature: they were seen, and files declare what is
+    /// not so.
+    pub fn see_outputs(&mut self, shapes: Vec<Vec<Dim>>) {
+        let signature = Arc::make_mut(&mut self.signature);
+        for (output, shape) in signature.outputs.iter_mut().zip(shapes) {
+            output.shape = shape;
+        }
+    }
+
     /// The model's own key-value metadata (`metadata_props`).
     #[must_use]
     pub fn metadata(&self) -> &BTreeMap<String, String> {
@@ -155,7 +165,10 @@ impl Model for OnnxModel {
             EngineError::Failed(reason) => {
                 self.disagreement(inputs).map_or(EngineError::Failed(reason), EngineError::Refused)
             }
-            EngineError::Refused(reason) => EngineError::Refused(self.disagreement(inputs).unwrap_or(reason)),
+            EngineError::Refused(reason) => EngineError::Refused(match self.disagreement(inputs) {
+                Some(found) => found,
+                None => self.signature.unequal_rows(inputs).map_or(reason.clone(), |rows| format!("{rows}: {reason}")),
+            }),
             other => other,
         })
     }
@@ -351,30 +364,13 @@ fn metadata(session: &Session) -> ort::Result<BTreeMap<String, String>> {
 /// the CPU a run is a function of its inputs. Running out of memory is not.
 fn runtime_error(error: &ort::Error) -> EngineError {
     let message = describe(error);
-    match (error.code(), operator_words(&message)) {
+    match (error.code(), words::of_operator(&message)) {
         (_, Some(words)) if !lacks_memory(&message) => EngineError::Refused(words),
-        (ort::ErrorCode::InvalidArgument, None) => EngineError::Refused(load_words::plain(&message)),
+        (ort::ErrorCode::InvalidArgument, None) => {
+            EngineError::Refused(words::plain(&message).unwrap_or_else(|| "it cannot work on them".into()))
+        }
         _ => EngineError::Failed(load_words::plain(&message)),
     }
-}
-
-/// What an operator said, without node names, source files and function signatures:
-/// `Non-zero status code returned while running Add node. Name:'x' Status Message: …`.
-fn operator_words(message: &str) -> Option<String> {
-    let (operator, rest) = message.split_once("while running ")?.1.split_once(" node.")?;
-    let said = rest.split_once("Status Message: ").map_or("", |(_, said)| said).lines().next().unwrap_or_default();
-    // Checks in the runtime's own source say where they stand, and after that what is wrong.
-    let said = if said.starts_with('/') || said.contains("::") {
-        said.split_once("was false.").map_or("", |(_, wrong)| wrong)
-    } else {
-        said
-    };
-    let said = said.trim();
-    Some(if said.is_empty() {
-        format!("the operator {operator} cannot work on them")
-    } else {
-        format!("the operator {operator} says: {said}")
-    })
 }
 
 fn describe(error: &ort::Error) -> String {
@@ -392,27 +388,5 @@ mod tests {
         fit_an_answer(&[output.clone(), output.clone()], 6).unwrap();
         let error = fit_an_answer(&[output.clone(), output], 5).unwrap_err();
         assert_eq!(crate::fault::Fault::code(&error), crate::fault::ErrorCode::TooLarge);
-    }
-
-    #[test]
-    fn words_of_an_operator_lose_what_is_internal() {
-        let wrap = |said: &str| {
-            format!("Non-zero status code returned while running Add node. Name:'secret_node' Status Message: {said}")
-        };
-        let cases = [
-            (
-                "indices element out of data bounds, idx=100",
-                "the operator Add says: indices element out of data bounds, idx=100",
-            ),
-            (
-                "/onnxruntime_src/core/x.h:560 void onnxruntime::Append(ptrdiff_t) axis == 1 was false. Attempting to broadcast an axis by a dimension other than 1. 2 by 3",
-                "the operator Add says: Attempting to broadcast an axis by a dimension other than 1. 2 by 3",
-            ),
-            ("/onnxruntime_src/core/x.cc:12 something", "the operator Add cannot work on them"),
-        ];
-        for (said, expected) in cases {
-            assert_eq!(operator_words(&wrap(said)).unwrap(), expected);
-        }
-        assert_eq!(operator_words("Exception during initialization"), None);
     }
 }

@@ -114,6 +114,13 @@ impl ErrorCode {
         }
     }
 
+    /// True where the gateway or a model is at fault, false where the client is: the `code`s that the alerts on errors
+    /// look at.
+    #[must_use]
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Overloaded | Self::DeadlineExceeded | Self::Unavailable | Self::Internal)
+    }
+
     /// Seconds after which a client may try again; `None` where trying again cannot help.
     #[must_use]
     pub fn retry_after(self) -> Option<u32> {

@@ -5,7 +5,7 @@
 
 mod classify;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tracing::info_span;
 
@@ -14,6 +14,7 @@ use crate::{
     domain::{
         IndexEntry, InferReply, InferRequest, ModelFacts, ModelName, ModelStatistics, OutputRequest, Protocol,
         RequestFault, RequestId, Role, ServingSettings, ShadowDrop, Signature, Target, Tensor, Version,
+        coarse_time_of_day,
     },
     fault::{ErrorCode, Fault},
     lifecycle::Readiness,
@@ -89,6 +90,25 @@ fn contract(watch: &Watch, inputs: &[Tensor]) -> Result<Option<Violation>, Infer
     }
 }
 
+/// Why the gateway is not ready.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unready {
+    #[error("it is stopping")]
+    Stopping,
+    #[error("it is loading models")]
+    Loading,
+    #[error("{} of {released} released models cannot be served: {}", models.len(), some(models))]
+    Unserved { models: Vec<ModelName>, released: usize },
+}
+
+/// The first few names.
+fn some(models: &[ModelName]) -> String {
+    const SHOWN: usize = 10;
+    let names: Vec<_> = models.iter().take(SHOWN).map(ModelName::as_str).collect();
+    let more = if models.len() > SHOWN { format!(" and {} more", models.len() - SHOWN) } else { String::new() };
+    format!("{}{more}", names.join(", "))
+}
+
 /// The data plane behind both doors.
 #[derive(Debug)]
 pub struct Gateway {
@@ -125,10 +145,13 @@ impl Gateway {
         let mut record = Record::open(&self.metrics, &request.model, request.protocol);
         let (model, id) = (request.model.clone(), request.id.clone());
         let outcome = self.walk(request, &mut record).await;
-        record.close(outcome.as_ref().map(|_| ()).map_err(Fault::code));
         if let Err(error) = &outcome {
-            log(error, &model, &id);
+            if !record.is_routed() {
+                self.count_unrouted(model.as_str(), error.code());
+            }
+            log(error, &record, &model, &id, coarse_time_of_day());
         }
+        record.close(outcome.as_ref().map(|_| ()).map_err(Fault::code));
         outcome
     }
 
@@ -194,8 +217,21 @@ impl Gateway {
     /// Counts a request that a door refused before it could become an [`InferRequest`]
     /// (malformed, too large). `model` is what the client named, checked here for existence.
     pub fn refuse(&self, model: Option<&str>, protocol: Protocol, code: ErrorCode) {
-        let known = model.filter(|name| self.routes.model(name).is_ok());
+        let known = model.filter(|name| self.routes.knows(name));
         observe::refused(&self.metrics, known, protocol, code);
+        if let Some(name) = known {
+            self.count_unrouted(name, code);
+        }
+    }
+
+    /// Counts a request for a model that failed before it reached a version. A version that does not exist is no
+    /// failure of the model.
+    fn count_unrouted(&self, model: &str, code: ErrorCode) {
+        if code != ErrorCode::NotFound
+            && let Ok(route) = self.routes.model(model)
+        {
+            route.unrouted.failed(code);
+        }
     }
 
     /// The signature and versions of a model, for metadata.
@@ -270,10 +306,26 @@ impl Gateway {
         entries
     }
 
-    /// True when the gateway should get traffic: the first loads are done and it is not draining.
+    /// True when the gateway should get traffic: the first loads are done, enough of the released models serve, and it is
+    /// not draining.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.readiness.is_ready() && self.routes.is_complete()
+        self.unready().is_none()
+    }
+
+    /// Why the gateway should get no traffic; `None`: it should.
+    #[must_use]
+    pub fn unready(&self) -> Option<Unready> {
+        if !self.readiness.is_going() {
+            return Some(Unready::Stopping);
+        }
+        let table = self.routes.snapshot();
+        if !table.complete {
+            return Some(Unready::Loading);
+        }
+        let (unserved, released) = table.unserved();
+        let models = || unserved.iter().map(|name| (*name).clone()).collect();
+        (!self.readiness.suffices(unserved.len(), released)).then(|| Unready::Unserved { models: models(), released })
     }
 }
 
@@ -293,10 +345,22 @@ fn answered(
     produced.iter().zip(wanted).map(one).collect()
 }
 
-/// Faults of the gateway or of a model go to the log in full; a client's faults are its own.
-fn log(error: &InferError, model: &ModelName, id: &RequestId) {
-    match error.code() {
-        ErrorCode::Internal => tracing::error!(%model, %id, %error, "request failed"),
-        code => tracing::debug!(%model, %id, %error, code = code.label(), "request refused"),
+/// A run that failed goes to the log, whoever is at fault: an operator must be able to tell a version that refuses good
+/// input from a client that sends bad input. Lines are bounded, since clients cause them. What is refused before a run is
+/// the client's own.
+fn log(error: &InferError, record: &Record, model: &ModelName, id: &RequestId, now: Duration) {
+    let code = error.code();
+    let has_run = matches!(error, InferError::Lane(LaneError::Engine(_)));
+    if !has_run && code != ErrorCode::Internal {
+        tracing::debug!(%model, %id, %error, code = code.label(), "request refused");
+        return;
+    }
+    let Some((version, left_out)) = record.admit_line(now) else { return };
+    let version = version.map(Version::get);
+    match code {
+        ErrorCode::Internal => tracing::error!(%model, version, %id, %error, left_out, "request failed"),
+        code => {
+            tracing::warn!(%model, version, %id, %error, code = code.label(), left_out, "the model refused a request");
+        }
     }
 }

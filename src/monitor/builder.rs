@@ -273,7 +273,15 @@ impl Values {
                         .filter_map(|source| of_text(source, &counts, missing))
                         .collect();
                 }
-                described(texts(counts), missing)
+                // A column without any text is watched for the first that comes.
+                let none = || Distribution::Categorical { categories: Vec::new(), other: 0, rare: None };
+                described(texts(counts).or_else(|| (missing > 0).then(none)), missing)
+            }
+            Self::Numbers(numbers) if !numbers.is_empty() && !numbers.iter().any(|number| number.is_finite()) => {
+                let rows = numbers.len() as u64;
+                let missing = numbers.iter().filter(|number| number.is_nan()).count() as u64;
+                let (source, distribution) = (Source::Value, Distribution::without_numbers());
+                vec![Described { source, rows, missing, nonfinite: rows - missing, distribution }]
             }
             numbers => numbers.of(Source::Value).into_iter().collect(),
         }

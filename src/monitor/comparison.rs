@@ -50,9 +50,14 @@ impl Comparison {
         self.counts.begin(now)
     }
 
-    /// Rows of the other version in the last `window`.
-    pub(super) fn within(&self, window: Duration, now: Duration) -> Vec<u64> {
-        self.counts.within(window, now)
+    /// Rows of the other version in the last `window`, see [`Counts::within_and_runs`].
+    pub(super) fn within_and_runs(
+        &self,
+        window: Duration,
+        now: Duration,
+        firsts: impl Iterator<Item = usize>,
+    ) -> (Vec<u64>, Vec<u64>) {
+        self.counts.within_and_runs(window, now, firsts)
     }
 
     /// Rows of cells of the other version by sub-window, see [`Counts::over_time`].

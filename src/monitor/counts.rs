@@ -3,7 +3,7 @@
 use std::{
     ops::Range,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -20,8 +20,38 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Counts {
     cells: Box<[AtomicU64]>,
+    /// By cell, of the first cells of features whose numbers are counted; none before the first of them.
+    runs: OnceLock<Box<[Run]>>,
     /// Held while counting, so that a reader of a window sees whole requests.
     windows: Mutex<Watched>,
+}
+
+/// The latest numbers of a feature that are one and the same.
+#[derive(Debug, Default)]
+struct Run {
+    number: AtomicU64,
+    length: AtomicU64,
+}
+
+impl Run {
+    /// Goes on with these numbers. What is not finite is no value. Costs two comparisons where numbers differ.
+    fn see(&self, numbers: impl DoubleEndedIterator<Item = f64>) {
+        let mut backwards = numbers.rev().filter(|number| number.is_finite());
+        let Some(latest) = backwards.next() else { return };
+        let mut alike = 1;
+        #[expect(clippy::float_cmp, reason = "the very same number is meant")]
+        let goes_back = backwards.all(|number| {
+            alike += u64::from(number == latest);
+            number == latest
+        });
+        let before = f64::from_bits(self.number.load(Ordering::Relaxed));
+        #[expect(clippy::float_cmp, reason = "the very same number is meant")]
+        if goes_back && before == latest {
+            alike += self.length.load(Ordering::Relaxed);
+        }
+        self.number.store(latest.to_bits(), Ordering::Relaxed);
+        self.length.store(alike, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -29,6 +59,8 @@ struct Watched {
     windows: Windows,
     /// How often the counters were given to somebody who changes them.
     changes: u64,
+    /// What the counters began with, of what was counted before; empty: nothing.
+    started: Box<[u64]>,
 }
 
 /// Tells whether the rows of a window may have changed since.
@@ -54,6 +86,8 @@ impl Mark {
 #[derive(Debug)]
 pub(super) struct Moment {
     pub(super) totals: Vec<u64>,
+    /// By first cell that was asked for: so many of the latest numbers are one and the same.
+    pub(super) runs: Vec<u64>,
     /// By window.
     pub(super) marks: Vec<Mark>,
 }
@@ -61,6 +95,7 @@ pub(super) struct Moment {
 /// The right to count, at one time.
 pub(super) struct Counting<'a> {
     cells: &'a [AtomicU64],
+    runs: &'a OnceLock<Box<[Run]>>,
     _windows: MutexGuard<'a, Watched>,
 }
 
@@ -82,6 +117,19 @@ impl Counting<'_> {
     pub(super) fn add_numbers(&self, first: usize, edges: &Edges, numbers: &[f64]) {
         let counters = self.cells.get(first..).unwrap_or_default();
         edges.each_cell(numbers, |cell| add(counters, cell));
+        self.see_numbers(first, None, numbers);
+    }
+
+    /// Notes which numbers were counted of a feature whose first cell is `first`: those that are `chosen`.
+    pub(super) fn see_numbers(&self, first: usize, chosen: Option<&[bool]>, numbers: &[f64]) {
+        let runs = self.runs.get_or_init(|| self.cells.iter().map(|_| Run::default()).collect());
+        let Some(run) = runs.get(first) else { return };
+        match chosen {
+            None => run.see(numbers.iter().copied()),
+            Some(chosen) => {
+                run.see(numbers.iter().zip(chosen).filter(|(_, chosen)| **chosen).map(|(number, _)| *number));
+            }
+        }
     }
 }
 
@@ -94,8 +142,12 @@ fn add(counters: &[AtomicU64], cell: usize) {
 
 impl Counts {
     pub(super) fn new(cells: usize, windows: &[Duration], sub_windows: usize) -> Self {
-        let windows = Mutex::new(Watched { windows: Windows::new(windows, sub_windows, cells), changes: 0 });
-        Self { cells: (0..cells).map(|_| AtomicU64::new(0)).collect(), windows }
+        let windows = Mutex::new(Watched {
+            windows: Windows::new(windows, sub_windows, cells),
+            changes: 0,
+            started: Box::default(),
+        });
+        Self { cells: (0..cells).map(|_| AtomicU64::new(0)).collect(), runs: OnceLock::new(), windows }
     }
 
     /// Begins to count rows of the time `now`.
@@ -103,12 +155,18 @@ impl Counts {
         let mut windows = self.windows();
         windows.changes += 1;
         windows.windows.advance(now, || self.totals());
-        Counting { cells: &self.cells, _windows: windows }
+        Counting { cells: &self.cells, runs: &self.runs, _windows: windows }
     }
 
     /// The rows of all cells since the start.
     pub(super) fn totals(&self) -> Vec<u64> {
         self.cells.iter().map(|cell| cell.load(Ordering::Relaxed)).collect()
+    }
+
+    /// The rows of all cells that were there when counting began here: what was restored.
+    pub(super) fn started(&self) -> Vec<u64> {
+        let windows = self.windows();
+        if windows.started.is_empty() { vec![0; self.cells.len()] } else { windows.started.to_vec() }
     }
 
     /// The rows of all cells in the last `window`.
@@ -120,15 +178,51 @@ impl Counts {
         start.rows(totals)
     }
 
-    /// The rows of these windows, all of one moment; `None` when none of them has changed since these marks.
+    /// The same, and how many of the latest numbers of features with these first cells are one and the same.
+    pub(super) fn within_and_runs(
+        &self,
+        window: Duration,
+        now: Duration,
+        firsts: impl Iterator<Item = usize>,
+    ) -> (Vec<u64>, Vec<u64>) {
+        let (start, totals, runs) = {
+            let windows = self.windows();
+            (windows.windows.start(now, window), self.totals(), self.runs(firsts))
+        };
+        (start.rows(totals), runs)
+    }
+
+    fn runs(&self, firsts: impl Iterator<Item = usize>) -> Vec<u64> {
+        let known = self.runs.get().map(Box::as_ref).unwrap_or_default();
+        firsts.map(|first| known.get(first).map_or(0, |run| run.length.load(Ordering::Relaxed))).collect()
+    }
+
+    /// Goes on from the numbers that other counts of the same cells saw last.
+    pub(super) fn adopt_runs(&self, other: &Self) {
+        let Some(known) = other.runs.get().filter(|known| known.len() == self.cells.len()) else { return };
+        let own = self.runs.get_or_init(|| self.cells.iter().map(|_| Run::default()).collect());
+        for (own, known) in own.iter().zip(known) {
+            own.number.store(known.number.load(Ordering::Relaxed), Ordering::Relaxed);
+            own.length.store(known.length.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// The rows of these windows, all of one moment, and the runs of features with these first cells; `None` when none of
+    /// the windows has changed since these marks.
     ///
     /// Who counts waits for the totals to be copied, and for nothing else.
-    pub(super) fn moment(&self, windows: &[Duration], now: Duration, known: &[Mark]) -> Option<Moment> {
+    pub(super) fn moment(
+        &self,
+        windows: &[Duration],
+        firsts: impl Iterator<Item = usize>,
+        now: Duration,
+        known: &[Mark],
+    ) -> Option<Moment> {
         let watched = self.windows();
         let mark = |window: &Duration| Mark { changes: watched.changes, start: watched.windows.start(now, *window) };
         let marks: Vec<_> = windows.iter().map(mark).collect();
         let is_known = marks.len() == known.len() && marks.iter().zip(known).all(|(mark, known)| mark.is_same(known));
-        (!is_known).then(|| Moment { totals: self.totals(), marks })
+        (!is_known).then(|| Moment { totals: self.totals(), runs: self.runs(firsts), marks })
     }
 
     /// The rows of these cells by sub-window, see [`Windows::over_time`]. Who counts waits as long as it takes to read them,
@@ -152,14 +246,49 @@ impl Counts {
             return false;
         }
         windows.changes += 1;
-        for (cell, total) in self.cells.iter().zip(saved.totals) {
-            cell.store(total, Ordering::Relaxed);
+        for (cell, total) in self.cells.iter().zip(&saved.totals) {
+            cell.store(*total, Ordering::Relaxed);
         }
+        windows.started = saved.totals.into();
         true
     }
 
     fn windows(&self) -> MutexGuard<'_, Watched> {
         // A panic while counting leaves the windows as they were: they hold only noted totals.
         self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn run_is_of_the_latest_numbers_that_are_one_and_the_same() {
+        let run = Run::default();
+        let see = |numbers: &[f64]| {
+            run.see(numbers.iter().copied());
+            run.length.load(Ordering::Relaxed)
+        };
+        assert_eq!(see(&[]), 0);
+        assert_eq!(see(&[f64::NAN, f64::INFINITY]), 0);
+        assert_eq!(see(&[0.0, 0.0]), 2);
+        assert_eq!(see(&[0.0, f64::NAN, -0.0]), 4, "what is missing is no value");
+        assert_eq!(see(&[5.0]), 1);
+        assert_eq!(see(&[5.0, 5.0, 4.0, 7.0, 7.0]), 2);
+        assert_eq!(see(&[7.0]), 3);
+        assert_eq!(see(&[6.0, 7.0]), 1);
+    }
+
+    #[test]
+    fn rows_that_do_not_count_are_of_no_run() {
+        let counts = Counts::new(8, &[Duration::from_mins(5)], 60);
+        let counting = counts.begin(Duration::from_secs(1));
+        counting.see_numbers(4, Some(&[true, false, true]), &[1.0, 2.0, 1.0]);
+        drop(counting);
+        assert_eq!(counts.runs([0, 4].into_iter()), [0, 2]);
+        let other = Counts::new(8, &[Duration::from_mins(5)], 60);
+        other.adopt_runs(&counts);
+        assert_eq!(other.runs([0, 4, 9].into_iter()), [0, 2, 0]);
     }
 }

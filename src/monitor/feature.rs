@@ -1,15 +1,15 @@
 //! A feature that is monitored: its reference, where its rows are counted, and how far they are from it.
 
-use std::{cell::LazyCell, fmt, ops::Range, time::Duration};
+use std::{cell::LazyCell, cmp::Ordering, fmt, ops::Range, time::Duration};
 
 use super::{
-    BinCount, DriftState, FeatureReport, Measures,
+    BinCount, DriftState, FeatureReport, Measures, RareBin,
     columns::declared_columns,
     histogram::{Classifier, Layout, reference_cells},
     measures,
     profile::{Category, Distribution, FeatureProfile, FeatureRole, FineBins, Source},
     quality::{self, Check, Quality, Sides},
-    verdict::{Judge, Sample, Series, Verdict},
+    verdict::{Judge, RareBinVerdict, RareFloors, Sample, Series, Verdict},
 };
 use crate::domain::{DataType, Labels, Signature, Tensor, TensorSpec};
 
@@ -45,6 +45,8 @@ pub(super) struct Rows {
     pub(super) bins: Vec<u64>,
     /// By fine bin, values out of range in the outer ones; empty for a categorical feature.
     fine: Vec<u64>,
+    /// So many of the latest values are one and the same; `None` where that is not known.
+    run: Option<u64>,
 }
 
 /// Rows of a feature, and how they came over time: by bin, as in [`Rows::bins`], of each sub-window of several windows.
@@ -68,7 +70,7 @@ pub struct Violation {
     pub feature: String,
     /// From 0.
     pub row: usize,
-    /// The bin: `missing`, `nonfinite`, `below`, `above` or `unseen`.
+    /// The bin: `missing`, `nonfinite`, `below`, `above` or `unseen`; `value` where the profile has none.
     pub what: String,
 }
 
@@ -80,6 +82,7 @@ impl fmt::Display for Violation {
             "nonfinite" => "is infinite",
             "below" => "is below the range of the reference data",
             "above" => "is above the range of the reference data",
+            "value" => "has a value, which it never had in the reference data",
             _ => "is of a category that is not in the reference data",
         };
         write!(f, "feature '{feature}' {words} (row {row}, counted from 0)")
@@ -87,13 +90,19 @@ impl fmt::Display for Violation {
 }
 
 impl Rows {
+    /// Whether all numbers are one and the same; `None` where that is not known.
+    pub(super) fn is_one_number(&self) -> Option<bool> {
+        Some(self.run? >= self.fine.iter().sum())
+    }
+
     /// Distinct values, or what comes nearest to them, beside the bins.
     fn sides(&self, layout: Layout) -> Sides<'_> {
-        let finest = match layout {
-            Layout::Numeric { .. } => self.fine.as_slice(),
-            Layout::Categorical { categories, .. } => &self.bins[..categories],
+        let (finest, is_one_value) = match layout {
+            Layout::Numeric { .. } => (self.fine.as_slice(), self.is_one_number()),
+            // Each cell is one value.
+            Layout::Categorical { categories, .. } => (&self.bins[..categories], Some(true)),
         };
-        Sides { bins: &self.bins, finest, over_time: &Vec::new }
+        Sides { bins: &self.bins, finest, is_one_value, over_time: &Vec::new }
     }
 }
 
@@ -105,7 +114,11 @@ pub(super) struct Judged {
     pub(super) missing: u64,
     /// The verdict on the distribution alone.
     pub(super) distribution: DriftState,
-    /// The worst of the distribution's verdict and the quality's.
+    /// The verdict on rare bins alone.
+    pub(super) rare_bins: DriftState,
+    /// The one that has changed.
+    pub(super) rare_bin: Option<RareBin>,
+    /// The worst of the verdicts on the distribution, on rare bins and on the quality.
     pub(super) state: DriftState,
     pub(super) threshold: f64,
     pub(super) design_effect: Option<f64>,
@@ -115,29 +128,35 @@ pub(super) struct Judged {
     pub(super) quality: Quality,
 }
 
+impl Judged {
+    /// By state, then by how far the distribution is.
+    pub(super) fn cmp_by_severity(&self, other: &Self) -> Ordering {
+        let distance = |judged: &Self| judged.measures.psi_corrected.unwrap_or(f64::NEG_INFINITY);
+        self.state.cmp(&other.state).then_with(|| distance(self).total_cmp(&distance(other)))
+    }
+}
+
 /// The states of a feature's verdicts that the last look left.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Standing {
     pub(super) distribution: DriftState,
+    pub(super) rare_bins: DriftState,
     pub(super) quality: [DriftState; Check::ALL.len()],
 }
 
 impl Default for Standing {
     fn default() -> Self {
-        Self { distribution: DriftState::Ok, quality: [DriftState::Ok; Check::ALL.len()] }
+        let none = DriftState::TooFewRows;
+        Self { distribution: none, rare_bins: none, quality: [none; Check::ALL.len()] }
     }
 }
 
 impl Standing {
-    /// The worst of them.
-    pub(super) fn worst(self) -> DriftState {
-        self.quality.into_iter().fold(self.distribution, Ord::max)
-    }
-
     /// What a look leaves.
     pub(super) fn after(judged: &Judged) -> Self {
         let of = |check| judged.quality.of(check).map_or(DriftState::Ok, |checked| checked.state);
-        Self { distribution: judged.distribution, quality: Check::ALL.map(of) }
+        let Judged { distribution, rare_bins, .. } = *judged;
+        Self { distribution, rare_bins, quality: Check::ALL.map(of) }
     }
 }
 
@@ -174,7 +193,14 @@ impl MonitoredFeature {
             Layout::Numeric { .. } => self.classifier.fine(cells),
             Layout::Categorical { .. } => Vec::new(),
         };
-        Rows { bins: self.classifier.coarse(cells), fine }
+        Rows { bins: self.classifier.coarse(cells), fine, run: None }
+    }
+
+    /// The same, where so many of the latest numbers that were counted are one and the same.
+    pub(super) fn rows_and_run(&self, cells: &[u64], run: u64) -> Rows {
+        // What is derived of a text or a wide row is counted by its cell alone.
+        let is_number = matches!(self.profile.source, Source::Value | Source::ReconstructionError);
+        Rows { run: is_number.then_some(run), ..self.rows(cells) }
     }
 
     /// The same of rows by sub-window, of the feature's own cells.
@@ -187,16 +213,19 @@ impl MonitoredFeature {
         if self.profile.source != Source::Value {
             return None;
         }
-        let layout = self.classifier.layout();
+        let (layout, is_empty) = (self.classifier.layout(), self.profile.is_empty());
         let mut first = None;
         self.classifier.each_cell(tensor, |row, cell| {
             let bin = self.classifier.bin_of_cell(cell);
-            if first.is_none() && layout.is_outside(bin) && self.reference[bin] == 0 {
+            if first.is_none() && (layout.is_outside(bin) || is_empty) && self.reference[bin] == 0 {
                 first = Some((row, bin));
             }
         });
         let (row, bin) = first?;
-        Some(Violation { feature: self.profile.feature.clone(), row, what: self.labels[bin].clone() })
+        // A number that is in no range, as there is none.
+        let is_new = is_empty && !matches!(&*self.labels[bin], "missing" | "nonfinite");
+        let what = if is_new { "value".into() } else { self.labels[bin].clone() };
+        Some(Violation { feature: self.profile.feature.clone(), row, what })
     }
 
     /// The profile with the rows of all cells in place of its own.
@@ -233,7 +262,7 @@ impl MonitoredFeature {
             Distribution::Numeric { counts, .. } => counts.clone(),
             Distribution::Categorical { .. } => Vec::new(),
         };
-        Rows { bins: self.reference.clone(), fine }
+        Rows { bins: self.reference.clone(), fine, run: None }
     }
 
     /// The rows by bin that distances are computed from, reference and live: `unseen` is a bin only
@@ -263,15 +292,27 @@ impl MonitoredFeature {
         let (reference, live) = (reference.rows, live.rows);
         let (reference_bins, live_bins) = self.compared(&reference.bins, &live.bins);
         let judged = self.judged_bins(reference, reference_bins.len());
-        let series_of = |side: usize| {
+        let series_of = |side: usize, judged: usize| {
             let judged = |bins: &Vec<u64>| layout.fold(bins)[..judged].to_vec();
             over_time[side].iter().map(|series| series.iter().map(judged).collect()).collect()
         };
         let verdict = judge.judge_samples(
-            Sample { bins: &reference_bins[..judged], over_time: &|| series_of(0) },
-            Sample { bins: &live_bins[..judged], over_time: &|| series_of(1) },
+            Sample { bins: &reference_bins[..judged], over_time: &|| series_of(0, judged) },
+            Sample { bins: &live_bins[..judged], over_time: &|| series_of(1, judged) },
             look,
             standing.distribution,
+        );
+        // A class that was never predicted in the reference is a rare one.
+        let (floors, named) = match self.profile.role {
+            FeatureRole::Output => (RareFloors::OF_OUTPUT, reference_bins.len()),
+            FeatureRole::Input | FeatureRole::Joint => (RareFloors::OF_INPUT, judged),
+        };
+        let rare_bins = judge.judge_rare_bins(
+            Sample { bins: &reference_bins[..named], over_time: &|| series_of(0, named) },
+            Sample { bins: &live_bins[..named], over_time: &|| series_of(1, named) },
+            floors,
+            look,
+            standing.rare_bins,
         );
         let mut measures = self.measures(&reference_bins, &live_bins, reference, live);
         measures.psi_corrected = verdict.corrected;
@@ -287,7 +328,9 @@ impl MonitoredFeature {
             rows: live.bins.iter().sum(),
             missing: live.bins[layout.missing()],
             distribution: verdict.state,
-            state: verdict.state.max(quality.state()),
+            rare_bins: rare_bins.state,
+            rare_bin: self.rare_bin(rare_bins),
+            state: DriftState::of_tests(&[verdict.state, rare_bins.state, quality.state()]),
             threshold: verdict.threshold,
             design_effect: verdict.design_effect,
             effective_rows: verdict.design_effect.map(|effect| live_bins[..judged].iter().sum::<u64>() as f64 / effect),
@@ -295,6 +338,11 @@ impl MonitoredFeature {
             measures,
             quality,
         }
+    }
+
+    fn rare_bin(&self, verdict: RareBinVerdict) -> Option<RareBin> {
+        let RareBinVerdict { state, bin, reference, live, design_effect } = verdict;
+        Some(RareBin { bin: self.labels[bin?].clone(), state, reference, live, design_effect })
     }
 
     /// How many of so many compared bins the verdict looks at: what the reference never had is judged as a share of its own.
@@ -330,6 +378,7 @@ impl MonitoredFeature {
             missing: judged.missing,
             distribution: judged.distribution,
             state: judged.state,
+            rare_bin: judged.rare_bin,
             threshold: judged.threshold,
             design_effect: judged.design_effect,
             effective_rows: judged.effective_rows,

@@ -154,6 +154,11 @@ impl Learning {
         Some((self.began?, self.sealed.clone()))
     }
 
+    /// The longest window of the monitor to be.
+    pub(super) fn longest_window(&self) -> Option<Duration> {
+        self.options.settings.windows.iter().max().copied()
+    }
+
     /// The monitor that compares with what was learnt.
     pub(super) fn finish(self) -> Option<VersionMonitor> {
         let Self { options, sealed, fresh, file, .. } = self;
@@ -163,7 +168,7 @@ impl Learning {
             builder.append(Arc::unwrap_or_clone(chunk).builder);
         }
         let Built { profile, .. } = builder.finish();
-        if profile.features.is_empty() {
+        if profile.features.iter().all(super::FeatureProfile::is_empty) {
             tracing::error!("nothing was learnt: no feature of the rows ever had a value that can be counted");
             return None;
         }

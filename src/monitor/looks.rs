@@ -17,11 +17,15 @@ use std::{
 use arc_swap::ArcSwap;
 
 use super::{
-    Change, MonitorSettings, Series,
+    Change, DriftState, FeatureChange, MonitorSettings, Series,
     counts::{Counts, Mark},
     feature::{Judged, MonitoredFeature, Side, Standing},
     verdict::Judge,
 };
+
+/// Changes of single features are told after so long at the earliest, unless they change the state of all: an incident is
+/// one line and not one for each feature, and what comes and goes meanwhile is none.
+const TELL_EVERY: Duration = Duration::from_mins(1);
 
 /// What a look found over one window.
 #[derive(Debug)]
@@ -50,10 +54,14 @@ struct Window {
     latest: Option<u128>,
     /// The verdicts that stand, by feature.
     standing: Vec<Standing>,
+    /// The states that were told last, by feature, and when.
+    told: (Vec<DriftState>, Option<Duration>),
     /// Of the rows that were seen; `None` before the first look.
     mark: Option<Mark>,
     /// By cell.
     live: Vec<u64>,
+    /// By feature: so many of the latest numbers are one and the same.
+    runs: Vec<u64>,
     seen: Arc<Seen>,
 }
 
@@ -68,9 +76,11 @@ impl Looks {
                 let seen = Arc::new(Seen { window: length, features: Vec::new() });
                 let standing = vec![Standing::default(); features.len()];
                 let interval = settings.look_interval(length);
+                let (live, runs) = (vec![0; cells], vec![0; features.len()]);
+                let told = (vec![DriftState::TooFewRows; features.len()], None);
                 let mut window =
-                    Window { length, interval, latest: None, standing, mark: None, live: vec![0; cells], seen };
-                window.seen = window.see(features, judge, &vec![0; cells], &|_, _| Vec::new());
+                    Window { length, interval, latest: None, standing, told, mark: None, live, runs, seen };
+                window.seen = window.see(features, judge, (&window.live, &window.runs), &|_, _| Vec::new());
                 window
             })
             .collect();
@@ -91,18 +101,20 @@ impl Looks {
     ) -> Vec<Change> {
         let mut windows = self.windows();
         let known: Option<Vec<_>> = windows.iter().map(|window| window.mark.clone()).collect();
-        if let Some(moment) = counts.moment(&self.lengths, now, &known.unwrap_or_default()) {
+        let firsts = features.iter().map(|feature| feature.cells.start);
+        if let Some(moment) = counts.moment(&self.lengths, firsts, now, &known.unwrap_or_default()) {
             for (window, mark) in windows.iter_mut().zip(moment.marks) {
                 if window.mark.as_ref().is_none_or(|known| !known.is_same(&mark)) {
                     let live = mark.rows(&moment.totals);
                     let over_time = |cells: Range<usize>, length: Duration| counts.over_time(cells, length, now);
-                    window.seen = window.see(features, judge, &live, &over_time);
+                    window.seen = window.see(features, judge, (&live, &moment.runs), &over_time);
                     (window.live, window.mark) = (live, Some(mark));
+                    window.runs.clone_from(&moment.runs);
                 }
             }
             self.latest.store(Arc::new(seen(&windows)));
         }
-        windows.iter_mut().flat_map(|window| window.decide(features, now)).collect()
+        windows.iter_mut().filter_map(|window| window.decide(features, judge, now)).collect()
     }
 
     /// What the latest look found, window by window.
@@ -119,9 +131,11 @@ impl Looks {
     /// Goes on from the verdicts that stood for the same features: what was told before is no news.
     pub(super) fn adopt(&self, before: &Self) {
         for window in &mut *self.windows() {
-            let standing = before.standing(window.length);
-            if standing.len() == window.standing.len() {
-                window.standing = standing;
+            let windows = before.windows();
+            let known = windows.iter().find(|known| known.length == window.length);
+            if let Some(known) = known.filter(|known| known.standing.len() == window.standing.len()) {
+                window.standing.clone_from(&known.standing);
+                window.told.clone_from(&known.told);
             }
         }
     }
@@ -143,15 +157,22 @@ impl Window {
         &self,
         features: &[MonitoredFeature],
         judge: &Judge,
-        live: &[u64],
+        (live, runs): (&[u64], &[u64]),
         over_time: &dyn Fn(Range<usize>, Duration) -> Vec<Series>,
     ) -> Arc<Seen> {
         let of_feature = |(at, feature): (usize, &MonitoredFeature)| {
             let cells = feature.cells.clone();
+            let rows = || feature.rows_and_run(live, runs[at]);
+            // As many rows in each cell, and as many of one number.
+            let is_same = || {
+                live[cells.clone()] == self.live[cells.clone()]
+                    && (runs[at] == self.runs[at]
+                        || rows().is_one_number() == feature.rows_and_run(&self.live, self.runs[at]).is_one_number())
+            };
             match self.seen.features.get(at) {
-                Some(known) if live[cells.clone()] == self.live[cells.clone()] => Arc::clone(known),
+                Some(known) if is_same() => Arc::clone(known),
                 _ => {
-                    let (reference, live) = (feature.reference(), feature.rows(live));
+                    let (reference, live) = (feature.reference(), rows());
                     let series = || feature.over_time(over_time(cells.clone(), self.length));
                     let live = Side { rows: &live, over_time: &series };
                     Arc::new(feature.judge(
@@ -168,22 +189,45 @@ impl Window {
         Arc::new(Seen { window: self.length, features })
     }
 
-    /// Lets the verdicts stand, where the window has slid; those that changed.
-    fn decide(&mut self, features: &[MonitoredFeature], now: Duration) -> Vec<Change> {
+    /// Lets the verdicts stand, where the window has slid; what there is to tell of them.
+    fn decide(&mut self, features: &[MonitoredFeature], judge: &Judge, now: Duration) -> Option<Change> {
         let step = now.as_nanos() / self.interval.as_nanos();
         if self.latest.replace(step) == Some(step) {
-            return Vec::new();
+            return None;
         }
-        let mut changes = Vec::new();
-        for ((feature, standing), judged) in features.iter().zip(&mut self.standing).zip(&self.seen.features) {
-            let before = standing.worst();
-            *standing = Standing::after(judged);
-            if before != judged.state {
-                let (reference, live) = (feature.reference(), feature.rows(&self.live));
-                let now = feature.report(&reference, &live, Judged::clone(judged));
-                changes.push(Change { window: self.length, before, now });
-            }
+        let seen = &self.seen.features;
+        self.standing = seen.iter().map(|judged| Standing::after(judged)).collect();
+        let (told, told_at) = &mut self.told;
+        let worst = |states: &[DriftState]| states.iter().copied().max().unwrap_or(DriftState::TooFewRows);
+        let states: Vec<_> = seen.iter().map(|judged| judged.state).collect();
+        let (before, after) = (worst(told), worst(&states));
+        // That there is a verdict, or none, is no news of itself.
+        let is_news = |before: DriftState, after: DriftState| before != after && before.max(after).is_alarm();
+        let waits = told_at.is_some_and(|told_at| now.saturating_sub(told_at) < TELL_EVERY);
+        let has_changed = told.iter().zip(&states).any(|(before, after)| is_news(*before, *after));
+        if !has_changed || (waits && !is_news(before, after)) {
+            return None;
         }
-        changes
+        let found =
+            features.iter().zip(seen).zip(&*told).filter(|((_, judged), before)| is_news(**before, judged.state));
+        let mut changes: Vec<_> = found
+            .map(|((feature, judged), &before)| {
+                let name = feature.profile.feature.clone();
+                FeatureChange { feature: name, before, now: Arc::clone(judged) }
+            })
+            .collect();
+        changes.sort_by(|a, b| b.now.cmp_by_severity(&a.now));
+        let change = Change {
+            window: self.length,
+            before,
+            now: after,
+            rows: seen.iter().map(|judged| judged.rows).max().unwrap_or(0),
+            min_rows: judge.min_rows(),
+            alarms: states.iter().filter(|state| state.is_alarm()).count(),
+            of: features.len(),
+            features: changes,
+        };
+        self.told = (states, Some(now));
+        Some(change)
     }
 }

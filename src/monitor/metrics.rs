@@ -1,6 +1,8 @@
 //! The monitor's metrics, made when Prometheus asks: of the counters as they are, and of what the latest look found. A
 //! scrape computes no distance.
 //!
+//! Counts that were restored are in the windows and in no counter: Prometheus has them already, see [`Exported`].
+//!
 //! The rows by bin are counters, so that drift of a whole fleet is exact: sums of counters, not means of scores.
 //! `tidegate_reference_bin_ratio` has what the PSI needs besides: for each bin that the PSI looks at the
 //! reference's smoothed share `p`, and in the label `psi_bin` where its rows belong there. `below` belongs to the first
@@ -13,7 +15,12 @@
 //! `tidegate_drift_score{measure="psi"}` of their sum (where `unseen` has come up, to one part in twice the
 //! reference's rows for each share).
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use prometheus::{
     core::{Collector, Desc},
@@ -22,6 +29,7 @@ use prometheus::{
 
 use super::{
     Check, Clock, LearningProgress, Measures, MonitorHandle, Watched,
+    exported::Exported,
     feature::MonitoredFeature,
     histogram::Layout,
     looks::Seen,
@@ -42,6 +50,8 @@ enum Family {
     Reference,
     Score,
     State,
+    Rows,
+    MinRows,
     Threshold,
     Quality,
     ReferenceRows,
@@ -55,7 +65,7 @@ enum Family {
     SeriesDropped,
 }
 
-const FAMILIES: [(Family, &str, &str, MetricType, &[&str]); 19] = [
+const FAMILIES: [(Family, &str, &str, MetricType, &[&str]); 21] = [
     (
         Family::Observations,
         "tidegate_feature_observations_total",
@@ -108,9 +118,23 @@ const FAMILIES: [(Family, &str, &str, MetricType, &[&str]); 19] = [
     (
         Family::State,
         "tidegate_drift_state",
-        "Verdict on a feature over a window: 0 ok, 1 warning, 2 drift.",
+        "Verdict on a feature over a window: 0 ok, 1 warning, 2 drift; absent where there are too few rows for one.",
         MetricType::GAUGE,
         &["model", "version", "tensor", "feature", "window"],
+    ),
+    (
+        Family::Rows,
+        "tidegate_drift_rows",
+        "Rows of a feature in a window.",
+        MetricType::GAUGE,
+        &["model", "version", "tensor", "feature", "window"],
+    ),
+    (
+        Family::MinRows,
+        "tidegate_drift_min_rows",
+        "Rows in a window below which there is no verdict.",
+        MetricType::GAUGE,
+        VERSION,
     ),
     (
         Family::Threshold,
@@ -122,7 +146,7 @@ const FAMILIES: [(Family, &str, &str, MetricType, &[&str]); 19] = [
     (
         Family::Quality,
         "tidegate_feature_quality_state",
-        "Outcome of a check of a feature's values over a window: 0 ok, 1 warning, 2 drift.",
+        "Outcome of a check of a feature's values over a window: 0 ok, 1 warning, 2 drift; absent as the verdict is.",
         MetricType::GAUGE,
         &["model", "version", "tensor", "feature", "check", "window"],
     ),
@@ -210,6 +234,8 @@ pub struct MonitorCollector {
     clock: Clock,
     export: ExportSettings,
     descriptions: Vec<Desc>,
+    /// One scrape at a time goes on from the one before.
+    exported: Mutex<Exported>,
 }
 
 impl MonitorCollector {
@@ -228,7 +254,7 @@ impl MonitorCollector {
             Desc::new(name.into(), help.into(), labels, HashMap::new())
         };
         let descriptions = FAMILIES.into_iter().map(describe).collect::<Result<_, _>>()?;
-        Ok(Self { handle, versions: Box::new(versions), clock, export, descriptions })
+        Ok(Self { handle, versions: Box::new(versions), clock, export, descriptions, exported: Mutex::default() })
     }
 }
 
@@ -247,6 +273,8 @@ impl Collector for MonitorCollector {
         // Late rows are in the next scrape.
         let _ = self.handle.settle(SETTLE);
         let (mut families, mut room, mut dropped) = (Families::default(), self.export.max_series, 0);
+        let mut shown = self.exported.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.begin();
         for (model, version, watch) in (self.versions)() {
             let of_version = vec![label("model", model.as_str()), label("version", &version.to_string())];
             let Some(monitor) = watch.monitor() else {
@@ -271,14 +299,15 @@ impl Collector for MonitorCollector {
                     is_wanted && has_room
                 })
                 .collect();
-            let totals = monitor.totals();
+            let counted = shown.show(&model, version, &monitor);
             for (feature, _) in monitor.features().iter().zip(&exported).filter(|(_, exported)| **exported) {
-                families.count(&of_version, feature, &feature.rows(&totals).bins);
+                families.count(&of_version, feature, &feature.rows(&counted.cells).bins);
             }
             for seen in &*monitor.latest() {
                 families.score(&of_version, monitor.features(), seen, &exported);
             }
-            families.add(Family::Violations, of_version, monitor.violations() as f64);
+            families.add(Family::MinRows, of_version.clone(), monitor.min_rows() as f64);
+            families.add(Family::Violations, of_version, counted.violations as f64);
         }
         families.add(Family::Dropped, Vec::new(), self.handle.dropped() as f64);
         families.add(Family::LeftOut, Vec::new(), self.handle.left_out_rows() as f64);
@@ -296,7 +325,7 @@ impl MonitorCollector {
 /// The time series that a feature has, at most.
 fn series_of(feature: &MonitoredFeature, windows: usize) -> usize {
     const OF_FEATURE: usize = 5;
-    const OF_WINDOW: usize = MEASURES + 2 + Check::ALL.len();
+    const OF_WINDOW: usize = MEASURES + 3 + Check::ALL.len();
     2 * feature.labels.len() + OF_FEATURE + OF_WINDOW * windows
 }
 
@@ -316,7 +345,9 @@ impl Families {
         self.add(Family::Missing, labels.clone(), cells[layout.missing()] as f64);
         match layout {
             Layout::Numeric { bins } => {
-                self.add(Family::OutOfRange, labels.clone(), (cells[bins] + cells[bins + 1]) as f64);
+                // Of a reference without a number, the bin is nobody's range.
+                let inside = if feature.profile.is_empty() { cells[..bins].iter().sum() } else { 0 };
+                self.add(Family::OutOfRange, labels.clone(), (inside + cells[bins] + cells[bins + 1]) as f64);
             }
             Layout::Categorical { .. } => {
                 self.add(Family::Unseen, labels.clone(), cells[layout.outside()] as f64);
@@ -350,11 +381,16 @@ impl Families {
                 }
             }
             for checked in &judged.quality.checks {
-                let labels = with(&labels, &[("check", checked.check.as_str())]);
-                self.add(Family::Quality, labels, checked.state.as_number().into());
+                if let Some(state) = checked.state.as_number() {
+                    self.add(Family::Quality, with(&labels, &[("check", checked.check.as_str())]), state.into());
+                }
             }
             self.add(Family::Threshold, labels.clone(), judged.threshold);
-            self.add(Family::State, labels, judged.state.as_number().into());
+            // 0 would be a verdict that there is not.
+            if let Some(state) = judged.state.as_number() {
+                self.add(Family::State, labels.clone(), state.into());
+            }
+            self.add(Family::Rows, labels, judged.rows as f64);
         }
     }
 
@@ -407,7 +443,12 @@ fn reference_ratios(feature: &MonitoredFeature) -> Vec<(String, String, f64)> {
             let at = layout.outside();
             let pooled = reference[at] > 0;
             let shares = smoothed(&numbers(if pooled { &reference } else { &reference[..at] }));
-            let unseen = smoothed(&numbers(&reference))[at];
+            let unseen = if feature.profile.is_empty() {
+                // Each of its rows could have been one.
+                0.5 / (feature.profile.rows as f64 + 1.0)
+            } else {
+                smoothed(&numbers(&reference))[at]
+            };
             let known = labels[..at].iter().zip(shares).map(|(bin, p)| (bin.clone(), bin.clone(), p));
             let psi_bin = if pooled { "other" } else { "unseen" };
             known.chain([("unseen".into(), psi_bin.into(), unseen)]).collect()

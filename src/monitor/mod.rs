@@ -12,6 +12,7 @@ mod comparison;
 mod counts;
 mod derived;
 mod edges;
+mod exported;
 mod feature;
 mod fit;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -50,7 +51,7 @@ mod watch;
 mod window;
 
 pub use builder::{Built, ProfileBuilder, Skipped};
-pub use change::Change;
+pub use change::{Change, FeatureChange};
 pub use columns::{ColumnNames, MAX_COLUMNS, feature_names, numbers};
 pub use feature::Violation;
 pub use keeper::{
@@ -64,7 +65,8 @@ pub use quality::{Check, Checked, Quality};
 pub use quantile::inner_edges;
 pub use rare::RareValues;
 pub use report::{
-    Against, BinCount, Drift, DriftQuery, DriftReport, DriftState, FeatureKind, FeatureReport, Measures, SegmentName,
+    Against, BinCount, Drift, DriftQuery, DriftReport, DriftState, FeatureKind, FeatureReport, Measures, RareBin,
+    SegmentName,
 };
 pub use saved::SavedError;
 pub use self_test::{CHANCE_ALPHA, FeatureSelfTest, FoundShift, SelfTest};
@@ -72,7 +74,8 @@ pub use service::{Clock, Monitor, MonitorHandle, Observation};
 pub use settings::{Baseline, Contract, MonitorSettings};
 pub use table::{Batches, Table, TableError};
 pub use verdict::{
-    Judge, Sample, Series, ShareSample, ShareVerdict, SmallestShift, Tests, Thresholds, Verdict, smallest_shift,
+    Judge, RareBinVerdict, RareFloors, Sample, Series, ShareSample, ShareVerdict, SmallestShift, Tests, Thresholds,
+    Verdict, smallest_shift,
 };
 pub use version_monitor::{Answered, VersionMonitor};
 pub use watch::{Lacking, MakeMonitor, Watch};

@@ -193,8 +193,9 @@ pub struct Category {
 }
 
 impl Profile {
-    /// Format 2 lacks `rare`, format 1 also `fine`, `source` and `components`; both are read too.
-    pub const FORMAT: u32 = 3;
+    /// Format 3 has no features without any value, format 2 lacks also `rare`, format 1 also `fine`, `source` and
+    /// `components`; all are read too.
+    pub const FORMAT: u32 = 4;
 
     /// The JSON Schema of the file.
     #[must_use]
@@ -225,15 +226,20 @@ impl Profile {
         if faults.is_empty() { Ok(profile) } else { Err(ProfileError::Inconsistent(faults)) }
     }
 
-    /// The profile as the text of its file: a line for each feature, so that two of them can be compared by `diff`. What
-    /// format 2 can say is written in it, for programs that know no other: all but rare values and what a profile was learnt from.
+    /// The profile as the text of its file: a line for each feature, so that two of them can be compared by `diff`. What an
+    /// earlier format can say is written in it, for programs that know no other: in format 2 all but rare values and what a
+    /// profile was learnt from, in format 3 all but features without any value.
     ///
     /// # Errors
     /// Never for a profile that was parsed or built; the type cannot say so.
     pub fn to_json(&self) -> Result<String, ProfileError> {
         let Self { format: _, rows, learnt_from, features, components } = self;
         let has_rare = |feature: &FeatureProfile| feature.distribution.rare().is_some();
-        let format = if learnt_from.is_some() || features.iter().any(has_rare) { Self::FORMAT } else { 2 };
+        let format = match () {
+            () if features.iter().any(FeatureProfile::is_empty) => 4,
+            () if learnt_from.is_some() || features.iter().any(has_rare) => 3,
+            () => 2,
+        };
         let mut json = format!("{{\n\"format\": {format},\n\"rows\": {rows},\n");
         if let Some(model) = learnt_from {
             json.push_str("\"learnt_from\": ");
@@ -308,6 +314,12 @@ impl Distribution {
         }
     }
 
+    /// That of a numeric column which has no number: one bin, without rows.
+    pub(super) fn without_numbers() -> Self {
+        let (edges, counts) = (Vec::new(), vec![0]);
+        Self::Numeric { min: 0.0, max: 0.0, mean: 0.0, std: 0.0, edges, counts, fine: None }
+    }
+
     /// The rows in bins, of a distribution that was built or checked.
     pub(super) fn binned(&self) -> u64 {
         self.rows().unwrap_or(u64::MAX)
@@ -315,6 +327,12 @@ impl Distribution {
 }
 
 impl FeatureProfile {
+    /// Whether no row of the reference has a value: then each that comes is new.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.distribution.binned() == 0
+    }
+
     #[must_use]
     pub fn kind(&self) -> FeatureKind {
         match (&self.distribution, self.source) {
@@ -347,7 +365,7 @@ impl FeatureProfile {
         if binned.and_then(|binned| sum([binned, self.missing, self.nonfinite])) != Some(self.rows) {
             faults.push(format!("its counts do not add up to its {} rows", self.rows));
         }
-        if binned == Some(0) {
+        if binned == Some(0) && (self.rows == 0 || self.source != Source::Value) {
             faults.push("it has no value to compare with".into());
         }
         faults.into_iter().map(|fault| format!("feature '{}' of '{}': {fault}", self.feature, self.tensor)).collect()

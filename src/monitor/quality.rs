@@ -15,7 +15,7 @@ pub enum Check {
     Missing,
     /// Infinite.
     Nonfinite,
-    /// A category that the reference lacks.
+    /// A category that the reference lacks; any value where the reference has none at all.
     Unseen,
     /// Below or above the reference's range.
     OutOfRange,
@@ -78,6 +78,8 @@ impl Quality {
 pub(super) struct Sides<'a> {
     pub(super) bins: &'a [u64],
     pub(super) finest: &'a [u64],
+    /// Whether all values are one and the same if they are in one of the finest cells; `None` where that is not known.
+    pub(super) is_one_value: Option<bool>,
     /// By bin and sub-window; is asked only where an alarm depends on it.
     pub(super) over_time: &'a dyn Fn() -> Vec<Series>,
 }
@@ -119,6 +121,11 @@ pub(super) fn check(
     };
     let mut checks = vec![of_cells(Check::Missing, &[layout.missing()])];
     match layout {
+        Layout::Numeric { bins } if layout.fold(reference.bins).iter().all(|rows| *rows == 0) => {
+            // There is no range to be in or out of: any value is new.
+            checks.push(of_cells(Check::Nonfinite, &[bins + 3]));
+            checks.push(of_cells(Check::Unseen, &(0..bins + 2).collect::<Vec<_>>()));
+        }
         Layout::Numeric { bins } => {
             checks.push(of_cells(Check::Nonfinite, &[bins + 3]));
             checks.push(of_cells(Check::OutOfRange, &[bins, bins + 1]));
@@ -126,15 +133,24 @@ pub(super) fn check(
         Layout::Categorical { .. } => checks.push(of_cells(Check::Unseen, &[layout.outside()])),
     }
     let with_value = [reference, live].map(|side| layout.fold(side.bins).iter().sum());
-    checks.extend(constant(judge.alpha(look), [reference.finest, live.finest], with_value));
+    let previous = previous[Check::Constant as usize];
+    checks.extend(constant(judge, [reference, live], with_value, look, previous));
     Quality { checks }
 }
 
 /// Whether all live rows that have a value have the same, and that is rarer than `alpha` by chance: `pⁿ`, where `p` is the
-/// share of the value in the reference, half a row added. `None` for a reference that is constant itself.
-fn constant(alpha: f64, [reference, live]: [&[u64]; 2], [reference_rows, rows]: [u64; 2]) -> Option<Checked> {
+/// share of the value (or of the finest cell that it is in, which is more) in the reference, half a row added. `None` for a
+/// reference that is constant itself.
+fn constant(
+    judge: &Judge,
+    sides: [Sides<'_>; 2],
+    [reference_rows, rows]: [u64; 2],
+    look: Duration,
+    previous: DriftState,
+) -> Option<Checked> {
+    let (alpha, is_one, [reference, live]) = (judge.alpha(look), sides[1].is_one_value?, sides.map(|side| side.finest));
     let most = reference.iter().copied().max().filter(|most| *most < reference_rows)?;
-    let standing = live.iter().position(|filled| *filled > 0 && *filled == rows);
+    let standing = live.iter().position(|filled| *filled > 0 && *filled == rows).filter(|_| is_one);
     let chance = |at: usize| {
         let share = (reference[at] as f64 + 0.5) / (reference_rows as f64 + 1.0);
         rows as f64 * share.ln()
@@ -143,7 +159,11 @@ fn constant(alpha: f64, [reference, live]: [&[u64]; 2], [reference_rows, rows]: 
     let usual = reference.iter().position(|rows| *rows == most)?;
     Some(Checked {
         check: Check::Constant,
-        state: if is_rare { DriftState::Drift } else { DriftState::Ok },
+        state: match is_rare {
+            _ if !judge.has_rows_enough(rows, previous) => DriftState::TooFewRows,
+            true => DriftState::Drift,
+            false => DriftState::Ok,
+        },
         reference: most as f64 / reference_rows as f64,
         live: if rows == 0 { 0.0 } else { live[usual] as f64 / rows as f64 },
         threshold: 1.0,
@@ -160,6 +180,11 @@ mod tests {
     const LOOK: Duration = Duration::from_secs(5);
 
     fn checked(layout: Layout, reference: &[u64], live: &[u64]) -> Vec<(Check, DriftState)> {
+        checked_of(layout, reference, live, true)
+    }
+
+    /// `is_one`: whether live values in one bin are one and the same.
+    fn checked_of(layout: Layout, reference: &[u64], live: &[u64], is_one: bool) -> Vec<(Check, DriftState)> {
         let judge = Judge::new(Thresholds::default(), Tests { features: 1, horizons: 1 }, 10);
         let values = |rows: &[u64]| match layout {
             Layout::Numeric { bins } => rows[..bins].to_vec(),
@@ -169,12 +194,12 @@ mod tests {
         let quality = check(
             &judge,
             layout,
-            Sides { bins: reference, finest: &of_reference, over_time: &Vec::new },
-            Sides { bins: live, finest: &of_live, over_time: &Vec::new },
+            Sides { bins: reference, finest: &of_reference, is_one_value: None, over_time: &Vec::new },
+            Sides { bins: live, finest: &of_live, is_one_value: Some(is_one), over_time: &Vec::new },
             LOOK,
             OK,
         );
-        quality.checks.iter().filter(|one| one.state != DriftState::Ok).map(|one| (one.check, one.state)).collect()
+        quality.checks.iter().filter(|one| one.state.is_alarm()).map(|one| (one.check, one.state)).collect()
     }
 
     #[test]
@@ -201,8 +226,15 @@ mod tests {
         let constant = [(Check::Constant, DriftState::Drift)];
         assert_eq!(checked(categorical, &[5000, 5000, 0, 0], &[200, 0, 0, 0]), constant);
         assert_eq!(checked(categorical, &[5000, 5000, 0, 0], &[5, 0, 0, 0]), []);
+        for live in [[4, 0, 0, 0], [199, 0, 0, 0]] {
+            assert_eq!(checked(categorical, &[5000, 5000, 0, 0], &live), [], "fewer rows than a verdict takes");
+        }
         assert_eq!(checked(categorical, &[9990, 10, 0, 0], &[1000, 0, 0, 0]), []);
         assert_eq!(checked(categorical, &[9000, 0, 0, 0], &[1000, 0, 0, 0]), []);
+        // Different numbers may be in one bin.
+        let numeric = Layout::Numeric { bins: 2 };
+        assert_eq!(checked_of(numeric, &[5000, 5000, 0, 0, 0, 0], &[300, 0, 0, 0, 0, 0], true), constant);
+        assert_eq!(checked_of(numeric, &[5000, 5000, 0, 0, 0, 0], &[300, 0, 0, 0, 0, 0], false), []);
         // `other` is no value, and beside it the rows of one category are not all.
         let with_other = Layout::Categorical { categories: 2, has_other: true };
         let reference = [3000, 3000, 4000, 0, 0];
@@ -210,5 +242,17 @@ mod tests {
         for live in [[0, 0, 200, 0, 0], [200, 0, 300, 0, 0]] {
             assert_eq!(checked(with_other, &reference, &live), []);
         }
+    }
+
+    #[test]
+    fn any_value_is_new_where_the_reference_has_none() {
+        let unseen = [(Check::Unseen, DriftState::Drift)];
+        let numeric = Layout::Numeric { bins: 1 };
+        let reference = [0, 0, 0, 10_000, 0];
+        assert_eq!(checked(numeric, &reference, &[0, 0, 0, 500, 0]), []);
+        assert_eq!(checked(numeric, &reference, &[4, 3, 3, 490, 0]), unseen);
+        assert_eq!(checked(numeric, &reference, &[0, 0, 4, 496, 0]), [], "less than a point");
+        let categorical = Layout::Categorical { categories: 0, has_other: false };
+        assert_eq!(checked(categorical, &[0, 10_000], &[10, 490]), unseen);
     }
 }

@@ -5,9 +5,12 @@ use std::{fmt, str::FromStr, time::Duration};
 use super::{LearningProgress, quality::Quality};
 use crate::domain::{ModelName, Version};
 
-/// The verdict on a feature, or on all features of a version (the worst of them).
+/// The verdict on a feature, or on all features of a version (the worst of them, so `TooFewRows` where no feature has a
+/// verdict).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DriftState {
+    /// There is no verdict: the window has fewer rows than it takes.
+    TooFewRows,
     Ok,
     Warning,
     Drift,
@@ -17,20 +20,36 @@ impl DriftState {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::TooFewRows => "too_few_rows",
             Self::Ok => "ok",
             Self::Warning => "warning",
             Self::Drift => "drift",
         }
     }
 
-    /// The value of the metric `tidegate_drift_state`.
+    /// The value of the metric `tidegate_drift_state`; `None` where there is no verdict.
     #[must_use]
-    pub fn as_number(self) -> u8 {
+    pub fn as_number(self) -> Option<u8> {
         match self {
-            Self::Ok => 0,
-            Self::Warning => 1,
-            Self::Drift => 2,
+            Self::TooFewRows => None,
+            Self::Ok => Some(0),
+            Self::Warning => Some(1),
+            Self::Drift => Some(2),
         }
+    }
+
+    /// Whether somebody should look: `warning` or `drift`.
+    #[must_use]
+    pub fn is_alarm(self) -> bool {
+        self >= Self::Warning
+    }
+
+    /// The state of a feature, given those of its tests: the worst alarm; without one `Ok` only where all tests have a
+    /// verdict.
+    #[must_use]
+    pub fn of_tests(states: &[Self]) -> Self {
+        let worst = states.iter().copied().max().unwrap_or(Self::Ok);
+        if worst.is_alarm() { worst } else { states.iter().copied().min().unwrap_or(Self::Ok) }
     }
 }
 
@@ -86,6 +105,19 @@ pub struct BinCount {
     pub live: u64,
 }
 
+/// A bin with few of the reference's rows whose share has changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RareBin {
+    pub bin: String,
+    pub state: DriftState,
+    /// The share of the reference's rows with a value.
+    pub reference: f64,
+    /// The share of the live rows with a value.
+    pub live: f64,
+    /// So many live rows are worth one independent row; `None` where that is not known.
+    pub design_effect: Option<f64>,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeatureReport {
     pub tensor: String,
@@ -96,8 +128,10 @@ pub struct FeatureReport {
     pub missing: u64,
     /// The verdict on the distribution alone.
     pub distribution: DriftState,
-    /// The worst of the distribution's verdict and the quality's.
+    /// The worst of the verdicts on the distribution, on rare bins and on the quality.
     pub state: DriftState,
+    /// The rare bin that has grown or shrunk most certainly; `None` where none has.
+    pub rare_bin: Option<RareBin>,
     /// The corrected PSI at which the distribution's verdict becomes `drift`, at this number of rows.
     pub threshold: f64,
     /// So many live rows are worth one independent row, for the distribution's verdict; `None` where it was not needed, as
@@ -187,6 +221,8 @@ pub struct DriftReport {
     pub window: Duration,
     /// The largest number of rows of any feature in the window.
     pub rows: u64,
+    /// With fewer there is no verdict.
+    pub min_rows: u64,
     pub state: DriftState,
     /// The probability of a false alarm of one test at one look, of a verdict over this window.
     pub alpha: f64,

@@ -16,6 +16,7 @@
 
 mod dependence;
 mod power;
+mod rare_bins;
 mod share;
 #[cfg(test)]
 mod simulation;
@@ -30,6 +31,7 @@ pub(super) use power::judged_psi;
 #[cfg(test)]
 pub(super) use power::normal_bins;
 pub use power::{SmallestShift, smallest_shift};
+pub use rare_bins::{RareBinVerdict, RareFloors};
 pub use share::{ShareSample, ShareVerdict};
 
 use super::{DriftState, measures};
@@ -45,7 +47,7 @@ pub struct Thresholds {
     pub share_warning: f64,
     /// The increase of a share that is `drift`.
     pub share_drift: f64,
-    /// With fewer rows in the window there is no verdict but `ok`.
+    /// With fewer rows in the window there is no verdict.
     pub min_rows: u64,
     /// The mean time between false alarms of a model, all features and windows together, is at
     /// least this.
@@ -76,9 +78,9 @@ pub struct Tests {
     pub horizons: usize,
 }
 
-/// The tests of one feature at one look: its distribution, and the shares of values that are
-/// missing, not finite or unseen, and out of range.
-const TESTS_PER_FEATURE: usize = 4;
+/// The tests of one feature at one look: its distribution, its rare bins, and the shares of values that are missing, not
+/// finite or unseen, and out of range, and whether there is one value only (a category is not out of range).
+const TESTS_PER_FEATURE: usize = 6;
 
 /// Bins whose expected live rows are fewer are pooled for the verdict: below five the χ² law no
 /// longer holds (Cochran, 1954).
@@ -193,7 +195,7 @@ impl Judge {
     fn find(&self, [reference, live]: [Sample<'_>; 2], look: Duration, previous: DriftState) -> Finding {
         let bins = [reference.bins, live.bins];
         let found = self.find_effective(bins, [DesignEffect::NONE; 2], look, previous);
-        if found.state == DriftState::Ok {
+        if !found.state.is_alarm() {
             return found;
         }
         let pooling = Pooling::new(reference.bins, live.bins.iter().sum::<u64>().max(1) as f64);
@@ -226,6 +228,7 @@ impl Judge {
         let Thresholds { warning, drift, min_rows, .. } = self.thresholds;
         let (all_reference, live_rows) = (reference.iter().sum::<u64>(), live.iter().sum::<u64>());
         if all_reference == 0 {
+            // There is nothing to differ from, however many rows there are.
             let (state, pooled) = (DriftState::Ok, Default::default());
             return Finding { state, corrected: None, threshold: drift, pooled, design_effect: None };
         }
@@ -257,35 +260,38 @@ impl Judge {
         let significant = critical * strictness * scale(judged_rows) - bias(judged_rows);
         let threshold = drift.max(significant);
         if live_rows == 0 {
-            return Finding { state: DriftState::Ok, corrected: None, threshold, pooled, design_effect: None };
+            return Finding { state: DriftState::TooFewRows, corrected: None, threshold, pooled, design_effect: None };
         }
         let corrected = (psi - bias(effective_rows)).max(0.0);
         // One bin has all rows whatever happens: without this a floor of 0 would be reached.
-        let state = match freedom {
-            0 => DriftState::Ok,
-            _ => self.state(corrected, [warning.max(significant), threshold], live_rows, previous),
-        };
+        let thresholds = if freedom > 0 { [warning.max(significant), threshold] } else { [f64::INFINITY; 2] };
+        let state = self.state(corrected, thresholds, live_rows, previous);
         Finding { state, corrected: Some(corrected), threshold, pooled, design_effect: None }
     }
 
     /// The `alpha` of a test by χ² of so many degrees of freedom that makes up for estimated design effects.
     fn alpha_of(&self, effects: [DesignEffect; 2], freedom: usize, look: Duration) -> f64 {
-        let spread_freedom = effects.iter().fold(f64::INFINITY, |least, effect| least.min(effect.freedom));
-        let alpha = self.alpha(look);
-        if spread_freedom.is_finite() {
-            measures::alpha_of_estimated_spread(alpha, freedom, spread_freedom)
-        } else {
-            alpha
-        }
+        strict(self.alpha(look), effects, freedom)
+    }
+
+    /// Whether so many rows get a verdict, after the state that the look before left.
+    pub(super) fn has_rows_enough(&self, rows: u64, previous: DriftState) -> bool {
+        let Thresholds { min_rows, clear_ratio, .. } = self.thresholds;
+        let eased = if previous.is_alarm() { clear_ratio } else { 1.0 };
+        rows > 0 && rows as f64 >= eased * min_rows as f64
+    }
+
+    /// The rows that it takes.
+    pub(super) fn min_rows(&self) -> u64 {
+        self.thresholds.min_rows.max(1)
     }
 
     /// The state of a distance whose thresholds are these, with hysteresis: a state that has
     /// begun ends only well under the threshold (or the rows) that it took.
     fn state(&self, distance: f64, [warning, drift]: [f64; 2], live_rows: u64, previous: DriftState) -> DriftState {
-        let Thresholds { min_rows, clear_ratio, .. } = self.thresholds;
-        let eased = |state: DriftState| if previous >= state { clear_ratio } else { 1.0 };
-        if (live_rows as f64) < eased(DriftState::Warning) * min_rows as f64 {
-            DriftState::Ok
+        let eased = |state: DriftState| if previous >= state { self.thresholds.clear_ratio } else { 1.0 };
+        if !self.has_rows_enough(live_rows, previous) {
+            DriftState::TooFewRows
         } else if distance >= eased(DriftState::Drift) * drift {
             DriftState::Drift
         } else if distance >= eased(DriftState::Warning) * warning {
@@ -300,6 +306,12 @@ impl Judge {
         let cached = self.criticals.get(look_class(look) as usize * self.most_bins + freedom);
         cached.filter(|_| freedom < self.most_bins).map_or_else(compute, |cached| *cached.get_or_init(compute))
     }
+}
+
+/// The `alpha` of a test by χ² of so many degrees of freedom that makes up for estimated design effects.
+fn strict(alpha: f64, effects: [DesignEffect; 2], freedom: usize) -> f64 {
+    let spread_freedom = effects.iter().fold(f64::INFINITY, |least, effect| least.min(effect.freedom));
+    if spread_freedom.is_finite() { measures::alpha_of_estimated_spread(alpha, freedom, spread_freedom) } else { alpha }
 }
 
 /// The power of two of seconds that is at most `look`.

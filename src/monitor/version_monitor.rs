@@ -18,10 +18,11 @@ use super::{
     comparison::Comparison,
     counts::{Counting, Counts},
     edges::Edges,
+    exported::Counted,
     feature::{MonitoredFeature, Violation},
     joint::Joint,
     looks::{Looks, Seen},
-    profile::{Distribution, FeatureProfile, FeatureRole, Profile, ProfileError},
+    profile::{Distribution, FeatureProfile, FeatureRole, Profile, ProfileError, Source},
     runs::{self, Take},
     segments::{SegmentCounting, Segments},
     self_test::{SelfTest, Tester, Work},
@@ -67,7 +68,11 @@ pub struct VersionMonitor {
     segments: Segments,
     /// Of the profile.
     digest: u64,
+    /// Different for each monitor of this process.
+    id: u64,
     violations: AtomicU64,
+    /// Of them, those of the monitor before.
+    started_violations: AtomicU64,
     looks: Looks,
     /// Held by who writes the counts to their file.
     saving: Mutex<()>,
@@ -76,6 +81,9 @@ pub struct VersionMonitor {
     /// Grows with everything that is counted or restored.
     changes: AtomicU64,
 }
+
+/// The [`VersionMonitor::id`] of the next one.
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 /// Counts rows of all and of segments.
 struct Taken<'a> {
@@ -97,6 +105,7 @@ impl Take for Taken<'_> {
         if self.segments.is_empty() && self.answered.chosen.is_none() {
             return self.all.add_numbers(first, edges, numbers);
         }
+        self.all.see_numbers(first, self.answered.chosen_of(row), numbers);
         self.cells(row, first, edges.cells_in(numbers, room));
     }
 }
@@ -150,7 +159,9 @@ impl VersionMonitor {
             counts: Counts::new(cells, &settings.windows, settings.sub_windows),
             segments: Segments::new(settings, &features),
             digest,
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             violations: AtomicU64::new(0),
+            started_violations: AtomicU64::new(0),
             saving: Mutex::default(),
             canary: ArcSwapOption::empty(),
             changes: AtomicU64::new(0),
@@ -255,9 +266,17 @@ impl VersionMonitor {
     #[must_use]
     pub fn live_profile(&self, window: Duration, now: Duration) -> Option<Profile> {
         let live = self.counts.within(window, now);
-        let features: Vec<_> = self.features.iter().map(|feature| feature.live_profile(&live)).collect();
+        // Values that came where there was none have no bins to be in.
+        let is_told = |live: &FeatureProfile, of: &MonitoredFeature| live.is_empty() || !of.profile.is_empty();
+        let features: Vec<_> = self
+            .features
+            .iter()
+            .map(|feature| (feature.live_profile(&live), feature))
+            .filter_map(|(live, feature)| is_told(&live, feature).then_some(live))
+            .collect();
         let rows = features.iter().map(|feature| feature.rows).max()?;
-        let is_filled = |feature: &FeatureProfile| feature.rows > feature.missing + feature.nonfinite;
+        let is_filled =
+            |feature: &FeatureProfile| feature.rows > 0 && (feature.source == Source::Value || !feature.is_empty());
         // Without components a joint feature would have nothing to be computed by.
         let (features, components) = (features, self.joint.as_ref().map(|joint| joint.components().clone()));
         let is_enough = rows >= self.settings.thresholds.min_rows && features.iter().all(is_filled);
@@ -317,10 +336,35 @@ impl VersionMonitor {
         self.settings.contract
     }
 
+    /// With fewer rows in a window there is no verdict.
+    pub(super) fn min_rows(&self) -> u64 {
+        self.judge.min_rows()
+    }
+
     /// The windows that metrics are given for.
     #[must_use]
     pub fn window_lengths(&self) -> &[Duration] {
         &self.settings.windows
+    }
+
+    /// Tells this monitor from all others of the process.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Tells apart what is counted.
+    pub(super) fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// All that was counted, and before.
+    pub(super) fn counted(&self) -> Counted {
+        Counted { cells: self.totals(), violations: self.violations() }
+    }
+
+    /// What of it was counted before, by other monitors of the version.
+    pub(super) fn started(&self) -> Counted {
+        Counted { cells: self.counts.started(), violations: self.started_violations.load(Ordering::Relaxed) }
     }
 
     pub(super) fn features(&self) -> &[MonitoredFeature] {

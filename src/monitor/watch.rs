@@ -86,6 +86,15 @@ impl Watch {
         }
     }
 
+    /// The longest window that the version's rows are compared over, or will be; `None` where that is not known.
+    #[must_use]
+    pub fn longest_window(&self) -> Option<Duration> {
+        match self.monitor() {
+            Some(monitor) => monitor.window_lengths().iter().max().copied(),
+            None => self.lock().as_ref().and_then(Learning::longest_window),
+        }
+    }
+
     /// Whether there is no monitor yet, and one is waited for.
     #[must_use]
     pub fn is_waiting(&self) -> bool {

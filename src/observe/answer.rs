@@ -2,7 +2,12 @@
 
 use std::cmp::Ordering;
 
-use crate::domain::{DataType, Dim, Elements, Signature, Tensor, TensorSpec};
+use twox_hash::XxHash3_64;
+
+use crate::{
+    domain::{DataType, Dim, Elements, Signature, Tensor, TensorSpec},
+    rollout::cell,
+};
 
 /// Where the class and the score of an answer are found: in outputs of the stable version, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -17,17 +22,26 @@ enum Class {
     Label(String),
     /// The place of the highest number in a row of this output.
     Highest(String),
+    /// A row of this output, by its hash: a label that is a text, or whole numbers.
+    Row(String),
 }
 
 impl Reading {
     /// The class is the first output of whole numbers with one in a row, otherwise the place of the highest
-    /// number of the first float output with several in a row. The score is in the first float output.
+    /// number of the first float output with several in a row. A model without numbers has the first row of its first output for
+    /// a class. The score is in the first float output.
     #[must_use]
     pub fn of(signature: &Signature) -> Self {
         let floats = || signature.outputs.iter().filter(|spec| spec.datatype.is_float());
         let label = signature.outputs.iter().find(|spec| is_whole(spec.datatype) && is_narrow(spec));
         let highest = || floats().find(|spec| !is_narrow(spec)).map(|spec| Class::Highest(spec.name.clone()));
-        let class = label.map(|spec| Class::Label(spec.name.clone())).or_else(highest);
+        let text = || signature.outputs.iter().find(|spec| spec.datatype == DataType::Bytes && is_narrow(spec));
+        let row = || {
+            let is_other = floats().next().is_none();
+            let any = || signature.outputs.first().filter(|_| is_other);
+            text().or_else(any).map(|spec| Class::Row(spec.name.clone()))
+        };
+        let class = label.map(|spec| Class::Label(spec.name.clone())).or_else(highest).or_else(row);
         Self { class, score: floats().next().map(|spec| spec.name.clone()) }
     }
 
@@ -49,6 +63,7 @@ impl Reading {
         match self.class.as_ref()? {
             Class::Label(name) => label(find(outputs, name)?),
             Class::Highest(name) => highest(find(outputs, name)?).map(|(place, _)| place as u64),
+            Class::Row(name) => first_row(find(outputs, name)?),
         }
     }
 
@@ -100,6 +115,28 @@ fn highest(tensor: &Tensor) -> Option<(usize, f64)> {
     numbers.reduce(|best, one| if key(one.1).total_cmp(&key(best.1)) == Ordering::Greater { one } else { best })
 }
 
+/// The hash of the first row; never that of negative labels.
+fn first_row(tensor: &Tensor) -> Option<u64> {
+    let width = width(tensor);
+    if width == 0 {
+        return None;
+    }
+    let hash = match tensor.elements() {
+        Elements::Plain { datatype, bytes } => XxHash3_64::oneshot(bytes.get(..width * datatype.size()?)?),
+        Elements::Text(elements) if width == 1 => XxHash3_64::oneshot(elements.first()?),
+        Elements::Text(elements) => {
+            let lengths = |element: &bytes::Bytes| (element.len() as u64).to_le_bytes();
+            let row: Vec<u8> = elements
+                .get(..width)?
+                .iter()
+                .flat_map(|element| lengths(element).into_iter().chain(element.iter().copied()))
+                .collect();
+            XxHash3_64::oneshot(&row)
+        }
+    };
+    Some(hash.min(cell::NEGATIVE - 1))
+}
+
 fn label(tensor: &Tensor) -> Option<u64> {
     let Elements::Plain { datatype, bytes } = tensor.elements() else { return None };
     let size = datatype.size()?;
@@ -109,7 +146,7 @@ fn label(tensor: &Tensor) -> Option<u64> {
     let is_signed = matches!(datatype, DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64);
     // A negative label (an outlier is -1) is a class of its own: beyond those that have a bin each.
     if is_signed && element.last().is_some_and(|last| last & 0x80 != 0) {
-        Some(u64::MAX)
+        Some(cell::NEGATIVE)
     } else {
         Some(u64::from_le_bytes(wide))
     }
@@ -184,8 +221,29 @@ mod tests {
         assert_eq!(reading.score(&[floats("y", &[2, 1], &[7.5, 1.0])]), Some(7.5));
     }
 
+    fn texts(dimensions: &[i64], values: &[&'static str]) -> Tensor {
+        let values = values.iter().map(|value| bytes::Bytes::from_static(value.as_bytes())).collect();
+        Tensor::text("s", Shape::new(dimensions.to_vec()).unwrap(), values).unwrap()
+    }
+
     #[test]
-    fn text_is_neither() {
-        assert_eq!(reading(vec![spec("s", DataType::Bytes, &[Dim::Any])]), Reading::default());
+    fn text_is_a_class_and_no_score() {
+        let narrow = reading(vec![spec("s", DataType::Bytes, &[Dim::Any])]);
+        let class = |values: &[&'static str]| narrow.class(&[texts(&[values.len().try_into().unwrap()], values)]);
+        assert_eq!((class(&["cat", "dog"]), class(&[])), (class(&["cat"]), None));
+        assert_ne!(class(&["cat"]), class(&["dog"]));
+        assert_eq!(narrow.score_output(), None);
+        let wide = reading(vec![spec("s", DataType::Bytes, &[Dim::Any, Dim::Fixed(2)])]);
+        let class = |values: &[&'static str]| wide.class(&[texts(&[1, 2], values)]);
+        assert_ne!(class(&["ab", "c"]), class(&["a", "bc"]));
+    }
+
+    #[test]
+    fn text_label_beside_a_lone_score_is_the_class() {
+        let outputs =
+            vec![spec("p", DataType::Fp32, &[Dim::Any, Dim::Fixed(1)]), spec("s", DataType::Bytes, &[Dim::Any])];
+        let reading = reading(outputs);
+        assert!(reading.has_class() && reading.score_output() == Some("p"));
+        assert_eq!(reading.class(&[floats("p", &[1, 1], &[1.0])]), None);
     }
 }

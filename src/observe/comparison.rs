@@ -7,7 +7,7 @@ use std::{
     sync::{
         Arc, OnceLock,
         atomic::{
-            AtomicU64, AtomicUsize,
+            AtomicU8, AtomicU64, AtomicUsize,
             Ordering::{AcqRel, Acquire, Relaxed, Release},
         },
     },
@@ -18,7 +18,7 @@ use super::answer::Reading;
 use crate::{
     domain::{Percent, Tensor},
     fault::ErrorCode,
-    rollout::{Cell, Cuts, Outcome, Pair, SAMPLE, Segment, Stream, bucket, cell},
+    rollout::{Cell, Cuts, Outcome, Pair, SAMPLE, Segment, Stream, bucket, cell, score_cell},
 };
 
 /// Which version answered.
@@ -35,6 +35,8 @@ pub struct Comparison {
     floor: Percent,
     reading: Reading,
     cuts: OnceLock<Cuts>,
+    /// The edges between scores where they are known before any answer.
+    deciles: Option<Vec<f64>>,
     sample: Sample,
     keys: Keys,
     fresh: ByArm,
@@ -54,6 +56,7 @@ impl Comparison {
             floor: segment.floor,
             reading,
             cuts: cuts.cloned().map(OnceLock::from).unwrap_or_default(),
+            deciles: cuts.map(|cuts| cuts.score.clone()),
             sample: Sample::new(),
             keys: Keys::new(keys),
             fresh: ByArm::new(segment.fresh.cells()),
@@ -62,6 +65,13 @@ impl Comparison {
             failures: [seen.failures.stable, seen.failures.canary].map(AtomicU64::new),
             latency: ByArm::new(&seen.latency),
         }
+    }
+
+    /// Counts scores from the first one on, between these edges. Where edges were cut already, those stay.
+    #[must_use]
+    pub fn with_deciles(mut self, deciles: Option<Vec<f64>>) -> Self {
+        self.deciles = self.deciles.or(deciles);
+        self
     }
 
     /// The share below which keys were on the canary before this step.
@@ -92,17 +102,39 @@ impl Comparison {
         (segment, keys)
     }
 
-    /// The edges of the bins of latencies and scores. They are cut once enough of stable was seen, and never
-    /// again; from then on requests are counted by them. `score`: deciles of the scores where they are known.
-    pub fn cuts(&self, score: Option<&[f64]>) -> Option<&Cuts> {
-        if !self.sample.is_full() {
-            return self.cuts.get();
+    /// The edges of the bins of latencies and scores; `None` until they are cut.
+    pub fn cuts(&self) -> Option<&Cuts> {
+        self.cuts.get()
+    }
+
+    /// Cuts the edges, once in a rollout, and counts the answers that they are cut from.
+    fn cut(&self) -> &Cuts {
+        self.cuts.get_or_init(|| {
+            let answers = self.sample.take();
+            let latencies = answers.iter().map(|answer| answer.latency).collect();
+            let scores = answers.iter().filter_map(|answer| answer.score).collect();
+            let cuts = Cuts::of_sample(latencies, scores, self.deciles.clone());
+            for answer in &answers {
+                self.count_by(&cuts, answer);
+            }
+            cuts
+        })
+    }
+
+    fn count_by(&self, cuts: &Cuts, answer: &Ran) {
+        self.count(answer.arm, answer.stream, cuts.latency_cell(answer.latency));
+        // Where they were known before, it is counted already.
+        if self.deciles.is_none() && self.reading.score_output().is_some() {
+            self.count(answer.arm, answer.stream, cuts.score_cell(answer.score));
         }
-        let cut = || {
-            let (latencies, scores) = self.sample.values();
-            Cuts::of_sample(latencies, scores, score.map(<[f64]>::to_vec))
-        };
-        Some(self.cuts.get_or_init(cut))
+    }
+
+    fn count(&self, arm: Arm, stream: Option<Stream>, cell: Cell) {
+        match stream {
+            Some(Stream::Fresh) => self.fresh.add(arm, cell.index()),
+            Some(Stream::Keyed) => self.keyed.add(arm, cell.index()),
+            None => {}
+        }
     }
 
     /// Where classes and scores are read.
@@ -137,17 +169,25 @@ impl Compared {
     pub(super) fn executed(&self, outputs: &[Tensor], ran: Duration) {
         let comparison = &self.comparison;
         comparison.latency.add(self.arm, bucket(ran));
-        let Some(cuts) = comparison.cuts.get() else {
-            if self.arm == Arm::Stable {
-                comparison.sample.add(ran, comparison.reading.score(outputs));
-            }
-            return self.count_class(outputs);
-        };
-        self.count(cuts.latency_cell(ran));
-        if comparison.reading.score_output().is_some() {
-            self.count(cuts.score_cell(comparison.reading.score(outputs)));
+        if comparison.reading.has_class() {
+            self.count(cell::class(comparison.reading.class(outputs)));
         }
-        self.count_class(outputs);
+        let answer = Ran { arm: self.arm, stream: self.stream, latency: ran, score: comparison.reading.score(outputs) };
+        if let Some(deciles) = &comparison.deciles
+            && comparison.reading.score_output().is_some()
+        {
+            self.count(score_cell(deciles, answer.score));
+        }
+        match comparison.cuts.get() {
+            Some(cuts) => comparison.count_by(cuts, &answer),
+            None => match comparison.sample.add(&answer) {
+                Added::More => {}
+                Added::Last => {
+                    comparison.cut();
+                }
+                Added::No => comparison.count_by(comparison.cut(), &answer),
+            },
+        }
     }
 
     /// The request is over; `None`: its caller went away.
@@ -169,18 +209,20 @@ impl Compared {
         self.count(cell::outcome(outcome));
     }
 
-    fn count_class(&self, outputs: &[Tensor]) {
-        if self.comparison.reading.has_class() {
-            self.count(cell::class(self.comparison.reading.class(outputs)));
-        }
+    fn count(&self, cell: Cell) {
+        self.comparison.count(self.arm, self.stream, cell);
+    }
+}
+
+/// Requests of simulated rollouts.
+#[cfg(test)]
+impl Compared {
+    pub(crate) fn ran(&self, outputs: &[Tensor], ran: Duration) {
+        self.executed(outputs, ran);
     }
 
-    fn count(&self, cell: Cell) {
-        match self.stream {
-            Some(Stream::Fresh) => self.comparison.fresh.add(self.arm, cell.index()),
-            Some(Stream::Keyed) => self.comparison.keyed.add(self.arm, cell.index()),
-            None => {}
-        }
+    pub(crate) fn end(&self, outcome: Result<(), ErrorCode>) {
+        self.ended(Some(outcome));
     }
 }
 
@@ -230,43 +272,90 @@ impl Keys {
     }
 }
 
-/// The first answers of stable, for [`Comparison::cut`].
+/// An answer, for latency and score.
+#[derive(Debug, Clone, Copy)]
+struct Ran {
+    arm: Arm,
+    stream: Option<Stream>,
+    latency: Duration,
+    score: Option<f64>,
+}
+
+/// The first answers of both arms, for [`Comparison::cut`].
 #[derive(Debug)]
 struct Sample {
     taken: AtomicUsize,
-    /// Nanoseconds; 0: not written yet.
-    latencies: Box<[AtomicU64]>,
-    /// The bits of floats; NaN: none.
-    scores: Box<[AtomicU64]>,
+    places: Box<[Place]>,
+}
+
+/// The place of one answer.
+#[derive(Debug, Default)]
+struct Place {
+    /// Nanoseconds; 0: not written yet; [`GONE`]: taken out, and closed.
+    latency: AtomicU64,
+    /// The bits of a float; of NaN [`NO_SCORE`] where there is none.
+    score: AtomicU64,
+    /// Arm and stream, see [`tag`].
+    tag: AtomicU8,
+}
+
+const GONE: u64 = u64::MAX;
+/// A NaN that no model answers.
+const NO_SCORE: u64 = 0x7ff8_7469_6465_6761;
+
+/// What became of an answer that was offered to a [`Sample`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Added {
+    /// There is room for more.
+    More,
+    /// It took the last place.
+    Last,
+    /// The sample was full, or was taken meanwhile.
+    No,
+}
+
+fn tag(arm: Arm, stream: Option<Stream>) -> u8 {
+    let stream = match stream {
+        None => 0,
+        Some(Stream::Fresh) => 2,
+        Some(Stream::Keyed) => 4,
+    };
+    stream + arm as u8
 }
 
 impl Sample {
     fn new() -> Self {
-        let filled = |value: u64| (0..SAMPLE).map(|_| AtomicU64::new(value)).collect();
-        Self { taken: AtomicUsize::new(0), latencies: filled(0), scores: filled(f64::NAN.to_bits()) }
+        Self { taken: AtomicUsize::new(0), places: (0..SAMPLE).map(|_| Place::default()).collect() }
     }
 
-    fn add(&self, latency: Duration, score: Option<f64>) {
-        // Checked first, so that the number does not grow for ever.
-        if self.is_full() {
-            return;
+    fn add(&self, answer: &Ran) -> Added {
+        let at = self.taken.fetch_add(1, AcqRel);
+        let Some(place) = self.places.get(at) else { return Added::No };
+        place.score.store(answer.score.map_or(NO_SCORE, f64::to_bits), Relaxed);
+        place.tag.store(tag(answer.arm, answer.stream), Relaxed);
+        let nanos = u64::try_from(answer.latency.as_nanos()).unwrap_or(GONE).clamp(1, GONE - 1);
+        match place.latency.compare_exchange(0, nanos, AcqRel, Relaxed) {
+            Ok(_) if at + 1 == SAMPLE => Added::Last,
+            Ok(_) => Added::More,
+            // Another thread cuts already; it has left this place out.
+            Err(_) => Added::No,
         }
-        let place = self.taken.fetch_add(1, AcqRel);
-        if let (Some(slot), Some(score_slot)) = (self.latencies.get(place), self.scores.get(place)) {
-            score_slot.store(score.unwrap_or(f64::NAN).to_bits(), Release);
-            slot.store(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX).max(1), Release);
-        }
     }
 
-    fn is_full(&self) -> bool {
-        self.taken.load(Acquire) >= SAMPLE
-    }
-
-    /// What is written: a value that another thread is just writing may be missing.
-    fn values(&self) -> (Vec<Duration>, Vec<f64>) {
-        let latencies = self.latencies.iter().map(|slot| slot.load(Acquire)).filter(|nanos| *nanos > 0);
-        let scores = self.scores.iter().map(|slot| f64::from_bits(slot.load(Acquire)));
-        (latencies.map(Duration::from_nanos).collect(), scores.filter(|score| !score.is_nan()).collect())
+    /// Takes out what is written, and closes every place: an answer is either among these or counts by itself.
+    fn take(&self) -> Vec<Ran> {
+        let take = |place: &Place| {
+            let nanos = place.latency.swap(GONE, AcqRel);
+            if nanos == 0 || nanos == GONE {
+                return None;
+            }
+            let (score, tag) = (place.score.load(Relaxed), place.tag.load(Relaxed));
+            let arm = if tag & 1 == Arm::Canary as u8 { Arm::Canary } else { Arm::Stable };
+            let stream = [None, Some(Stream::Fresh), Some(Stream::Keyed)][usize::from(tag / 2).min(2)];
+            let score = (score != NO_SCORE).then(|| f64::from_bits(score));
+            Some(Ran { arm, stream, latency: Duration::from_nanos(nanos), score })
+        };
+        self.places.iter().filter_map(take).collect()
     }
 }
 
@@ -308,22 +397,23 @@ mod tests {
         let comparison = comparison();
         let millis = Duration::from_millis;
         for n in 0..200_u64 {
+            assert_eq!(comparison.cuts().is_some(), n >= 100);
             let request = Compared::new(Arc::clone(&comparison), Arm::Stable, Some(Stream::Fresh));
             request.executed(&answer(0, n as f32 / 200.0), millis(n + 1));
             request.ended(Some(Ok(())));
         }
-        let cuts = comparison.cuts(None).unwrap();
+        let cuts = comparison.cuts().unwrap();
         assert_eq!((cuts.latency.len(), cuts.score.len()), (9, 9));
-        assert_eq!(comparison.cuts(Some(&[0.5])), Some(cuts), "once");
         let request = Compared::new(Arc::clone(&comparison), Arm::Canary, Some(Stream::Fresh));
         request.executed(&answer(1, 0.99), millis(500));
         request.ended(Some(Ok(())));
 
         let (segment, _) = comparison.snapshot();
         assert_eq!(segment.fresh.get(cell::outcome(Outcome::Ok)), Pair::new(200, 1));
-        // The sample is no evidence of latencies and scores.
-        assert_eq!(segment.fresh.get(cell::latency(9)), Pair::new(0, 1));
-        assert_eq!(segment.fresh.get(cell::score(9)), Pair::new(0, 1));
+        // The sample, which the edges are cut from, is evidence too: every tenth, and then what is above them all.
+        assert_eq!(segment.fresh.get(cell::latency(0)), Pair::new(10, 0));
+        assert_eq!(segment.fresh.get(cell::latency(9)), Pair::new(110, 1));
+        assert_eq!(segment.fresh.get(cell::score(9)), Pair::new(110, 1));
         assert_eq!(
             [segment.fresh.get(cell::class(Some(0))), segment.fresh.get(cell::class(Some(1)))],
             [Pair::new(200, 0), Pair::new(0, 1)]
@@ -331,6 +421,37 @@ mod tests {
         assert_eq!(segment.seen.requests, Pair::new(200, 1));
         assert_eq!(segment.seen.latency.iter().copied().sum::<Pair>(), Pair::new(200, 1));
         assert_eq!(segment.keyed.requests(), Pair::default());
+    }
+
+    #[test]
+    fn answers_of_both_arms_are_sampled_with_what_they_are() {
+        let comparison = comparison();
+        let arms = [(Arm::Stable, Some(Stream::Fresh)), (Arm::Canary, Some(Stream::Keyed)), (Arm::Canary, None)];
+        for n in 0..102_u16 {
+            let (arm, stream) = arms[usize::from(n) % 3];
+            let outputs = if n == 1 { Vec::new() } else { answer(0, f32::from(n)).to_vec() };
+            Compared::new(Arc::clone(&comparison), arm, stream).executed(&outputs, Duration::from_millis(5));
+        }
+        let (segment, _) = comparison.snapshot();
+        let sum = |counts: &crate::rollout::Counts| counts.group(cell::SCORE).iter().copied().sum::<Pair>();
+        assert_eq!((sum(&segment.fresh), sum(&segment.keyed)), (Pair::new(34, 0), Pair::new(0, 34)));
+        assert_eq!(segment.keyed.get(cell::score_absent()), Pair::new(0, 1));
+        assert_eq!(segment.seen.latency.iter().copied().sum::<Pair>(), Pair::new(34, 68));
+    }
+
+    #[test]
+    fn scores_count_from_the_first_where_the_deciles_are_known() {
+        let segment = Segment::new(percent(50.0), percent(0.0));
+        let comparison = Arc::new(Comparison::new(&segment, None, reading(), &[]).with_deciles(Some(vec![0.25, 0.75])));
+        for n in 1..=150_u64 {
+            let request = Compared::new(Arc::clone(&comparison), Arm::Canary, Some(Stream::Fresh));
+            request.executed(&answer(0, 0.5), Duration::from_millis(n));
+            assert_eq!(comparison.snapshot().0.fresh.get(cell::score(1)), Pair::new(0, n));
+        }
+        assert_eq!(comparison.cuts().unwrap().score, [0.25, 0.75]);
+        // The next step goes on with them.
+        let next = Comparison::new(&segment, comparison.cuts(), reading(), &[]).with_deciles(Some(vec![0.1]));
+        assert_eq!(next.deciles, Some(vec![0.25, 0.75]));
     }
 
     #[test]
@@ -380,7 +501,11 @@ mod tests {
                 });
             }
         });
-        assert_eq!(comparison.snapshot().0.seen.requests, Pair::new(4_000, 0));
-        assert_eq!(comparison.cuts(None).unwrap().score, [0.5]);
+        let (segment, _) = comparison.snapshot();
+        assert_eq!(segment.seen.requests, Pair::new(4_000, 0));
+        assert_eq!(comparison.cuts().unwrap().score, [0.5, 0.5_f64.next_up()]);
+        for group in [cell::LATENCY, cell::CLASS, cell::SCORE] {
+            assert_eq!(segment.fresh.group(group).iter().copied().sum::<Pair>(), Pair::new(4_000, 0));
+        }
     }
 }

@@ -8,6 +8,7 @@ mod answer;
 mod comparison;
 mod recent;
 mod totals;
+mod traffic;
 mod triton;
 
 use std::{
@@ -20,6 +21,7 @@ pub use self::{
     answer::{Reading, score_column},
     comparison::{Arm, Compared, Comparison},
     recent::{RecentBudget, RecentRequests},
+    traffic::{Counts, Outcomes, Recent, Traffic, TrafficReport},
     triton::{Serving, TritonCollector},
 };
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
@@ -28,7 +30,7 @@ use crate::{
     domain::{ModelName, ModelStatistics, Protocol, Role, ShadowDrop, Tensor, Version},
     fault::ErrorCode,
     schedule::Executed,
-    telemetry::Metrics,
+    telemetry::{LogLimit, Metrics},
 };
 
 /// The handles of one version's metrics, resolved once at load: the request path looks nothing up.
@@ -49,6 +51,10 @@ pub struct VersionMetrics {
     shadow_compared_rows: IntCounterVec,
     shadow_agreed_rows: IntCounterVec,
     totals: totals::Totals,
+    /// Requests that got no outputs, over all loads of the version.
+    outcomes: Arc<Outcomes>,
+    /// Of the lines about requests that the model refused or failed on.
+    log_limit: LogLimit,
 }
 
 /// The requests that a version answered since the process started: all loads of it count into the same series.
@@ -91,7 +97,23 @@ impl VersionMetrics {
             shadow_compared_rows: metrics.shadow_compared_rows.clone(),
             shadow_agreed_rows: metrics.shadow_agreed_rows.clone(),
             totals: totals::Totals::new(),
+            outcomes: Arc::default(),
+            log_limit: LogLimit::new(),
         }
+    }
+
+    /// Counts requests without outputs in what earlier loads of the version counted them in.
+    #[must_use]
+    pub fn with_outcomes(self, outcomes: Arc<Outcomes>) -> Self {
+        Self { outcomes, ..self }
+    }
+
+    /// Where the requests of clients are counted: copies that it ran as shadow are not in it.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        let of_clients = self.answered.iter().enumerate().filter(|(role, _)| *role != Role::Shadow as usize);
+        let answered = of_clients.flat_map(|(_, counters)| counters).cloned().collect();
+        Traffic::new(answered, self.request_duration.clone())
     }
 
     /// What this version did for clients since it was loaded: copies that it ran as shadow are not in it.
@@ -228,6 +250,21 @@ impl Record {
         self.compared = Some(compared);
     }
 
+    /// The version that the request went to, and whether a line about it may be written at `now`: then the number of
+    /// lines that were left out before.
+    #[must_use]
+    pub fn admit_line(&self, now: Duration) -> Option<(Option<Version>, u64)> {
+        let Some(routed) = &self.routed else { return Some((None, 0)) };
+        let metrics = routed.metrics.version_metrics();
+        Some((Some(metrics.version), metrics.log_limit.admit(now)?))
+    }
+
+    /// False when it reached no version.
+    #[must_use]
+    pub fn is_routed(&self) -> bool {
+        self.routed.is_some()
+    }
+
     /// The model ran.
     pub fn executed(&mut self, inputs: &[Tensor], executed: &Executed) {
         let ran = executed.queue + executed.inference;
@@ -266,6 +303,9 @@ impl Record {
         };
         let metrics = routed.metrics.version_metrics();
         metrics.count(&self.metrics, routed.role, protocol, outcome);
+        if let Err(code) = outcome {
+            metrics.outcomes.failed(code);
+        }
         let total = self.started.elapsed();
         metrics.totals.ended(outcome.map_err(Failure::of), total);
         metrics.request_duration[protocol as usize].observe(total.as_secs_f64());
@@ -285,6 +325,7 @@ impl Drop for Record {
                     compared.ended(None);
                 }
                 metrics.totals.ended(Err(Failure::Cancelled), self.started.elapsed());
+                metrics.outcomes.cancelled();
                 let version = Some((metrics.version, routed.role));
                 count(&self.metrics, self.model.as_str(), version, self.protocol, CANCELLED);
             }

@@ -10,28 +10,38 @@ use http::{
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use prometheus::{Encoder, ProtobufEncoder, TextEncoder, proto::MetricFamily};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::http::{
-    answer,
+    Listeners, answer,
     server::{self, PlaneBody},
 };
 use crate::{fault::ErrorCode, gateway::Gateway, telemetry::Metrics};
+
+/// What the metrics plane says of any other path.
+pub(crate) const METRICS_PATHS: &str = "there is /metrics, /livez and /readyz";
 
 /// What the metrics plane answers from.
 #[derive(Clone)]
 pub struct MetricsDoor {
     gateway: Arc<Gateway>,
     metrics: Arc<Metrics>,
+    notes: Notes,
 }
+
+/// What should be known though the gateway is ready.
+pub(super) type Notes = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 impl MetricsDoor {
     /// `runtime` is the version of ONNX Runtime, for `tidegate_build_info`.
     #[must_use]
-    pub fn new(gateway: Arc<Gateway>, metrics: Arc<Metrics>, runtime: &str) -> Self {
+    pub fn new(gateway: Arc<Gateway>, metrics: Arc<Metrics>, runtime: &str, notes: Notes) -> Self {
         metrics.set_build_info(env!("CARGO_PKG_VERSION"), runtime);
-        Self { gateway, metrics }
+        Self { gateway, metrics, notes }
+    }
+
+    fn ready(&self) -> String {
+        (self.notes)().map_or_else(|| "ready\n".to_owned(), |note| format!("ready\n{note}\n"))
     }
 
     async fn answer(self, request: Request<Incoming>) -> Response<PlaneBody> {
@@ -42,10 +52,12 @@ impl MetricsDoor {
         }
         match request.uri().path() {
             "/metrics" => self.scrape(request.headers()).await,
-            "/livez" => text("ok\n"),
-            "/readyz" if self.gateway.is_ready() => text("ready\n"),
-            "/readyz" => answer::error(ErrorCode::Unavailable, "not ready: loading models, or stopping"),
-            _ => answer::error(ErrorCode::NotFound, "there is /metrics, /livez and /readyz"),
+            "/livez" => text("ok\n".into()),
+            "/readyz" => match self.gateway.unready() {
+                None => text(self.ready()),
+                Some(why) => answer::error(ErrorCode::Unavailable, &format!("not ready: {why}")),
+            },
+            _ => answer::error(ErrorCode::NotFound, METRICS_PATHS),
         }
     }
 
@@ -80,8 +92,8 @@ fn is_protobuf(accept: &HeaderValue) -> bool {
     accept.to_str().is_ok_and(|accept| accept.trim_start().starts_with("application/vnd.google.protobuf"))
 }
 
-fn text(body: &'static str) -> Response<PlaneBody> {
-    with_type(HeaderValue::from_static("text/plain; charset=utf-8"), Bytes::from_static(body.as_bytes()))
+fn text(body: String) -> Response<PlaneBody> {
+    with_type(HeaderValue::from_static("text/plain; charset=utf-8"), Bytes::from(body))
 }
 
 fn with_type(kind: HeaderValue, body: Bytes) -> Response<PlaneBody> {
@@ -91,6 +103,6 @@ fn with_type(kind: HeaderValue, body: Bytes) -> Response<PlaneBody> {
 }
 
 /// Serves the metrics plane until `shutdown` is cancelled.
-pub async fn serve_metrics(listener: TcpListener, door: MetricsDoor, shutdown: CancellationToken) {
-    server::serve("metrics", listener, move |request, _| door.clone().answer(request), shutdown).await;
+pub async fn serve_metrics(listeners: Listeners, door: MetricsDoor, shutdown: CancellationToken) {
+    server::serve("metrics", listeners, move |request, _| door.clone().answer(request), shutdown).await;
 }

@@ -2,12 +2,13 @@
 //!
 //! A door turns wire messages into [`crate::domain`] types, calls the gateway and turns the
 //! answer back. It decides nothing about models, versions or scheduling, and the two doors
-//! know nothing of each other; what both need is in the first ten files:
+//! know nothing of each other; what both need is in the first files:
 //!
 //! | file | what it holds |
 //! | --- | --- |
 //! | `data_plane` | what a door asks of the gateway, so that a test can stand in for it |
 //! | `naming` | the model, version and label that a request names |
+//! | `nonfinite` | how JSON answers say NaN and infinity |
 //! | `elsewhere` | what Triton does here and this plane does not, and where it is done |
 //! | `settings` | the trace and log settings, as Triton shows them |
 //! | `deadline` | how long the caller will wait, as headers say |
@@ -27,17 +28,18 @@ use std::{
 
 use ::http::HeaderName;
 use bytes::Bytes;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 #[doc(hidden)]
 pub use self::http::bench_support;
-pub(crate) use self::settings::LogSettings;
 pub use self::{
     budget::BodyBudget,
+    http::{Cors, Listeners, MaxAge, is_origin},
     metrics::{MetricsDoor, serve_metrics},
+    nonfinite::Nonfinite,
     settings::ServerSettings,
 };
+pub(crate) use self::{metrics::METRICS_PATHS, settings::LogSettings};
 use crate::{
     domain::{OutputRequest, Tensor},
     gateway::Gateway,
@@ -55,6 +57,7 @@ pub(crate) mod http;
 mod metrics;
 mod model_config;
 mod naming;
+mod nonfinite;
 mod refusal;
 mod settings;
 #[cfg(test)]
@@ -90,6 +93,9 @@ const PLATFORM: &str = "onnxruntime_onnx";
 static ROUTING_KEY_HEADER: HeaderName = HeaderName::from_static("tidegate-routing-key");
 /// The request parameter of the same meaning; the header wins.
 const ROUTING_KEY_PARAMETER: &str = "routing_key";
+
+/// The request parameter that says how the JSON answer writes numbers that are not finite.
+const NONFINITE_PARAMETER: &str = "nonfinite";
 
 /// The parameter of an answer that tells what the reference data never had.
 const VIOLATION_PARAMETER: &str = "contract_violation";
@@ -146,6 +152,12 @@ pub struct DoorOptions {
     pub body_timeout: Duration,
     /// How long an HTTP/1 connection may be without a request.
     pub idle_timeout: Duration,
+    /// How old connections may become; `None`: as old as they like.
+    pub max_age: Option<MaxAge>,
+    /// Which web pages may ask over HTTP; `None`: none of another origin.
+    pub cors: Option<Cors>,
+    /// How JSON answers say numbers that are not finite, unless the request says otherwise.
+    pub nonfinite: Nonfinite,
     /// What the settings endpoints tell.
     pub settings: ServerSettings,
 }
@@ -153,22 +165,22 @@ pub struct DoorOptions {
 /// Serves the HTTP inference plane until `shutdown` is cancelled and every request that had
 /// begun is answered. The caller bounds the wait; dropping the future closes all connections.
 pub async fn serve_http(
-    listener: TcpListener,
+    listeners: Listeners,
     gateway: Arc<Gateway>,
     options: DoorOptions,
     shutdown: CancellationToken,
 ) {
-    http::serve(listener, gateway, options, shutdown).await;
+    http::serve(listeners, gateway, options, shutdown).await;
 }
 
 /// Serves the gRPC inference plane, with health and reflection; ends as [`serve_http`] does.
 pub async fn serve_grpc(
-    listener: TcpListener,
+    listeners: Listeners,
     gateway: Arc<Gateway>,
     options: DoorOptions,
     shutdown: CancellationToken,
 ) {
-    grpc::serve(listener, gateway, options, shutdown).await;
+    grpc::serve(listeners, gateway, options, shutdown).await;
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ impl From<IdError> for Refusal {
 pub(super) enum ValueFault {
     #[error("element {index} is {got}, outside the range of {datatype} ({})", range(*datatype))]
     OutOfRange { index: usize, got: String, datatype: DataType },
-    #[error("element {index} is {got}, expected {expected} for {datatype}")]
+    #[error("element {index} is {got}, expected {expected} for {datatype}{}", way_out(got, *datatype))]
     WrongKind { index: usize, got: String, expected: &'static str, datatype: DataType },
     #[error("data is nested deeper than its shape, which has {rank} dimensions")]
     TooDeep { rank: usize },
@@ -75,6 +75,24 @@ pub(super) enum ValueFault {
     NotAList,
     #[error(transparent)]
     Tensor(#[from] TensorError),
+}
+
+/// What to send in place of a value that says "missing" or "not finite" where the type has no such value, or says it in words that
+/// are not the protocol's.
+fn way_out(got: &str, datatype: DataType) -> String {
+    let word = got.trim_matches('"').trim_start_matches(['-', '+']).to_ascii_lowercase();
+    let is_missing = matches!(&*word, "null" | "nan" | "none" | "na" | "n/a" | "inf" | "infinity" | "");
+    match datatype {
+        _ if !is_missing => String::new(),
+        DataType::Fp16 | DataType::Bf16 | DataType::Fp32 | DataType::Fp64 => {
+            "; write null or NaN for a missing number, Infinity or -Infinity for an infinite one, without quotes".into()
+        }
+        DataType::Bytes => "; a missing text is null or \"\"".into(),
+        _ => format!(
+            "; {datatype} has no value for a missing or infinite number: send the one that the model was trained with in its \
+             place, such as -1 or 0, or give the model an input of FP32, where null and NaN are missing"
+        ),
+    }
 }
 
 /// The values that a fixed-size type can hold, for messages.

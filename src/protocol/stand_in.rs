@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{BodyBudget, DoorOptions, ServerSettings, data_plane::DataPlane, refusal::Refusal};
+use super::{BodyBudget, DoorOptions, Nonfinite, ServerSettings, data_plane::DataPlane, refusal::Refusal};
 use crate::{
     domain::{
         BatchLimits, BatchStatistics, Batching, DataType, Dim, IndexEntry, InferReply, InferRequest, ModelName,
@@ -79,6 +79,9 @@ pub(super) fn options(limit: usize) -> DoorOptions {
         budget: BodyBudget::new(16 * limit),
         body_timeout: Duration::from_secs(30),
         idle_timeout: Duration::from_secs(30),
+        max_age: None,
+        cors: None,
+        nonfinite: Nonfinite::Null,
         settings: ServerSettings::default(),
     }
 }

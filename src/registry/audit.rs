@@ -14,7 +14,7 @@ use super::operations::ChangeOptions;
 use crate::{
     domain::{ModelName, Version},
     release::{Outcome, Release},
-    store::{Allowance, Entry, KeyEntry},
+    store::{Allowance, Entry, KeyEntry, ModelFiles},
 };
 
 /// One attempt.
@@ -35,6 +35,8 @@ pub(super) struct Attempt {
     pub(super) key: Option<(String, String)>,
     /// The version whose signature may differ from now on, and the digest for which that holds.
     pub(super) allowance: Option<(Version, String)>,
+    /// The files that are those of a released version from now on.
+    pub(super) accepted: Option<(Version, ModelFiles)>,
 }
 
 impl Attempt {
@@ -53,6 +55,7 @@ impl Attempt {
             attempts: 1,
             key,
             allowance: None,
+            accepted: None,
         }
     }
 
@@ -77,6 +80,7 @@ impl Attempt {
             attempts: self.attempts,
             key: self.key().filter(|_| is_kept),
             allowance: self.allowance.as_ref().map(|(version, digest)| Allowance { version: *version, digest }),
+            accepted: self.accepted.as_ref().map(|(version, files)| (*version, files)),
         }
     }
 }

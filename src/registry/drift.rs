@@ -36,10 +36,10 @@ impl Registry {
             };
             (version, (watching, watch_of(&state, name, watching)?))
         };
-        self.check_window(query.window)?;
         if !self.shared.watchers.monitor.settle(SETTLE_LIMIT) {
             tracing::warn!(model = %name, "the monitor is behind: the drift view misses the latest rows");
         }
+        check_window(&watch, query.window)?;
         let now = (self.shared.watchers.clock)();
         let monitor = match self.monitor_of(&watch, name, watching, now) {
             Ok(monitor) => monitor,
@@ -75,8 +75,8 @@ impl Registry {
             let version = version.or(stable).ok_or_else(|| RegistryError::NoStable(name.clone()))?;
             (version, servable_of(&state, name, version)?)
         };
-        self.check_window(window)?;
         let watch = servable.as_ref().map(|servable| Arc::clone(&servable.watch)).unwrap_or_default();
+        check_window(&watch, window)?;
         let monitor = self.monitor_of(&watch, name, version, (self.shared.watchers.clock)())?;
         let unmonitored = || RegistryError::NotMonitored { model: name.clone(), version };
         let signature = &servable.as_ref().ok_or_else(unmonitored)?.signature;
@@ -102,16 +102,13 @@ impl Registry {
             None => RegistryError::NotMonitored { model, version },
         })
     }
+}
 
-    /// All versions have the same windows.
-    fn check_window(&self, window: Option<Duration>) -> Result<(), RegistryError> {
-        let windows = self.shared.options.monitor.iter().flat_map(|settings| &settings.windows);
-        match (window, windows.max().copied()) {
-            (Some(window), Some(longest)) if window.is_zero() || window > longest => {
-                Err(RegistryError::Window { longest })
-            }
-            _ => Ok(()),
-        }
+/// Whether a version has rows of as long ago, or will have.
+fn check_window(watch: &Watch, window: Option<Duration>) -> Result<(), RegistryError> {
+    match (window, watch.longest_window()) {
+        (Some(window), Some(longest)) if window.is_zero() || window > longest => Err(RegistryError::Window { longest }),
+        _ => Ok(()),
     }
 }
 

@@ -13,7 +13,9 @@ use std::{
 
 use super::{
     Registry, Shared,
-    admission::{AdmissionReport, Admitted, Baseline, Candidate, Faults, SignatureChange, Step, version_directory},
+    admission::{
+        AdmissionReport, Admitted, Baseline, Candidate, ChangedFiles, Faults, SignatureChange, Step, version_directory,
+    },
     facts::facts,
     priority,
     retry::{self, Retry},
@@ -25,9 +27,10 @@ use crate::{
     domain::{ModelName, ServingSettings, Version},
     engine::Model,
     monitor::Watch,
-    observe::{RecentRequests, VersionMetrics},
+    observe::{Outcomes, RecentRequests, VersionMetrics},
     route::Servable,
     schedule::Lane,
+    store::ModelFiles,
 };
 
 /// A version to be loaded.
@@ -38,9 +41,23 @@ pub(super) struct LoadJob {
     directory: PathBuf,
     config: Arc<Result<ModelConfig, ModelConfigError>>,
     recent: Arc<RecentRequests>,
+    /// What its requests without outputs are counted in.
+    outcomes: Arc<Outcomes>,
     signature_change: SignatureChange,
+    /// The files that it must find; `None`: whatever is there.
+    released: Option<ModelFiles>,
+    /// An operator accepts what it finds, and notes that itself.
+    is_accepted: bool,
     /// Its number among all loads.
     load: u64,
+}
+
+/// What a load is asked to take.
+#[derive(Debug)]
+pub(super) struct Terms {
+    pub(super) signature_change: SignatureChange,
+    pub(super) released: Option<ModelFiles>,
+    pub(super) is_accepted: bool,
 }
 
 /// Starts the loader threads. They end when the registry does.
@@ -103,7 +120,7 @@ pub(super) fn request(
     model: &ModelName,
     version: Version,
     entry: &mut Entry,
-    signature_change: SignatureChange,
+    Terms { signature_change, released, is_accepted }: Terms,
 ) {
     let Some(known) = entry.versions.get_mut(&version).filter(|known| known.running.is_none()) else { return };
     *loads += 1;
@@ -116,13 +133,17 @@ pub(super) fn request(
     if known.servable.is_none() {
         known.state = VersionState::Loading;
     }
+    let outcomes = known.traffic.outcomes();
     let job = LoadJob {
         model: model.clone(),
         version,
         directory: version_directory(&entry.directory, version),
         config: Arc::clone(&entry.config),
         recent: Arc::clone(&entry.recent),
+        outcomes,
         signature_change,
+        released,
+        is_accepted,
         load,
     };
     if shared.jobs.send(job).is_err() {
@@ -143,6 +164,7 @@ impl Registry {
             serving: &settings,
             baselines: &|| self.baselines(job),
             signature_change: if is_allowed { &SignatureChange::Allowed } else { &job.signature_change },
+            released: job.released.as_ref(),
             recent: job.recent.all(),
             is_urgent: !self.shared.publisher.current().complete,
         };
@@ -157,6 +179,11 @@ impl Registry {
             let labels = [model.as_str(), &version.to_string()];
             self.shared.metrics.load_duration.with_label_values(&labels).observe(elapsed.as_secs_f64());
             tracing::info!(%model, version, seconds = elapsed.as_secs_f64(), "version ready");
+        } else if let Some(ChangedFiles { released, found }) = &report.changed {
+            tracing::error!(
+                %model, version, released, found,
+                "the files of a released version are another model: it is not loaded until somebody accepts it"
+            );
         } else {
             let reason = report.faults().join("; ");
             tracing::error!(%model, version, reason, is_transient = report.is_transient, "version failed");
@@ -201,17 +228,26 @@ impl Registry {
 
     fn enter_all(&self, outcomes: Vec<Loaded>) {
         let mut state = self.lock();
-        let mut changed = BTreeSet::new();
+        let (mut changed, mut loaded) = (BTreeSet::new(), Vec::new());
         for (job, (report, prepared)) in outcomes {
+            let (is_loaded, is_changed) = (prepared.is_some() && !job.is_accepted, report.changed.is_some());
             let known = state.models.get_mut(&job.model).and_then(|entry| entry.versions.get_mut(&job.version));
             if let Some(known) = known
                 && self.enter(known, &job, report, prepared)
             {
                 let message = known.reason.as_deref().unwrap_or("it can be promoted");
-                self.tell_version(&job.model, job.version, known.state, message);
+                if is_changed {
+                    self.tell_changed_files(&job.model, job.version, message);
+                } else {
+                    self.tell_version(&job.model, job.version, known.state, message);
+                }
+                if is_loaded {
+                    loaded.push((job.model.clone(), job.version));
+                }
             }
             changed.insert(job.model);
         }
+        state.note_loaded(&loaded);
         self.settle_releases(&mut state, changed);
     }
 
@@ -230,12 +266,14 @@ impl Registry {
         if let Some(prepared) = prepared {
             entry.state = VersionState::Ready;
             (entry.reason, entry.retry) = (None, Retry::default());
-            entry.digest = Some(prepared.digest);
+            entry.digest = Some(prepared.files.digest.clone());
+            (entry.files, entry.changed) = (Some(prepared.files), None);
             entry.memory_bytes = Some(prepared.memory_bytes);
             entry.loaded_at = Some(SystemTime::now());
             entry.served = job.load;
             (entry.loaded, entry.is_change_told) = (entry.tried.clone(), false);
             entry.answered = prepared.servable.metrics.answered();
+            entry.traffic.follow(prepared.servable.metrics.traffic());
             entry.servable = Some(prepared.servable);
         } else {
             entry.retry = if report.is_transient {
@@ -245,6 +283,7 @@ impl Registry {
             };
             let again = if report.is_transient { " (tried again by itself)" } else { "" };
             entry.reason = Some(format!("{}{again}", report.faults().join("; ")));
+            entry.changed.clone_from(&report.changed);
             if entry.servable.is_none() {
                 entry.state = VersionState::Failed;
             }
@@ -267,11 +306,20 @@ impl Registry {
                 Registry { shared }.retired(&retired.0, retired.1, retired.2, &watched);
             }
         });
+        let (registry, name, version) = (Arc::downgrade(&self.shared), job.model.clone(), job.version);
+        lane.tell_stop_to(move |why| {
+            let message = format!("its requests are not joined any more: {why}");
+            tracing::warn!(model = %name, version = version.get(), "{message}");
+            if let Some(shared) = registry.upgrade() {
+                Registry { shared }.tell_version(&name, version, VersionState::Ready, &message);
+            }
+        });
         let metrics = VersionMetrics::new(&self.shared.metrics, &job.model, job.version);
+        let metrics = metrics.with_outcomes(Arc::clone(&job.outcomes));
         let (settings, recent) = (Arc::clone(settings), Arc::clone(&job.recent));
         let servable =
             Arc::new(Servable { version: job.version, signature, settings, facts, lane, watch, metrics, recent });
-        Ok(Prepared { servable, digest, memory_bytes })
+        Ok(Prepared { servable, files: ModelFiles { digest, identity }, memory_bytes })
     }
 
     /// A worker has ended and dropped its model.
@@ -301,7 +349,7 @@ impl Registry {
 
 struct Prepared {
     servable: Arc<Servable>,
-    digest: String,
+    files: ModelFiles,
     memory_bytes: u64,
 }
 

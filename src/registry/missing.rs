@@ -9,10 +9,7 @@ use super::{
     state::{State, VersionEntry},
     status::VersionState,
 };
-use crate::{
-    domain::{ModelName, Version},
-    release::Release,
-};
+use crate::domain::{ModelName, Version};
 
 /// Takes out of the book what is gone from disk. A version that the release names stays, and goes on
 /// serving if it does: losing the files is no reason to lose the traffic. Says which models changed.
@@ -45,8 +42,14 @@ pub(super) fn forget_gone(state: &mut State, found: &BTreeMap<ModelName, FoundMo
             entry.misplaced.clear();
         }
     }
-    state.models.retain(|_, entry| {
-        !entry.versions.is_empty() || entry.release != Release::default() || !entry.misplaced.is_empty()
+    let State { models, stored, .. } = state;
+    models.retain(|name, entry| {
+        let is_kept = !entry.versions.is_empty() || !entry.release.is_empty() || !entry.misplaced.is_empty();
+        if !is_kept && entry.release.generation > 0 {
+            // Its generation goes on when a model of this name comes again.
+            stored.insert(name.clone(), entry.release.clone());
+        }
+        is_kept
     });
     changed
 }

@@ -7,16 +7,18 @@
 //! - `disk` reads the repository, `missing` says what becomes of versions that are gone from it, `admission` decides whether a version may serve,
 //! - `loader` runs admissions on their own threads and puts the outcome into the book (`state`);
 //!   `retry` says when one that failed for a passing reason is tried again,
-//! - `operations` and `versions` are what operators ask for, `rollout` what they ask to happen by itself,
+//! - `operations` and `versions` are what operators ask for, `promotion` warns them, `story` says who was faster, `rollout` what they ask to happen by itself,
 //!   `audit` bounds what of it is written, `drift` and `unwatched` say what the drift monitor finds and why it does not,
 //! - `memory` plans what stays loaded, `room` acts on it,
 //! - `watch` notices changes on disk, `collect` exports the state as metrics.
 
 mod admission;
 mod audit;
+mod changed;
 mod collect;
 mod disk;
 mod drift;
+mod error;
 mod facts;
 mod layout;
 mod loader;
@@ -24,6 +26,7 @@ mod memory;
 mod missing;
 mod operations;
 mod priority;
+mod promotion;
 mod retry;
 mod rollout;
 mod room;
@@ -31,6 +34,7 @@ mod selection;
 mod settings;
 mod state;
 mod status;
+mod story;
 mod unwatched;
 mod versions;
 mod watch;
@@ -46,9 +50,9 @@ use std::{
 pub(crate) use self::admission::fuzzing;
 pub use self::{
     admission::{
-        Admission, AdmissionOptions, AdmissionReport, Baseline, Candidate, Outcome, Refusal, RequestDecoder,
-        SandboxOptions, SignatureChange, SignaturePolicy, SigningKey, Step, StepReport, columns, open_version,
-        serve_trials,
+        Admission, AdmissionOptions, AdmissionReport, Baseline, Candidate, ChangedFiles, Outcome, Refusal,
+        RequestDecoder, SandboxOptions, SignatureChange, SignaturePolicy, SigningKey, Step, StepReport, columns,
+        open_version, see, serve_trials,
     },
     disk::is_hidden,
     layout::{Misplaced, loose, misplaced_in, stray},
@@ -60,23 +64,24 @@ pub use self::{
 };
 use self::{
     audit::Repeats,
+    changed::Until,
     loader::LoadJob,
     missing::warn_once,
     room::{Claimed, Wanted},
     state::{Entry, State, VersionEntry},
 };
 use crate::{
-    config::{Policy, RolloutConfig},
+    config::{Policy, ReloadChanged, RolloutConfig},
     domain::{ModelName, Version},
     engine::Runtime,
     events::Events,
     monitor::{Clock, MonitorHandle, MonitorSettings, Watched},
     observe::{RecentBudget, RecentRequests, Serving},
-    release::{Change, Release},
+    release::Change,
     route::{RoutePublisher, RouteTable},
     schedule::Pool,
     shadow::Shadow,
-    store::{Store, StoreError},
+    store::{StateDisk, Store, StoreError},
     telemetry::Metrics,
 };
 
@@ -95,6 +100,8 @@ pub struct RegistryOptions {
     pub allow_pinning: bool,
     /// The rollback target may make room in memory, likewise.
     pub evict_previous: bool,
+    /// What becomes of changed files of released versions, likewise.
+    pub reload_changed: ReloadChanged,
     /// Bytes of all loaded versions; `None`: no limit.
     pub model_memory: Option<u64>,
     pub admission: AdmissionOptions,
@@ -131,6 +138,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     watchers: Watchers,
     publisher: RoutePublisher,
+    /// The disk under the state.
+    disk: StateDisk,
     state: Mutex<State>,
     /// Told of every change of a version's state.
     changed: Condvar,
@@ -160,6 +169,7 @@ impl Registry {
         let rollouts = store.rollouts()?.into_iter();
         let rollouts = rollouts.map(|(name, (rollout, keys))| (name, rollout::Kept::new(rollout, keys))).collect();
         let allowances = store.allowances()?;
+        let (released, disk) = (store.released()?, store.disk());
         let (jobs, queue) = mpsc::channel();
         let threads = options.load_threads;
         let state = State {
@@ -168,6 +178,7 @@ impl Registry {
             rollouts,
             stored,
             allowances,
+            released,
             is_complete: false,
             is_scanned: false,
             is_listed: false,
@@ -183,6 +194,7 @@ impl Registry {
             metrics: Arc::clone(metrics),
             watchers,
             publisher,
+            disk,
             state: Mutex::new(state),
             changed: Condvar::new(),
             jobs,
@@ -192,6 +204,12 @@ impl Registry {
         loader::start(&registry, queue, threads)?;
         metrics.register(Box::new(collect::RegistryCollector::new(&registry)));
         Ok(registry)
+    }
+
+    /// The disk under the state.
+    #[must_use]
+    pub fn state_disk(&self) -> StateDisk {
+        self.shared.disk.clone()
     }
 
     /// All versions that serve, in order, and the requests that wait for each.
@@ -244,12 +262,16 @@ impl Registry {
                 state.is_listed = false;
                 let directory = self.shared.options.models.display();
                 warn_once(&mut state, format!("cannot read the model repository {directory}: {error}"));
-                self.finish_scan(&mut state, BTreeSet::new());
+                // What is released and was never seen is not served: that must not look like a gateway without models.
+                let mut changed: BTreeSet<_> = self.keep_released(&mut state).into_iter().collect();
+                changed.extend(self.miss_released(&mut state));
+                self.finish_scan(&mut state, changed);
                 return false;
             }
         };
         let mut state = self.lock();
         state.is_listed = true;
+        state.store.look();
         let due = state.repeats.due(Instant::now());
         state.write_attempts(due);
         for reason in found.ignored {
@@ -275,6 +297,9 @@ impl Registry {
     /// ready, and operators see its release. Says which models these are.
     fn keep_released(&self, state: &mut State) -> Vec<ModelName> {
         let stored = std::mem::take(&mut state.stored);
+        let (forgotten, stored): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            stored.into_iter().partition(|(_, release)| release.is_empty());
+        state.stored = forgotten;
         let names = stored.keys().cloned().collect();
         for (name, release) in stored {
             let directory = self.shared.options.models.join(name.as_str());
@@ -310,13 +335,15 @@ impl Registry {
         let policy = entry.config.as_ref().as_ref().map(crate::config::ModelConfig::versions).unwrap_or_default();
         let on_disk = found.versions.keys().copied().collect();
         let rollout = state.rollouts.get(name);
+        let is_kept = entry.reload_changed(self.shared.options.reload_changed) == ReloadChanged::Manual;
         for (version, print) in found.versions {
             let known = entry.versions.entry(version).or_insert_with(|| VersionEntry::discovered(print.clone()));
             known.seen = print;
+            let claim = Claimed::by(&entry.release, version);
             known.select(selection::is_selected(&policy, &on_disk, &entry.release, version));
             // What a rollout has counted of a version says nothing of another model under its number.
             let is_compared = rollout.is_some_and(|rollout| rollout.compares(version));
-            known.tell_change(name, version, is_compared);
+            known.tell_change(name, version, Until::of(is_compared, is_kept && claim != Claimed::Spare));
             if !known.seen.is_settled(self.shared.options.settle) {
                 is_unsettled = true;
                 continue;
@@ -341,7 +368,7 @@ impl Registry {
                 // Once the load that goes on has ended.
                 is_unsettled = true;
             } else if should_load {
-                wanted.push(Wanted { model: name.clone(), version, claim: Claimed::by(&entry.release, version) });
+                wanted.push(Wanted { model: name.clone(), version, claim });
             }
         }
         is_unsettled
@@ -383,11 +410,12 @@ impl Registry {
         let mut due = Vec::new();
         for (name, entry) in &state.models {
             let Some(highest) = entry.highest_ready() else { continue };
-            let reason = if entry.release.generation == 0 && !is_pending(entry) {
+            let reason = if entry.release.is_empty() && !is_pending(entry) {
                 "the highest version that was admitted at the first start"
             } else if entry.policy(self.shared.options.policy) == Policy::Latest
-                && entry.release.generation > 0
+                && !entry.release.is_empty()
                 && entry.release.newest.is_none_or(|newest| highest > newest)
+                && !entry.release.rolled_back.contains(&highest)
             {
                 "release.policy is latest"
             } else {
@@ -403,7 +431,7 @@ impl Registry {
             }
         }
         let names: BTreeSet<_> = planned.iter().map(|planned| planned.attempt.model.clone()).collect();
-        let releases: Vec<Release> = planned.iter().map(|planned| planned.next.clone()).collect();
+        let releases: Vec<_> = planned.iter().map(|planned| (planned.before.clone(), planned.next.clone())).collect();
         let superseded = match state.commit(planned) {
             Ok(superseded) => superseded,
             Err(error) => {
@@ -412,9 +440,8 @@ impl Registry {
             }
         };
         let made = due.iter().filter(|(name, ..)| names.contains(name));
-        for ((name, version, options), release) in made.zip(&releases) {
-            tracing::info!(model = %name, version = version.get(), reason = options.reason, "promoted");
-            self.tell_release(name, "promote", release, options);
+        for ((name, _, options), (before, next)) in made.zip(&releases) {
+            self.tell_release(name, "promote", (before, next), options);
         }
         self.tell_superseded(state, &superseded);
         names

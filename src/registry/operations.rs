@@ -1,11 +1,11 @@
 //! What operators ask of the registry.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+pub use super::error::RegistryError;
 use super::{
     Registry,
     audit::Attempt,
-    memory::Shortage,
     rollout::Kept,
     state::{Entry, State},
     status::{HistoryEntry, ModelStatus, VersionState},
@@ -13,15 +13,13 @@ use super::{
 use crate::{
     domain::{ModelName, Version},
     events::{Event, Topic},
-    fault::{ErrorCode, Fault},
-    monitor::{LearningProgress, SegmentName, window_label},
-    release::{Change, Outcome, Release, ReleaseError},
-    rollout::RolloutError,
-    store::{KeyError, StoreError, Verification},
+    release::{Change, Outcome, Release},
+    store::{ReleasedRow, StoreError, Verification},
 };
 
 /// How a change is to be made.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "what a caller may ask for, each on its own")]
 pub struct ChangeOptions {
     /// Check and answer with the release as it would be; change nothing.
     pub dry_run: bool,
@@ -37,6 +35,10 @@ pub struct ChangeOptions {
     pub evict_previous: bool,
     /// A version that is loaded may break clients of the stable one.
     pub allow_signature_change: bool,
+    /// A promotion that there are warnings of is refused.
+    pub strict: bool,
+    /// A version that the release names may be loaded though its files are not those that were released.
+    pub accept_changed: bool,
 }
 
 impl ChangeOptions {
@@ -50,93 +52,10 @@ impl ChangeOptions {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Changed {
     pub release: Release,
+    /// What an operator should know of the change, though it is made.
+    pub warnings: Vec<String>,
     /// True when this was the answer to an earlier request with the same key.
     pub is_repeated: bool,
-}
-
-/// Why an operation was refused. Nothing has changed then.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    #[error("unknown model '{0}'")]
-    UnknownModel(ModelName),
-    #[error("model '{model}' has no version {version}")]
-    UnknownVersion { model: ModelName, version: Version },
-    #[error("version {version} of model '{model}' is {}{}", state.as_str(), because(reason.as_deref()))]
-    NotReady { model: ModelName, version: Version, state: VersionState, reason: Option<String> },
-    #[error("the release of model '{model}' has generation {found}, not {expected}: somebody changed it meanwhile")]
-    Stale { model: ModelName, expected: u64, found: u64 },
-    #[error(
-        "version {version} of model '{model}' is in use by the release: promote another version or clear the role first"
-    )]
-    InUse { model: ModelName, version: Version },
-    #[error("there is no room for version {version} of model '{model}': {shortage}")]
-    NoMemory { model: ModelName, version: Version, shortage: Shortage },
-    #[error("model '{0}' has no stable version")]
-    NoStable(ModelName),
-    #[error("version {version} of model '{model}' has no profile.json: its drift is not watched")]
-    NotMonitored { model: ModelName, version: Version },
-    #[error(
-        "version {version} of model '{model}' has no profile.json, and its drift is not watched yet: monitor.baseline is \
-         \"stable\", and {what}"
-    )]
-    AwaitsBaseline { model: ModelName, version: Version, what: String },
-    #[error("version {version} of model '{model}' is learning its profile from its first rows: {progress}")]
-    Learning { model: ModelName, version: Version, progress: LearningProgress },
-    #[error("what version {version} of model '{model}' learnt is no profile of any use: the gateway's log says why")]
-    NotLearnt { model: ModelName, version: Version },
-    #[error("model '{0}' has no canary to compare with stable")]
-    NoCanary(ModelName),
-    #[error("version {version} of model '{model}' has answered nothing as canary of the present stable version")]
-    NotCompared { model: ModelName, version: Version },
-    #[error("no row of segment '{segment}' of model '{model}' was counted: see monitor.segments")]
-    NoSegment { model: ModelName, segment: SegmentName },
-    #[error("the window must be more than 0s and at most {}", window_label(*longest))]
-    Window { longest: Duration },
-    #[error(transparent)]
-    Release(#[from] ReleaseError),
-    #[error(transparent)]
-    Rollout(#[from] RolloutError),
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-fn because(reason: Option<&str>) -> String {
-    reason.map(|reason| format!(": {reason}")).unwrap_or_default()
-}
-
-impl Fault for RegistryError {
-    fn code(&self) -> ErrorCode {
-        match self {
-            Self::UnknownModel(_)
-            | Self::UnknownVersion { .. }
-            | Self::NotMonitored { .. }
-            | Self::AwaitsBaseline { .. }
-            | Self::Learning { .. }
-            | Self::NotLearnt { .. }
-            | Self::NoCanary(_)
-            | Self::NotCompared { .. }
-            | Self::NoSegment { .. } => ErrorCode::NotFound,
-            Self::NotReady { .. } | Self::InUse { .. } | Self::NoMemory { .. } | Self::NoStable(_) => {
-                ErrorCode::Conflict
-            }
-            Self::Stale { .. } => ErrorCode::Stale,
-            Self::Window { .. } => ErrorCode::BadRequest,
-            Self::Release(error) => error.code(),
-            Self::Rollout(error) => error.code(),
-            Self::Key(error) => error.code(),
-            Self::Store(error) => error.code(),
-        }
-    }
-
-    fn message(&self) -> String {
-        match self {
-            Self::Key(error) => error.message(),
-            Self::Store(error) => error.message(),
-            other => other.to_string(),
-        }
-    }
 }
 
 impl Registry {
@@ -149,7 +68,8 @@ impl Registry {
     }
 
     pub fn model(&self, name: &ModelName) -> Result<ModelStatus, RegistryError> {
-        let status = self.lock().entry(name)?.status(name, (self.shared.watchers.clock)());
+        let mut status = self.lock().entry(name)?.status(name, (self.shared.watchers.clock)());
+        status.warnings.extend(self.shared.disk.warning());
         Ok(self.with_comparison(status))
     }
 
@@ -177,7 +97,8 @@ impl Registry {
         options: &ChangeOptions,
     ) -> Result<Changed, RegistryError> {
         let started = Instant::now();
-        let attempt = Attempt::new(name, change.operation(), change.asked(), options);
+        let asked = if options.strict { format!("{}, strict", change.asked()) } else { change.asked() };
+        let attempt = Attempt::new(name, change.operation(), asked, options);
         if let (Change::Promote(version), true) = (change, options.evict_previous)
             && matches!(self.lock().answered(&attempt, options), Ok(None))
         {
@@ -185,10 +106,19 @@ impl Registry {
             // fails, the promotion says that the version is not ready.
             let _ = self.load(name, *version, &ChangeOptions { idempotency_key: None, ..options.clone() });
         }
+        if *change == Change::Forget {
+            // Whether it is gone, the disk says.
+            let _ = self.scan();
+        }
         let mut state = self.lock();
         let outcome = self.apply(&mut state, attempt.clone(), change, options, started);
         if let Err(error) = &outcome {
             self.note(&mut state, attempt, Outcome::of(error), Some(error.to_string()), options);
+        }
+        drop(state);
+        if *change == Change::Forget && outcome.is_ok() {
+            // Takes it out of the book.
+            let _ = self.scan();
         }
         outcome
     }
@@ -202,15 +132,19 @@ impl Registry {
         started: Instant,
     ) -> Result<Changed, RegistryError> {
         if let Some(release) = state.answered(&attempt, options)? {
-            return Ok(Changed { release, is_repeated: true });
+            return Ok(Changed { release, warnings: Vec::new(), is_repeated: true });
         }
-        let planned = state.plan(&attempt.model, change, options)?;
-        let release = planned.next.clone();
-        let changed = Changed { release: release.clone(), is_repeated: false };
+        let mut planned = state.plan(&attempt.model, change, options)?;
+        planned.attempt.asked.clone_from(&attempt.asked);
+        let (before, release) = (planned.before.clone(), planned.next.clone());
+        let is_monitored = self.shared.options.monitor.is_some();
+        let warnings = state.warnings(&attempt.model, change, options, is_monitored)?;
+        let changed = Changed { release: release.clone(), warnings, is_repeated: false };
         if options.dry_run {
             return Ok(changed);
         }
         let name = attempt.model.clone();
+        let is_forgotten = *change == Change::Forget;
         if planned.next == planned.before {
             self.keep(state, Attempt { releases: (release.clone(), release), ..attempt }, options)?;
             return Ok(changed);
@@ -221,8 +155,14 @@ impl Registry {
         let published = Instant::now();
         self.publish(state, [&name]);
         self.shared.metrics.publish_duration.observe((is_published_before + published.elapsed()).as_secs_f64());
-        self.tell_release(&name, change.operation(), &changed.release, options);
+        self.tell_release(&name, change.operation(), (&before, &changed.release), options);
         self.tell_superseded(state, &superseded);
+        if is_forgotten {
+            let versions: Vec<_> = state.entry(&name)?.versions.keys().copied().collect();
+            for version in versions {
+                self.retire(state, &name, version, "its model was forgotten");
+            }
+        }
         Ok(changed)
     }
 
@@ -231,13 +171,14 @@ impl Registry {
         &self,
         name: &ModelName,
         operation: &'static str,
-        release: &Release,
+        (before, release): (&Release, &Release),
         options: &ChangeOptions,
     ) {
         self.count(name, operation, Outcome::Done);
         let (generation, actor) = (release.generation, options.actor.as_str());
-        tracing::info!(model = %name, operation, generation, actor, "release changed");
-        let message = format!("{actor}: {operation}, generation {generation}");
+        let (change, reason) = (before.difference(release), options.reason.as_deref().unwrap_or_default());
+        tracing::info!(model = %name, operation, change, reason, actor, generation, "release changed");
+        let message = format!("{actor}: {operation}, {change}, generation {generation}");
         let event = Event::new(Topic::Release, name, operation, message);
         self.shared.watchers.events.publish(match release.stable {
             Some(stable) => event.of_version(stable),
@@ -328,10 +269,13 @@ impl State {
         options: &ChangeOptions,
     ) -> Result<Planned, RegistryError> {
         let entry = self.entry(name)?;
-        entry.check_generation(name, options)?;
-        let mut next = entry.release.apply(change)?;
-        // A rollback names no version itself: its target is the next stable one.
-        let target = if *change == Change::Rollback { next.stable } else { change.version() };
+        self.check_generation(name, options)?;
+        if *change == Change::Forget && entry.versions.values().any(|known| !known.seen.is_missing()) {
+            return Err(RegistryError::StillThere(name.clone()));
+        }
+        let mut next = entry.release.apply(change).map_err(|error| self.explained(name, error))?;
+        // A rollback may name no version itself: its target is the next stable one.
+        let target = if matches!(change, Change::Rollback(_)) { next.stable } else { change.version() };
         if let Some(version) = target {
             entry.check_ready(name, version)?;
         }
@@ -353,8 +297,18 @@ impl State {
         let ended: Vec<_> = made.iter().filter_map(|(attempt, kept)| kept.as_ref()?.end_by(attempt)).collect();
         let entries: Vec<_> = made.iter().map(|(attempt, _)| attempt).chain(&ended).map(Attempt::entry).collect();
         let rollouts = made.iter().filter_map(|(attempt, kept)| Some(kept.as_ref()?.row(&attempt.model)));
-        self.store.commit_with(&entries, &rollouts.collect::<Vec<_>>())?;
-        for (attempt, rollout) in made {
+        let released: Vec<_> =
+            made.iter().map(|(attempt, _)| self.released_by(&attempt.model, &attempt.releases.1)).collect();
+        let rows = made.iter().zip(&released).flat_map(|((attempt, _), rows)| {
+            rows.iter().map(|(version, files)| ReleasedRow {
+                model: &attempt.model,
+                version: *version,
+                files: files.as_ref(),
+            })
+        });
+        self.store.commit_all(&entries, &rollouts.collect::<Vec<_>>(), &rows.collect::<Vec<_>>())?;
+        for ((attempt, rollout), released) in made.into_iter().zip(released) {
+            self.enter_released(&attempt.model, released);
             if let Some(entry) = self.models.get_mut(&attempt.model) {
                 entry.release = attempt.releases.1;
             }
@@ -417,14 +371,6 @@ impl Outcome {
 }
 
 impl Entry {
-    pub(super) fn check_generation(&self, name: &ModelName, options: &ChangeOptions) -> Result<(), RegistryError> {
-        let found = self.release.generation;
-        match options.if_generation {
-            Some(expected) if expected != found => Err(RegistryError::Stale { model: name.clone(), expected, found }),
-            _ => Ok(()),
-        }
-    }
-
     pub(super) fn check_ready(&self, name: &ModelName, version: Version) -> Result<(), RegistryError> {
         let model = name.clone();
         let Some(known) = self.versions.get(&version) else {

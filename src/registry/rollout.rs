@@ -6,6 +6,8 @@
 
 mod ask;
 mod driver;
+#[cfg(test)]
+mod sweep;
 
 use std::{
     sync::Arc,
@@ -21,12 +23,12 @@ use super::{
     status::{RolloutStatus, VersionState},
 };
 use crate::{
-    domain::{ModelName, Percent, Version},
+    domain::{ModelName, Version},
     events::{Event, Topic},
     monitor::{DriftState, FeatureRole},
     observe::{Comparison, Reading, score_column},
     release::{Change, Outcome, Release, Split},
-    rollout::{Decision, Drift, Presence, Rollout, RolloutError, Status, Vitals},
+    rollout::{Decision, Drift, Kinds, Presence, Rollout, RolloutError, Status, Vitals, set_apart, shown_evidence},
     route::Servable,
     store::{RolloutRow, StoreError},
 };
@@ -44,8 +46,6 @@ pub(super) struct Kept {
     keys: Vec<u8>,
     /// Where requests are counted; `None` until both versions serve.
     live: Option<Arc<Comparison>>,
-    /// Deciles of the score, of stable's profile.
-    deciles: Option<Vec<f64>>,
     /// When it was last looked at and last written, by the registry's clock; `None`: not since the start.
     looked: Option<Duration>,
     written: Option<Duration>,
@@ -53,7 +53,7 @@ pub(super) struct Kept {
 
 impl Kept {
     pub(super) fn new(rollout: Rollout, keys: Vec<u8>) -> Self {
-        Self { rollout, keys, live: None, deciles: None, looked: None, written: None }
+        Self { rollout, keys, live: None, looked: None, written: None }
     }
 
     pub(super) fn row<'a>(&'a self, model: &'a ModelName) -> RolloutRow<'a> {
@@ -76,7 +76,7 @@ impl Kept {
     /// Takes over what was counted since the last look.
     fn read(&mut self) {
         let Some(live) = &self.live else { return };
-        self.rollout.cuts = live.cuts(self.deciles.as_deref()).cloned();
+        self.rollout.cuts = live.cuts().cloned();
         let (segment, keys) = live.snapshot();
         *self.rollout.segment_mut() = segment;
         self.keys = keys;
@@ -85,9 +85,22 @@ impl Kept {
     /// Begins to count, as stable's answers can be read.
     fn begin(&mut self, stable: &Servable) {
         let reading = Reading::of(&stable.signature);
-        self.deciles = deciles(&reading, stable);
-        let segment = self.rollout.segment();
-        self.live = Some(Arc::new(Comparison::new(segment, self.rollout.cuts.as_ref(), reading, &self.keys)));
+        let deciles = deciles(&reading, stable);
+        self.count(reading, deciles);
+    }
+
+    /// Begins to count in the step that goes on. `deciles`: of the score, where they are known.
+    fn count(&mut self, reading: Reading, deciles: Option<Vec<f64>>) {
+        self.rollout.kinds = Kinds { class: reading.has_class(), score: reading.score_output().is_some() };
+        let (segment, cuts) = (self.rollout.segment(), self.rollout.cuts.as_ref());
+        self.live = Some(Arc::new(Comparison::new(segment, cuts, reading, &self.keys).with_deciles(deciles)));
+    }
+
+    /// The next step begins, and what was counted in the one before is counted no more.
+    fn advance(&mut self) {
+        self.rollout.advance();
+        self.keys.clear();
+        self.live = None;
     }
 
     fn end(&mut self, status: Status, note: String) {
@@ -130,7 +143,12 @@ impl Kept {
 fn deciles(reading: &Reading, stable: &Servable) -> Option<Vec<f64>> {
     let output = reading.score_output()?;
     let column = score_column(stable.signature.output(output)?)?;
-    stable.watch.monitor()?.edges(FeatureRole::Output, output, column).filter(|edges| edges.len() < 10)
+    stable
+        .watch
+        .monitor()?
+        .edges(FeatureRole::Output, output, column)
+        .filter(|edges| edges.len() < 10)
+        .map(|edges| set_apart(&edges))
 }
 
 impl Registry {
@@ -224,9 +242,8 @@ impl Registry {
         if state.answered(&attempt, options)?.is_some() {
             return Ok(RolloutStatus { is_repeated: true, ..state.rollout(&model)? });
         }
-        let entry = state.entry(&model)?;
-        entry.check_generation(&model, options)?;
-        let before = entry.release.clone();
+        state.check_generation(&model, options)?;
+        let before = state.entry(&model)?.release.clone();
         let (next, kept) = plan(state)?;
         let (release, rollout) = (next.clone(), kept.rollout.clone());
         if !options.dry_run {
@@ -238,11 +255,11 @@ impl Registry {
     /// Makes a change of a rollout durable, publishes it, counts it and tells it.
     fn make(&self, state: &mut State, planned: Planned, options: &ChangeOptions) -> Result<(), RegistryError> {
         let (name, operation) = (planned.attempt.model.clone(), planned.attempt.operation);
-        let release = (planned.before != planned.next).then(|| planned.next.clone());
+        let releases = (planned.before != planned.next).then(|| (planned.before.clone(), planned.next.clone()));
         state.commit(vec![planned])?;
         self.publish(state, [&name]);
-        match release {
-            Some(release) => self.tell_release(&name, operation, &release, options),
+        match releases {
+            Some((before, next)) => self.tell_release(&name, operation, (&before, &next), options),
             None => self.count(&name, operation, Outcome::Done),
         }
         self.tell_rollout(state, &name, operation);
@@ -281,6 +298,14 @@ impl Registry {
         }
     }
 
+    /// Remembers how many requests each version has had, for the rates of its status.
+    pub fn look_at_traffic(&self) {
+        let now = (self.shared.watchers.clock)();
+        let mut state = self.lock();
+        let versions = state.models.values_mut().flat_map(|entry| entry.versions.values_mut());
+        versions.filter(|version| version.servable.is_some()).for_each(|version| version.traffic.sample(now));
+    }
+
     fn look_at_rollout(&self, name: &ModelName, now: Duration) {
         let mut state = self.lock();
         let (Ok(entry), Some(kept)) = (state.entry(name), state.rollouts.get(name)) else { return };
@@ -317,10 +342,8 @@ impl Registry {
             }
             Decision::Advance(percent) => {
                 let figures = figures(&kept.rollout);
-                kept.rollout.advance();
+                kept.advance();
                 kept.rollout.note = format!("{}; {figures}", kept.rollout.note);
-                kept.keys.clear();
-                kept.live = None;
                 if let Some(stable) = state.servable(name, kept.rollout.stable) {
                     kept.begin(&stable);
                 }
@@ -336,8 +359,8 @@ impl Registry {
             Decision::RollBack(cause) => {
                 let (version, at) = (kept.rollout.plan.version, kept.rollout.percent());
                 kept.end(Status::RolledBack, format!("rolled back at {at} %: {}", cause.words));
-                // Still named by the release, so that it stays loaded.
-                let change = Some(Change::SetCanary(Split { version, percent: Percent::ZERO }));
+                // Still named by the release, so that it stays loaded, and marked: no rollback goes to it by itself.
+                let change = Some(Change::RollBackCanary(version));
                 let cause = Some(cause.metric);
                 self.commit_step(&mut state, name, Step { kept, change, operation: "rollout_roll_back", cause });
             }
@@ -422,12 +445,12 @@ fn figures(rollout: &Rollout) -> String {
     let (seen, findings) = (&rollout.segment().seen, rollout.findings());
     let (requests, failures) = (seen.requests, seen.failures);
     format!(
-        "{} requests with {} failures on the canary, {} with {} on stable; evidence {:.2} of {:.0}",
+        "{} requests with {} failures on the canary, {} with {} on stable; evidence {} of {:.0}",
         requests.canary,
         failures.canary,
         requests.stable,
         failures.stable,
-        findings.log_combined.exp(),
+        shown_evidence(findings.log_combined.exp()),
         1.0 / rollout.plan.alpha,
     )
 }

@@ -61,17 +61,22 @@ impl Registry {
                     continue;
                 }
             }
-            self.request(state, &model, version, false);
+            self.request(state, &model, version, &ChangeOptions::default());
         }
     }
 
     /// Asks for a version to be loaded.
-    pub(super) fn request(&self, state: &mut State, model: &ModelName, version: Version, allow_signature_change: bool) {
+    pub(super) fn request(&self, state: &mut State, model: &ModelName, version: Version, options: &ChangeOptions) {
+        let is_accepted = options.accept_changed;
+        let expected = || state.expected(model, version, self.shared.options.reload_changed);
+        let released = if is_accepted { None } else { expected() };
         let State { models, loads, allowances, .. } = state;
         let is_allowed = || allowances.get(&(model.clone(), version)).cloned();
-        let change = if allow_signature_change { SignatureChange::Allowed } else { SignatureChange::of(is_allowed()) };
+        let signature_change =
+            if options.allow_signature_change { SignatureChange::Allowed } else { SignatureChange::of(is_allowed()) };
         if let Some(entry) = models.get_mut(model) {
-            loader::request(&self.shared, loads, model, version, entry, change);
+            let terms = loader::Terms { signature_change, released, is_accepted };
+            loader::request(&self.shared, loads, model, version, entry, terms);
         }
     }
 
@@ -111,9 +116,9 @@ impl Registry {
                         ..options.clone()
                     },
                 )?;
-                let release = planned.next.clone();
+                let (before, next) = (planned.before.clone(), planned.next.clone());
                 let superseded = state.commit(vec![planned])?;
-                self.tell_release(&owner, Change::ForgetPrevious.operation(), &release, options);
+                self.tell_release(&owner, Change::ForgetPrevious.operation(), (&before, &next), options);
                 self.tell_superseded(state, &superseded);
             }
             self.retire(state, &owner, evicted, &format!("to make room {why}"));

@@ -9,8 +9,9 @@ use std::{
 };
 
 use super::{
-    admission::AdmissionReport,
+    admission::{AdmissionReport, ChangedFiles},
     audit::Repeats,
+    changed::Until,
     disk::{ConfigPrint, Fingerprint},
     layout::Misplaced,
     retry::Retry,
@@ -20,10 +21,10 @@ use super::{
 use crate::{
     config::{ModelConfig, ModelConfigError, Policy},
     domain::{ModelName, Version},
-    observe::{Answered, RecentRequests},
+    observe::{Answered, Outcomes, RecentRequests, Traffic},
     release::Release,
     route::{ModelRoute, Servable},
-    store::{Allowances, Store},
+    store::{Allowances, ModelFiles, Released, Store},
 };
 
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub(super) struct State {
     pub(super) stored: BTreeMap<ModelName, Release>,
     /// Versions whose signature may differ from the stable one's.
     pub(super) allowances: Allowances,
+    /// What the files of the versions are that releases name.
+    pub(super) released: Released,
     /// True once everything found by the first scan is loaded or refused.
     pub(super) is_complete: bool,
     pub(super) is_scanned: bool,
@@ -62,6 +65,8 @@ pub(super) struct Entry {
     pub(super) misplaced: Vec<Misplaced>,
     /// Requests kept for the warm-up of new versions.
     pub(super) recent: Arc<RecentRequests>,
+    /// Requests that failed before they reached a version.
+    pub(super) unrouted: Arc<Outcomes>,
 }
 
 /// A load that waits or runs: there is never more than one of a version.
@@ -78,6 +83,10 @@ pub(super) struct VersionEntry {
     pub(super) state: VersionState,
     pub(super) reason: Option<String>,
     pub(super) digest: Option<String>,
+    /// The files that were loaded last.
+    pub(super) files: Option<ModelFiles>,
+    /// What was found instead of the released files, and not loaded.
+    pub(super) changed: Option<ChangedFiles>,
     pub(super) memory_bytes: Option<u64>,
     pub(super) loaded_at: Option<SystemTime>,
     pub(super) servable: Option<Arc<Servable>>,
@@ -98,6 +107,8 @@ pub(super) struct VersionEntry {
     pub(super) served: u64,
     /// Counts what this version answered; it outlives the load.
     pub(super) answered: Answered,
+    /// Its requests by outcome; it outlives the load too.
+    pub(super) traffic: Traffic,
 }
 
 /// Why a version that nobody unloaded is not loaded.
@@ -109,6 +120,8 @@ impl VersionEntry {
             state: VersionState::Discovered,
             reason: None,
             digest: None,
+            files: None,
+            changed: None,
             memory_bytes: None,
             loaded_at: None,
             servable: None,
@@ -121,6 +134,7 @@ impl VersionEntry {
             retry: Retry::default(),
             served: 0,
             answered: Answered::default(),
+            traffic: Traffic::default(),
         }
     }
 
@@ -162,13 +176,15 @@ impl VersionEntry {
             memory_bytes: self.memory_bytes,
             loaded_at: self.loaded_at,
             requests: self.answered.requests(),
+            traffic: self.traffic.report(now),
             monitored: servable.is_some_and(|servable| servable.watch.monitor().is_some()),
             learning: servable.and_then(|servable| servable.watch.learning_progress(now)),
             shadow_dropped: servable
                 .map(|servable| servable.metrics.shadow_drops().filter(|(_, copies)| *copies > 0).collect())
                 .unwrap_or_default(),
             lane: servable.map(|servable| servable.lane.status()),
-            files_changed: self.files_changed(),
+            files_changed: self.files_changed() || self.changed.is_some(),
+            changed: self.changed.clone(),
             admission: self.admission.clone(),
         }
     }
@@ -179,12 +195,12 @@ impl VersionEntry {
     }
 
     /// Says once that the files are not those that serve.
-    pub(super) fn tell_change(&mut self, model: &ModelName, version: Version, is_compared: bool) {
+    pub(super) fn tell_change(&mut self, model: &ModelName, version: Version, until: Until) {
         if self.is_change_told || !self.files_changed() {
             return;
         }
         self.is_change_told = true;
-        let until = if is_compared { "until its rollout is over" } else { "until the new ones are admitted" };
+        let until = until.as_str();
         tracing::warn!(%model, version = version.get(), "its files changed: it serves what was loaded {until}");
     }
 
@@ -209,6 +225,7 @@ impl Entry {
             versions: BTreeMap::new(),
             misplaced: Vec::new(),
             recent: Arc::new(recent),
+            unrouted: Arc::default(),
         }
     }
 
@@ -223,9 +240,32 @@ impl Entry {
             name: name.clone(),
             release: self.release.clone(),
             versions,
+            unrouted: self.unrouted.counts(),
             comparison: None,
             misplaced: self.misplaced.clone(),
+            warnings: self.not_served(name),
         }
+    }
+
+    /// That the stable version does not serve, and what may be done.
+    fn not_served(&self, name: &ModelName) -> Vec<String> {
+        let Some(stable) = self.release.stable else { return Vec::new() };
+        if self.servable(stable).is_some() {
+            return Vec::new();
+        }
+        let known = self.versions.get(&stable);
+        if known.is_some_and(|known| matches!(known.state, VersionState::Discovered | VersionState::Loading)) {
+            return Vec::new();
+        }
+        let is_gone = self.versions.values().all(|known| known.seen.is_missing());
+        let way = if is_gone {
+            format!("put it back, or, if the model is gone on purpose, `tidegate forget {name}`")
+        } else {
+            format!("mend it, or `tidegate promote {name} VERSION` another one")
+        };
+        let text =
+            format!("version {stable} is stable and does not serve, so requests for model '{name}' get 503: {way}");
+        vec![text]
     }
 
     /// The version if it serves.
@@ -274,6 +314,7 @@ impl State {
         let (release, kept) = (entry.release.clone(), self.rollouts.get(name));
         let comparison = kept.and_then(|kept| kept.comparison(|version| versions.contains_key(&version)));
         let allow_pinning = own.unwrap_or(allow_pinning);
-        Some(ModelRoute { release, versions, not_ready, allow_pinning, comparison })
+        let unrouted = Arc::clone(&entry.unrouted);
+        Some(ModelRoute { release, versions, not_ready, allow_pinning, comparison, unrouted })
     }
 }

@@ -2,10 +2,14 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::{admission::AdmissionReport, layout::Misplaced};
+use super::{
+    admission::{AdmissionReport, ChangedFiles},
+    layout::Misplaced,
+};
 use crate::{
     domain::{ModelName, ShadowDrop, Version},
     monitor::LearningProgress,
+    observe::{Counts, TrafficReport},
     release::{Outcome, Release},
     rollout::Rollout,
     schedule::LaneStatus,
@@ -56,6 +60,8 @@ pub struct VersionStatus {
     pub loaded_at: Option<SystemTime>,
     /// Requests answered by this version since the process started, shadow copies included.
     pub requests: u64,
+    /// Clients' requests by outcome.
+    pub traffic: TrafficReport,
     /// A reference profile is loaded, so drift is watched.
     pub monitored: bool,
     /// How far its profile is learnt; `None` when it learns none.
@@ -66,6 +72,8 @@ pub struct VersionStatus {
     pub lane: Option<LaneStatus>,
     /// It serves what was loaded, and its files on disk are others by now.
     pub files_changed: bool,
+    /// The model that was released and the one that is there now, where that is another and nobody has accepted it.
+    pub changed: Option<ChangedFiles>,
     /// How its last admission went, step by step; `None` when there was none.
     pub admission: Option<Arc<AdmissionReport>>,
 }
@@ -74,12 +82,16 @@ pub struct VersionStatus {
 pub struct ModelStatus {
     pub name: ModelName,
     pub release: Release,
-    /// In ascending order.
     /// What was meant to be a version of it, and is none.
     pub misplaced: Vec<Misplaced>,
+    /// In ascending order.
     pub versions: Vec<VersionStatus>,
+    /// Requests that failed before they reached a version, since the process started.
+    pub unrouted: Counts,
     /// How the shadow version compares, once copies were run.
     pub comparison: Option<ShadowReport>,
+    /// What somebody should do something about.
+    pub warnings: Vec<String>,
 }
 
 /// A rollout, and the release that it works on.

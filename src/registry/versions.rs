@@ -14,7 +14,20 @@ use crate::{
     domain::{ModelName, Version},
     events::{Event, Topic},
     release::Outcome,
+    store::ModelFiles,
 };
+
+impl State {
+    /// The files that were released under a number; of a version that is not released, those that were loaded.
+    fn files(&self, name: &ModelName, version: Version) -> Option<ModelFiles> {
+        let loaded = || self.models.get(name)?.versions.get(&version)?.files.clone();
+        match loaded() {
+            // At a start with other files nothing is loaded.
+            None => self.released.get(&(name.clone(), version)).cloned(),
+            loaded => loaded,
+        }
+    }
+}
 
 impl Registry {
     /// Loads a version that is on disk; returns when it is ready, or says why it is not. A break of
@@ -50,8 +63,12 @@ impl Registry {
         make: impl FnOnce() -> Result<VersionState, RegistryError>,
     ) -> Result<VersionStatus, RegistryError> {
         let allowed = if options.allow_signature_change { ", allow_signature_change" } else { "" };
-        let attempt = Attempt::new(name, operation, format!("version {version}{allowed}"), options);
-        let answered = self.lock().answered(&attempt, options);
+        let accepted = if options.accept_changed { ", accept_changed" } else { "" };
+        let attempt = Attempt::new(name, operation, format!("version {version}{allowed}{accepted}"), options);
+        let (answered, files_before) = {
+            let state = self.lock();
+            (state.answered(&attempt, options), state.files(name, version))
+        };
         let outcome = match answered {
             Ok(Some(_)) => return self.version_status(&self.lock(), name, version),
             Ok(None) => make(),
@@ -61,14 +78,28 @@ impl Registry {
         match outcome.and_then(|before| Ok((before, self.version_status(&state, name, version)?))) {
             Ok((before, status)) => {
                 let release = state.entry(name)?.release.clone();
-                let is_done = before != status.state;
+                let files = state.files(name, version).filter(|_| options.accept_changed && !options.dry_run);
+                let accepted = files.filter(|files| Some(files) != files_before.as_ref());
+                let is_moved = before != status.state;
+                let is_done = is_moved || accepted.is_some();
                 let outcome = if is_done { Outcome::Done } else { Outcome::Unchanged };
-                let detail = is_done.then(|| format!("{} → {}", before.as_str(), status.state.as_str()));
+                let moved = is_moved.then(|| format!("{} → {}", before.as_str(), status.state.as_str()));
+                let model = accepted.as_ref().map(|files| {
+                    let before = files_before.as_ref().map_or("-", |files| files.identity.as_str());
+                    format!("model {before} → {}", files.identity)
+                });
+                let detail: Vec<_> = moved.into_iter().chain(model).collect();
+                let detail = Some(detail.join(", ")).filter(|detail| !detail.is_empty());
+                let accepted = accepted.filter(|_| release.versions().any(|named| named == version));
+                let accepted = accepted.map(|files| (version, files));
+                let entered = accepted.clone();
                 let releases = (release.clone(), release);
                 let digest = status.digest.clone().filter(|_| is_done && options.allow_signature_change);
                 let allowance = digest.map(|digest| (version, digest));
                 let remembered = allowance.clone().map(|(version, digest)| ((name.clone(), version), digest));
-                self.keep(&mut state, Attempt { outcome, releases, detail, allowance, ..attempt }, options)?;
+                self.keep(&mut state, Attempt { outcome, releases, detail, allowance, accepted, ..attempt }, options)?;
+                state
+                    .enter_released(name, entered.into_iter().map(|(version, files)| (version, Some(files))).collect());
                 state.allowances.extend(remembered);
                 Ok(status)
             }
@@ -87,8 +118,8 @@ impl Registry {
         options: &ChangeOptions,
     ) -> Result<VersionState, RegistryError> {
         let mut state = self.lock();
+        state.check_generation(name, options)?;
         let entry = state.entry(name)?;
-        entry.check_generation(name, options)?;
         let unknown = || RegistryError::UnknownVersion { model: name.clone(), version };
         let before = entry.versions.get(&version).ok_or_else(unknown)?.state;
         if !options.dry_run {
@@ -96,12 +127,20 @@ impl Registry {
             state = self.wait_for_load(state, name, version);
         }
         let now = state.entry(name)?.versions.get(&version).ok_or_else(unknown)?.state;
-        if matches!(now, VersionState::Unloaded | VersionState::Failed | VersionState::Discovered) {
+        if options.accept_changed {
+            // What is served must be what is noted.
+            state.store.check_writable()?;
+        }
+        if now == VersionState::Ready && state.to_accept(name, version, options) && !options.dry_run {
+            self.request(&mut state, name, version, options);
+            state = self.wait_for_load(state, name, version);
+            state.check_accepted(name, version)?;
+        } else if matches!(now, VersionState::Unloaded | VersionState::Failed | VersionState::Discovered) {
             self.make_room(&mut state, name, version, Some(options))?;
             if options.dry_run {
                 return Ok(before);
             }
-            self.request(&mut state, name, version, options.allow_signature_change);
+            self.request(&mut state, name, version, options);
             state = self.wait_for_load(state, name, version);
             state.entry(name)?.check_ready(name, version)?;
         }
@@ -129,8 +168,8 @@ impl Registry {
         options: &ChangeOptions,
     ) -> Result<VersionState, RegistryError> {
         let mut state = self.lock();
+        state.check_generation(name, options)?;
         let entry = state.entry(name)?;
-        entry.check_generation(name, options)?;
         if entry.release.versions().any(|named| named == version) {
             return Err(RegistryError::InUse { model: name.clone(), version });
         }
@@ -149,7 +188,7 @@ impl Registry {
     pub(super) fn retire(&self, state: &mut State, name: &ModelName, version: Version, why: &str) {
         let known = state.models.get_mut(name).and_then(|entry| entry.versions.get_mut(&version));
         let Some(known) = known else { return };
-        known.retry = Retry::default();
+        (known.retry, known.changed) = (Retry::default(), None);
         // A new load of it that goes on is not wanted any more.
         if let Some(running) = &mut known.running {
             running.is_wanted = false;

@@ -70,12 +70,16 @@ pub mod cell {
     pub const OUTCOMES: Range<usize> = 0..5;
     /// Tenths of the stable version's latency, or fewer.
     pub const LATENCY: Range<usize> = 5..15;
-    /// Classes 0 to 30, all others, and answers without one.
+    /// Classes, 31 to a round: beyond 30 they share bins, so that models of many classes are told apart too. Then negative
+    /// labels, and answers without a class.
     pub const CLASS: Range<usize> = 15..48;
     /// Deciles of a score, scores that are no finite number, and answers without one.
     pub const SCORE: Range<usize> = 48..60;
     /// All of them.
     pub const CELLS: usize = 60;
+
+    /// The class that stands for all negative labels.
+    pub const NEGATIVE: u64 = u64::MAX;
 
     #[must_use]
     pub fn outcome(outcome: Outcome) -> Cell {
@@ -91,8 +95,12 @@ pub mod cell {
     /// `None`: an answer without a class.
     #[must_use]
     pub fn class(class: Option<u64>) -> Cell {
-        let others = CLASS.len() - 2;
-        let place = class.map_or(others + 1, |class| usize::try_from(class).unwrap_or(others).min(others));
+        let bins = CLASS.len() - 2;
+        let place = match class {
+            None => bins + 1,
+            Some(NEGATIVE) => bins,
+            Some(class) => usize::try_from(class % bins as u64).unwrap_or(bins),
+        };
         Cell(CLASS.start + place)
     }
 
@@ -241,8 +249,8 @@ mod tests {
         assert_eq!([cell::latency(0).index(), cell::latency(99).index()], [cell::LATENCY.start, cell::LATENCY.end - 1]);
         let class = |class| cell::class(class).index() - cell::CLASS.start;
         assert_eq!(
-            [class(Some(0)), class(Some(30)), class(Some(31)), class(Some(u64::MAX)), class(None)],
-            [0, 30, 31, 31, 32]
+            [class(Some(0)), class(Some(30)), class(Some(32)), class(Some(cell::NEGATIVE)), class(None)],
+            [0, 30, 1, 31, 32]
         );
         assert_eq!(cell::score(10).index(), cell::score(9).index());
         assert!(

@@ -12,19 +12,20 @@ pub struct Cuts {
     pub score: Vec<f64>,
 }
 
-/// Answers of stable that are looked at before the edges are cut. They are no evidence themselves:
-/// what is counted afterwards knows nothing of them.
-pub const SAMPLE: usize = 200;
+/// Answers, of both arms, that are looked at before the edges are cut. They are evidence like all others: the edges are cut from
+/// what was answered, whichever arm it was, so that they say nothing of the arms. If the versions do not differ, the
+/// arms of these requests are fair coins given all the answers, and so whatever is cut from them.
+pub const SAMPLE: usize = 100;
 
 impl Cuts {
-    /// Tenths of what stable was seen to do. `score`: deciles that are known already, of the reference
-    /// profile; otherwise those of the sample.
+    /// Tenths of what was answered. `score`: deciles that are known already, of the reference profile; otherwise those of the
+    /// sample.
     #[must_use]
     pub fn of_sample(mut latencies: Vec<Duration>, mut scores: Vec<f64>, score: Option<Vec<f64>>) -> Self {
         latencies.sort_unstable();
         scores.retain(|score| score.is_finite());
         scores.sort_unstable_by(f64::total_cmp);
-        Self { latency: tenths(&latencies), score: score.unwrap_or_else(|| tenths(&scores)) }
+        Self { latency: tenths(&latencies), score: score.unwrap_or_else(|| set_apart(&tenths(&scores))) }
     }
 
     #[must_use]
@@ -35,13 +36,39 @@ impl Cuts {
     /// `None`: an answer without a score.
     #[must_use]
     pub fn score_cell(&self, score: Option<f64>) -> Cell {
-        match score {
-            None => cell::score_absent(),
-            Some(score) if !score.is_finite() => cell::score_not_finite(),
-            Some(score) => cell::score(self.score.partition_point(|edge| *edge <= score)),
-        }
+        score_cell(&self.score, score)
     }
 }
+
+/// The cell of a score between these edges; `None`: an answer without a score.
+#[must_use]
+pub fn score_cell(edges: &[f64], score: Option<f64>) -> Cell {
+    match score {
+        None => cell::score_absent(),
+        Some(score) if !score.is_finite() => cell::score_not_finite(),
+        Some(score) => cell::score(edges.partition_point(|edge| *edge <= score)),
+    }
+}
+
+/// Where there are fewer edges than deciles, scores have values that come often. Each gets a bin of its own: what is only just above a
+/// score that all answers have is not the same.
+#[must_use]
+pub fn set_apart(edges: &[f64]) -> Vec<f64> {
+    let mut room = DECILE_EDGES.saturating_sub(edges.len());
+    let mut apart = Vec::with_capacity(DECILE_EDGES);
+    for (at, edge) in edges.iter().enumerate() {
+        apart.push(*edge);
+        let above = edge.next_up();
+        if room > 0 && edges.get(at + 1).is_none_or(|next| above < *next) {
+            room -= 1;
+            apart.push(above);
+        }
+    }
+    apart
+}
+
+/// The edges between ten bins.
+const DECILE_EDGES: usize = 9;
 
 /// The values that part a sorted sample into ten; equal ones once.
 fn tenths<T: Copy + PartialEq>(sorted: &[T]) -> Vec<T> {
@@ -63,9 +90,20 @@ mod tests {
             bins[cuts.latency_cell(Duration::from_millis(millis)).index() - cell::LATENCY.start] += 1;
         }
         assert_eq!(bins, [10; 10]);
-        assert_eq!(cuts.score, [0.5]);
         let score = |score| cuts.score_cell(score).index() - cell::SCORE.start;
         assert_eq!([score(Some(0.4)), score(Some(0.5)), score(Some(f64::NAN)), score(None)], [0, 1, 10, 11]);
+        assert_eq!(score(Some(0.500_001)), 2, "all scores were 0.5, so that any other is another");
+    }
+
+    #[test]
+    fn values_that_come_often_have_a_bin_of_their_own() {
+        let above = |edge: f64| edge.next_up();
+        assert_eq!(set_apart(&[0.0, 0.5]), [0.0, above(0.0), 0.5, above(0.5)]);
+        let deciles: Vec<f64> = (1..10).map(f64::from).collect();
+        assert_eq!(set_apart(&deciles), deciles);
+        assert_eq!(set_apart(&deciles[..8])[..3], [1.0, above(1.0), 2.0]);
+        assert_eq!(set_apart(&deciles[..8]).len(), 9);
+        assert_eq!(set_apart(&[]), Vec::<f64>::new());
     }
 
     #[test]

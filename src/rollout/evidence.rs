@@ -184,6 +184,17 @@ impl Findings {
     }
 }
 
+/// Evidence as people read it, the same wherever it is shown. Above the largest number that JSON readers take, it is no
+/// more than that.
+#[must_use]
+pub fn shown_evidence(evidence: f64) -> String {
+    match evidence {
+        small if small < 1e6 => format!("{small:.2}"),
+        large if large < 1e300 => format!("{large:.1e}"),
+        _ => "more than 1e300".to_owned(),
+    }
+}
+
 fn finding(metric: Metric, segments: &[Segment], limits: &Limits) -> Finding {
     let requests = sum(segments, super::Counts::requests);
     let binned = |range: std::ops::Range<usize>, is_material: bool| {
@@ -219,7 +230,7 @@ fn sum(segments: &[Segment], of: impl Fn(&super::Counts) -> Pair) -> Pair {
 /// The canary's median or 90th percentile is longer than stable's by more than a tenth and by more than
 /// is tolerated. Lanes differ a little in load and warmth, whatever the versions; and one hiccup of a lane
 /// slows many requests of one arm at once. Neither moves these by so much.
-fn is_slower(segment: &Segment, limits: &Limits) -> bool {
+pub(super) fn is_slower(segment: &Segment, limits: &Limits) -> bool {
     [0.5, 0.9].into_iter().any(|q| {
         let stable = latency::quantile(&segment.seen.latency, |pair| pair.stable, q);
         let canary = latency::quantile(&segment.seen.latency, |pair| pair.canary, q);

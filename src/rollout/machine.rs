@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Cuts, Finding, Findings, Metric, Pair, Plan, PlanError, Segment, latency};
+use super::{Cuts, Finding, Findings, Kinds, Limits, Metric, Pair, Plan, PlanError, Segment, latency, shown_evidence};
 use crate::{
     domain::{Percent, Version},
     fault::{ErrorCode, Fault},
@@ -136,8 +136,10 @@ pub struct Rollout {
     pub served: Duration,
     /// One for each step so far; the last one is being filled.
     pub segments: Vec<Segment>,
-    /// `None` until enough of stable's answers were seen.
+    /// `None` until enough answers were seen.
     pub cuts: Option<Cuts>,
+    /// What of the model's answers is compared. Known once both versions serve, and not kept over a restart.
+    pub kinds: Kinds,
     pub started: SystemTime,
     pub ended: Option<SystemTime>,
     /// The last decision and its reason, for people.
@@ -153,12 +155,24 @@ impl Rollout {
     /// # Errors
     /// When the plan makes no sense.
     pub fn start(plan: Plan, stable: Version, at: SystemTime) -> Result<Self, PlanError> {
-        plan.check()?;
+        plan.check_start()?;
         let first = plan.steps[0];
         let note = format!("started at {first} %");
         let segments = vec![Segment::new(first, Percent::ZERO)];
         let (status, served) = (Status::Running, Duration::ZERO);
-        Ok(Self { plan, stable, status, step: 0, served, segments, cuts: None, started: at, ended: None, note })
+        Ok(Self {
+            plan,
+            stable,
+            status,
+            step: 0,
+            served,
+            segments,
+            cuts: None,
+            kinds: Kinds::default(),
+            started: at,
+            ended: None,
+            note,
+        })
     }
 
     /// The canary's share now.
@@ -267,9 +281,9 @@ impl Rollout {
         let strongest = findings.strongest();
         let words = format!(
             "{}; evidence {} in all, rolled back from {} on",
-            described(strongest),
-            shown_evidence(findings.log_combined),
-            shown_evidence(-self.plan.alpha.ln()),
+            described(strongest, &self.plan.limits),
+            shown_evidence(findings.log_combined.exp()),
+            shown_evidence(1.0 / self.plan.alpha),
         );
         Cause { metric: strongest.metric.as_str(), words }
     }
@@ -319,15 +333,18 @@ impl Rollout {
             return Some(format!("holding: no traffic: version {} has had no request in this step", self.plan.version));
         }
         let (served, interval) = (whole_seconds(self.served), self.plan.interval);
+        let missing = self.missing();
         if self.served < interval {
+            let missing: Vec<_> = missing.iter().map(|missing| format!("; still missing: {missing}")).collect();
+            let missing = missing.concat();
             return Some(format!(
-                "{} of {}, {requests} requests of at least {wanted}",
+                "{} of {}, {requests} requests of at least {wanted}{missing}",
                 humantime::format_duration(served),
                 humantime::format_duration(interval)
             ));
         }
-        if requests < wanted {
-            return Some(format!("holding: {requests} requests of the {wanted} that this step needs"));
+        if !missing.is_empty() {
+            return Some(format!("holding: {}", missing.join("; ")));
         }
         match &vitals.drift {
             Drift::Of(outputs) if self.plan.limits.on_drift == super::OnDrift::Hold => {
@@ -339,17 +356,22 @@ impl Rollout {
 }
 
 /// What was found of one metric, with its counts.
-fn described(finding: &Finding) -> String {
+fn described(finding: &Finding, limits: &Limits) -> String {
     let Finding { metric, requests, events, distance, .. } = finding;
-    match (metric, distance) {
-        (Metric::Failures | Metric::Refused, _) | (_, None) => {
-            format!("{}: {}", metric.as_str(), arms(*events, *requests))
+    let name = metric.as_str();
+    let Some(distance) = distance else { return format!("{name}: {}", arms(*events, *requests)) };
+    let between = format!(
+        "{name}: total variation distance {distance:.3} between {} requests on the canary and {} on stable",
+        requests.canary, requests.stable
+    );
+    match metric {
+        Metric::Latency => {
+            let tolerance = humantime::format_duration(limits.latency_tolerance);
+            format!("{between}, and it is longer by more than {tolerance} (--latency-tolerance)")
         }
-        (_, Some(distance)) => format!(
-            "{}: total variation distance {distance:.3} between {} requests on the canary and {} on stable",
-            metric.as_str(),
-            requests.canary,
-            requests.stable
+        _ => format!(
+            "{between}, above the limit of {} (--output-tolerance: raise it where the version is meant to answer otherwise)",
+            limits.output_tolerance
         ),
     }
 }
@@ -369,12 +391,6 @@ fn share(part: u64, whole: u64) -> f64 {
 
 fn whole_seconds(duration: Duration) -> Duration {
     Duration::from_secs(duration.as_secs())
-}
-
-/// Evidence as people read it: a number, or a power of ten where there are too many digits.
-fn shown_evidence(log: f64) -> String {
-    let number = log.exp();
-    if number < 1e6 { format!("{number:.1}") } else { format!("1e{:.0}", log / std::f64::consts::LN_10) }
 }
 
 #[cfg(test)]

@@ -14,14 +14,16 @@
 mod counts;
 mod cuts;
 mod evidence;
+mod gaps;
 mod latency;
 mod machine;
 mod plan;
 
 pub use self::{
     counts::{Cell, Counts, Outcome, Pair, Seen, Segment, Stream, cell},
-    cuts::{Cuts, SAMPLE},
-    evidence::{Difference, Excess, Finding, Findings, Metric},
+    cuts::{Cuts, SAMPLE, score_cell, set_apart},
+    evidence::{Difference, Excess, Finding, Findings, Metric, shown_evidence},
+    gaps::Kinds,
     latency::{BUCKETS, bucket, quantile},
     machine::{Cause, Decision, Drift, Presence, Rollout, RolloutError, Status, Vitals},
     plan::{Limits, MAX_STEPS, OnDrift, Plan, PlanError},

@@ -56,7 +56,8 @@ pub struct Plan {
     /// The probability that a version which does not differ from stable is rolled back by the evidence,
     /// at most, over the whole rollout.
     pub alpha: f64,
-    /// Requests that the canary must have had before a step is left.
+    /// Requests that must have been compared on each arm before a step is left. 0: time alone ends a step; the last one
+    /// below 100 % still needs as many as tell a version half of whose answers differ.
     pub min_requests: u64,
     pub limits: Limits,
 }
@@ -76,6 +77,23 @@ impl Fault for PlanError {
 pub const MAX_STEPS: usize = 100;
 
 impl Plan {
+    /// Whether a rollout may be started with it: beside [`Plan::check`], that stable answers something in the first step. Of plans of
+    /// older programs, which go on, that is not asked.
+    ///
+    /// # Errors
+    /// All that is wrong with the plan.
+    pub fn check_start(&self) -> Result<(), PlanError> {
+        self.check()?;
+        if self.steps.first().is_some_and(|first| first.get() < 100.0) {
+            return Ok(());
+        }
+        let version = self.version;
+        Err(PlanError(vec![format!(
+            "'steps' are [100]: stable would answer nothing, so that version {version} could be compared with nothing. Put a step below \
+             100 first, such as [50, 100], or promote it without a rollout: tidegate promote MODEL {version}"
+        )]))
+    }
+
     /// # Errors
     /// All that is wrong with the plan.
     pub fn check(&self) -> Result<(), PlanError> {
@@ -146,6 +164,14 @@ pub(super) mod tests {
         for bad in [&[][..], &[50.0], &[0.0, 100.0], &[5.0, 1.0, 100.0], &[5.0, 5.0, 100.0]] {
             assert!(plan(bad).check().unwrap_err().to_string().contains("'steps'"), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn rollout_without_a_stable_arm_is_not_started() {
+        let words = plan(&[100.0]).check_start().unwrap_err().to_string();
+        assert!(words.contains("compared with nothing") && words.contains("[50, 100]"), "{words}");
+        assert_eq!(plan(&[99.9, 100.0]).check_start(), Ok(()));
+        assert!(plan(&[50.0]).check_start().is_err());
     }
 
     #[test]

@@ -16,8 +16,8 @@ use crate::{
     domain::{ModelFacts, ModelName, Percent, RequestId, Role, ServingSettings, Signature, Target, Version},
     fault::{ErrorCode, Fault},
     monitor::Watch,
-    observe::{Arm, Compared, Comparison, RecentRequests, VersionMetrics},
-    release::{Release, Split},
+    observe::{Arm, Compared, Comparison, Outcomes, RecentRequests, VersionMetrics},
+    release::{Release, ReservedLabel, Split},
     rollout::Stream,
     schedule::Lane,
 };
@@ -57,6 +57,8 @@ pub struct ModelRoute {
     pub allow_pinning: bool,
     /// Where requests are counted while a rollout goes on.
     pub comparison: Option<Arc<Comparison>>,
+    /// Requests for the model that failed before they reached a version.
+    pub unrouted: Arc<Outcomes>,
 }
 
 /// All models at one moment.
@@ -65,6 +67,18 @@ pub struct RouteTable {
     pub models: HashMap<ModelName, Arc<ModelRoute>>,
     /// True once every version found at the start has been loaded or refused.
     pub complete: bool,
+}
+
+impl RouteTable {
+    /// The models whose stable version does not serve, by name, and how many models have a stable version.
+    #[must_use]
+    pub fn unserved(&self) -> (Vec<&ModelName>, usize) {
+        let released = || self.models.iter().filter_map(|(name, route)| Some((name, route, route.release.stable?)));
+        let unserved = released().filter(|(_, route, stable)| !route.versions.contains_key(stable));
+        let mut unserved: Vec<_> = unserved.map(|(name, ..)| name).collect();
+        unserved.sort();
+        (unserved, released().count())
+    }
 }
 
 /// The reading half: cheap to clone, never waits.
@@ -85,7 +99,14 @@ pub fn routes() -> (Routes, RoutePublisher) {
 impl Routes {
     /// The route of a model, to be held for one request.
     pub fn model(&self, name: &str) -> Result<Arc<ModelRoute>, RouteError> {
-        self.0.load().models.get(name).cloned().ok_or_else(|| RouteError::UnknownModel(shown(name)))
+        let table = self.0.load();
+        table.models.get(name).cloned().ok_or_else(|| RouteError::unknown_model(name, &table))
+    }
+
+    /// Whether there is a model of this name.
+    #[must_use]
+    pub fn knows(&self, name: &str) -> bool {
+        self.0.load().models.contains_key(name)
     }
 
     /// True when all that was found at the start is loaded or refused.
@@ -117,12 +138,14 @@ impl RoutePublisher {
 /// Why a request has no version to go to. The messages are fit for a client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
-    #[error("unknown model '{0}'")]
-    UnknownModel(String),
+    #[error("unknown model '{name}'{}", similar.as_ref().map_or_else(String::new, |similar| format!(": did you mean '{similar}'?")))]
+    UnknownModel { name: String, similar: Option<ModelName> },
     #[error("model '{model}' has no version {version}")]
     UnknownVersion { model: ModelName, version: Version },
     #[error("model '{model}' has no label '{label}'")]
     UnknownLabel { model: ModelName, label: String },
+    #[error("the label '{}' stands for {}, and model '{model}' has none at the moment", role.as_str(), role.meaning())]
+    NothingLabelled { model: ModelName, role: ReservedLabel },
     #[error("model '{0}' has no version that is ready")]
     NothingReady(ModelName),
     #[error("version {version} of model '{model}' is not ready")]
@@ -131,10 +154,38 @@ pub enum RouteError {
     Pinned(ModelName),
 }
 
+impl RouteError {
+    /// The name of one model is told, that most like what was asked for, and only where it is much alike: a client that
+    /// mistypes is helped, and one that guesses learns little.
+    #[cold]
+    fn unknown_model(name: &str, table: &RouteTable) -> Self {
+        let is_short = name.len() <= 128;
+        let near = table.models.keys().filter(|_| is_short).filter_map(|model| {
+            let (model_folded, name) = (folded(model.as_str()), folded(name));
+            let most = model_folded.len().max(name.len()) / 4;
+            // Most names differ in their length alone by more.
+            if model_folded.len().abs_diff(name.len()) > most {
+                return None;
+            }
+            let distance = strsim::osa_distance(&model_folded, &name);
+            (distance <= most).then_some((distance, model))
+        });
+        Self::UnknownModel { name: shown(name), similar: near.min().map(|(_, model)| model.clone()) }
+    }
+}
+
+/// A name as people mistake it: `Car-Loan` is `car_loan`.
+fn folded(name: &str) -> String {
+    name.to_ascii_lowercase().replace(['-', '.', ' '], "_")
+}
+
 impl Fault for RouteError {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::UnknownModel(_) | Self::UnknownVersion { .. } | Self::UnknownLabel { .. } => ErrorCode::NotFound,
+            Self::UnknownModel { .. }
+            | Self::UnknownVersion { .. }
+            | Self::UnknownLabel { .. }
+            | Self::NothingLabelled { .. } => ErrorCode::NotFound,
             Self::NothingReady(_) | Self::NotReady { .. } => ErrorCode::Unavailable,
             Self::Pinned(_) => ErrorCode::PermissionDenied,
         }
@@ -162,8 +213,11 @@ impl ModelRoute {
         let (version, role) = match target {
             Target::Version(version) => (*version, Role::Pinned),
             Target::Label(label) => {
-                let unknown = || RouteError::UnknownLabel { model: model.clone(), label: label.to_string() };
-                (*self.release.labels.get(label).ok_or_else(unknown)?, Role::Pinned)
+                let unknown = |role| match role {
+                    Some(role) => RouteError::NothingLabelled { model: model.clone(), role },
+                    None => RouteError::UnknownLabel { model: model.clone(), label: label.to_string() },
+                };
+                (self.release.labelled(label).map_err(unknown)?, Role::Pinned)
             }
             Target::Release => self.release_choice(model, key)?,
         };
@@ -325,6 +379,7 @@ mod tests {
             not_ready: BTreeSet::new(),
             allow_pinning: true,
             comparison: None,
+            unrouted: Arc::default(),
         }
     }
 
@@ -369,6 +424,28 @@ mod tests {
         let (share, expected) = (f64::from(canary) / f64::from(all), 20.0 / 90.0);
         let margin = 5.0 * (expected * (1.0 - expected) / f64::from(all)).sqrt();
         assert!((share - expected).abs() <= margin, "{share}");
+    }
+
+    #[test]
+    fn unknown_model_is_told_with_the_one_that_is_meant() {
+        let (routes, publisher) = routes();
+        let route = || Arc::new(empty_route(Release::default()));
+        let models = ["fraud", "car_loan", "magika"].map(|name| (name.parse().unwrap(), route()));
+        publisher.publish(RouteTable { models: models.into(), complete: true });
+        let told = |name: &str| routes.model(name).unwrap_err().to_string();
+        for (name, similar) in [
+            ("fruad", "fraud"),
+            ("Fraud", "fraud"),
+            ("car-loan", "car_loan"),
+            ("carloan", "car_loan"),
+            ("magica", "magika"),
+        ] {
+            assert_eq!(told(name), format!("unknown model '{name}': did you mean '{similar}'?"));
+        }
+        for name in ["churn", "", "f", "fr", "x".repeat(4000).as_str()] {
+            assert_eq!(told(name), format!("unknown model '{}'", shown(name)));
+        }
+        assert!(routes.knows("fraud") && !routes.knows("fruad"));
     }
 
     #[test]

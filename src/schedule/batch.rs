@@ -8,9 +8,11 @@ use super::queue::Job;
 use crate::domain::{Dimensions, Elements, Shape, Tensor, TensorError};
 
 /// True when `job` can run with `first`: the same inputs in the same order, of the same types
-/// and shapes but for the rows, and the same outputs wanted.
+/// and shapes but for the rows, and the same outputs wanted, of inputs that rows were looked at for.
 pub(super) fn fits(first: &Job, job: &Job) -> bool {
-    first.outputs == job.outputs
+    first.is_joinable
+        && job.is_joinable
+        && first.outputs == job.outputs
         && first.inputs.len() == job.inputs.len()
         && first.inputs.iter().zip(job.inputs.iter()).all(|(left, right)| {
             left.name() == right.name()

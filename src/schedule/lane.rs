@@ -17,6 +17,7 @@
 //! taken in one piece, and whoever holds the claim then finds less to do.
 
 mod aside;
+mod merging;
 mod waiting;
 
 use std::{
@@ -31,24 +32,27 @@ use std::{
 use crossbeam_queue::SegQueue;
 use tokio::sync::Notify;
 
-use self::waiting::Waiting;
+use self::{merging::Merging, waiting::Waiting};
 use super::{
     Executed, LaneError, LaneStatus, Placement, Pool, Trial, Work, batch,
-    cost::Costs,
+    plan::Plan,
     queue::{Backlog, Job},
     target::Controller,
 };
 use crate::{
     domain::{BatchLimits, Batching, ServingSettings, Tensor},
     engine::{EngineError, Model},
+    independence::Verdict,
 };
 
 /// Requests that arrive within this time of the one before, or of the last run, are worth gathering.
 const CLOSE: Duration = Duration::from_micros(60);
 /// Before a run of this length it is looked whether others are there, whenever the last ones were: the look costs a tenth.
 const LONG: Duration = Duration::from_micros(30);
-/// A gathered batch may take this many times the limit of a run in place: it is the work of many.
-const GATHERED: u32 = 6;
+/// Why requests run alone that could be joined.
+const NO_FASTER: &str = "larger batches are no faster per row";
+/// A run on the pool counts as at most so many usual ones: a lane that something held up is not made to wait for others as well.
+const MOST_USED: u64 = 32;
 
 /// The parts of a lane that requests, collectors and the pool share.
 pub(super) struct Core {
@@ -60,10 +64,14 @@ pub(super) struct Core {
     /// `None` when requests are never joined.
     limits: Option<BatchLimits>,
     controller: Option<Controller>,
-    is_splittable: AtomicBool,
+    merging: Merging,
+    /// The inputs that a request must give. With more of them, those of a default of the model's, it is never joined: what
+    /// they mean to the rows was not looked at.
+    required_inputs: usize,
     /// Why requests run alone, as the trial found.
     alone: Option<String>,
-    costs: Costs,
+    plan: Plan,
+    verdict: Arc<Verdict>,
     pool: Pool,
     inbox: SegQueue<Job>,
     backlog: Mutex<Backlog>,
@@ -81,16 +89,23 @@ pub(super) struct Core {
 
 /// Virtual time of a lane on the pool, in nanoseconds.
 #[derive(Debug, Default)]
-pub(super) struct UsedTime(AtomicU64);
+pub(super) struct UsedTime {
+    total: AtomicU64,
+    /// What a run usually adds.
+    usual: AtomicU64,
+}
 
 impl UsedTime {
     pub(super) fn add(&self, time: Duration) {
-        self.0.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), SeqCst);
+        let (time, usual) = (u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), self.usual.load(SeqCst));
+        let used = if usual == 0 { time } else { time.min(usual.saturating_mul(MOST_USED)) };
+        self.usual.store(if usual == 0 { used } else { usual - usual / 8 + used / 8 }, SeqCst);
+        self.total.fetch_add(used, SeqCst);
     }
 
     /// At least `floor` from now on; the value.
     pub(super) fn raise_to(&self, floor: u64) -> u64 {
-        self.0.fetch_max(floor, SeqCst).max(floor)
+        self.total.fetch_max(floor, SeqCst).max(floor)
     }
 }
 
@@ -119,14 +134,16 @@ impl Core {
     ) -> Self {
         let instances = if model.is_concurrent() { settings.instances.max(1) } else { 1 };
         let limits = match &settings.batching {
-            Batching::On(limits) if trial.useful_rows > 1 => {
-                Some(BatchLimits { max_rows: limits.max_rows.min(trial.useful_rows), ..limits.clone() })
-            }
+            Batching::On(limits) if trial.useful_rows > 1 || trial.can_join => Some(limits.clone()),
             _ => None,
         };
         let controller = limits
             .as_ref()
             .and_then(|limits| limits.target_p99.map(|target| Controller::new(target, limits, &trial.costs)));
+        let rigour = trial.rigour();
+        let required_inputs = model.signature().inputs.iter().filter(|spec| !spec.optional).count();
+        let max_rows = limits.as_ref().map_or(1, |limits| limits.max_rows);
+        let plan = Plan::new(trial.costs, settings.inline_limit, max_rows, trial.useful_rows);
         Self {
             model: Some(model),
             retired: Some(Box::new(retired)),
@@ -134,9 +151,11 @@ impl Core {
             instances,
             limits,
             controller,
-            is_splittable: AtomicBool::new(true),
+            merging: Merging::new(trial.widths, rigour),
+            required_inputs,
             alone: trial.alone,
-            costs: trial.costs,
+            plan,
+            verdict: trial.verdict,
             pool,
             inbox: SegQueue::new(),
             backlog: Mutex::default(),
@@ -159,7 +178,7 @@ impl Core {
         }
         if !work.is_background
             && self.waiting.jobs() == 0
-            && self.costs.expected(rows) <= self.settings.inline_limit
+            && self.plan.is_cheap_for(rows)
             && !self.should_gather(now, rows)
             && let Some(instance) = self.free_instance()
         {
@@ -184,22 +203,33 @@ impl Core {
         let executed = answered.unwrap_or(Err(LaneError::Closed));
         if let (Some(controller), Ok(executed)) = (&self.controller, &executed) {
             let now = Instant::now();
-            controller.observe(now, executed.queue + executed.inference, &self.costs);
+            controller.observe(now, executed.queue + executed.inference, self.plan.costs());
         }
         executed
     }
 
+    pub(super) fn tell_stop_to(&self, teller: impl Fn(&str) + Send + Sync + 'static) {
+        self.merging.tell_stop_to(Box::new(teller));
+    }
+
     pub(super) fn status(&self) -> LaneStatus {
-        let run = self.costs.expected(1);
+        let useful_rows = self.plan.useful_rows();
+        let alone = match &self.alone {
+            _ if useful_rows > 1 => None,
+            None if self.limits.is_some() => Some(NO_FASTER.to_owned()),
+            reason => reason.clone(),
+        };
         LaneStatus {
-            placement: if run <= self.settings.inline_limit { Placement::Request } else { Placement::Pool },
-            run,
-            per_row: self.costs.per_row(self.limits.as_ref().map_or(1, |limits| limits.max_rows)),
-            max_batch_rows: self.batch_limits().map_or(1, |limits| limits.max_rows),
+            placement: if self.plan.is_cheap() { Placement::Request } else { Placement::Pool },
+            run: self.plan.costs().expected(1),
+            per_row: self.plan.per_row(self.wanted_rows()),
+            max_batch_rows: self.batch_limits().map_or(1, |_| useful_rows),
             max_delay: self.delay(),
             instances: self.instances,
             waiting: self.waiting.jobs(),
-            alone: self.alone.clone(),
+            alone: self.merging.why_stopped().map(str::to_owned).or(alone),
+            is_merging_stopped: self.merging.is_stopped(),
+            verdict: Arc::clone(&self.verdict),
         }
     }
 
@@ -208,17 +238,24 @@ impl Core {
     }
 
     fn batch_limits(&self) -> Option<&BatchLimits> {
-        self.limits.as_ref().filter(|_| self.is_splittable.load(SeqCst))
+        self.limits.as_ref().filter(|_| !self.merging.is_stopped())
     }
 
     /// The rows that the next batch may have.
     fn max_rows(&self) -> usize {
-        let limit = self.batch_limits().map_or(1, |limits| limits.max_rows);
-        self.controller.as_ref().map_or(limit, |controller| controller.rows().min(limit))
+        self.batch_limits().map_or(1, |_| self.plan.most_rows(self.wanted_rows()))
+    }
+
+    /// The rows that the target latency allows, if there is one; 1 where requests are not joined.
+    fn wanted_rows(&self) -> usize {
+        self.batch_limits().map_or(1, |_| self.controller.as_ref().map_or(usize::MAX, Controller::rows))
     }
 
     /// How long the first request of a batch waits for others.
     fn delay(&self) -> Duration {
+        if self.plan.useful_rows() == 1 {
+            return Duration::ZERO;
+        }
         match (&self.controller, self.batch_limits()) {
             (Some(controller), Some(_)) => controller.delay(),
             (None, Some(limits)) => limits.max_delay,
@@ -228,11 +265,10 @@ impl Core {
 
     /// True when others are likely to arrive before a run would be over.
     fn should_gather(&self, now: Instant, rows: usize) -> bool {
-        let Some(limits) = self.batch_limits() else { return false };
-        if rows >= limits.max_rows {
+        if self.batch_limits().is_none() || rows >= self.plan.most_rows(usize::MAX) {
             return false;
         }
-        if !self.delay().is_zero() || self.costs.expected(rows) >= LONG {
+        if !self.delay().is_zero() || self.plan.costs().expected(rows) >= LONG {
             return true;
         }
         let since_start = self.since_start(now);
@@ -267,15 +303,11 @@ impl Core {
     }
 
     fn dispatch_claimed(self: &Arc<Self>) {
-        if self.is_cheap() || !self.delay().is_zero() {
+        if self.plan.is_cheap() || !self.delay().is_zero() {
             self.pool.requests().spawn(Arc::clone(self).collect());
         } else {
             self.pool.list(Arc::clone(self));
         }
-    }
-
-    fn is_cheap(&self) -> bool {
-        self.costs.expected(1) <= self.settings.inline_limit
     }
 
     /// The collector: lets others join, then runs what waits.
@@ -284,7 +316,7 @@ impl Core {
             // Comes back when everything that was ready has been polled, new input included.
             tokio::task::yield_now().await;
             self.wait_for_more().await;
-            if !self.is_cheap() {
+            if !self.plan.is_cheap() {
                 return self.pool.list(self.clone());
             }
             if !self.run_claimed() {
@@ -334,7 +366,7 @@ impl Core {
     /// Who makes a batch full does so: a crowd of requests that are all ready would otherwise fill the queue, and be refused,
     /// before the turn of the collector comes. And who would be refused.
     fn run_here(self: &Arc<Self>) -> bool {
-        let instance = if self.waiting.jobs() > 0 && self.is_cheap() { self.free_instance() } else { None };
+        let instance = if self.waiting.jobs() > 0 && self.plan.is_cheap() { self.free_instance() } else { None };
         let is_run = instance.is_some_and(|instance| {
             let batch = self.take_batch();
             let is_any = !batch.is_empty();
@@ -357,12 +389,12 @@ impl Core {
     }
 
     fn rows_of_next_batch(&self) -> usize {
-        let max_rows = self.max_rows();
-        if self.is_cheap() { self.costs.rows_within(self.settings.inline_limit * GATHERED, max_rows) } else { max_rows }
+        self.batch_limits().map_or(1, |_| self.plan.rows_of_next_run(self.wanted_rows()))
     }
 
     fn run_batch(&self, mut jobs: Vec<Job>) {
-        if jobs.len() > 1 {
+        // Requests that were taken while another run ended the joining run alone too.
+        if jobs.len() > 1 && !self.merging.is_stopped() {
             jobs = match self.run_together(jobs) {
                 Ok(()) => return,
                 // One of them is at fault, or the model is: alone, each gets its own answer.
@@ -374,33 +406,6 @@ impl Core {
             // The caller may have gone meanwhile: its answer is then of no use to anybody.
             let _ = job.reply.send(answer);
         }
-    }
-
-    fn run_together(&self, jobs: Vec<Job>) -> Result<(), Vec<Job>> {
-        let started = Instant::now();
-        let parts: Vec<&[Tensor]> = jobs.iter().map(|job| &job.inputs[..]).collect();
-        let Ok(inputs) = batch::join(&parts) else { return Err(jobs) };
-        let joined = Instant::now();
-        let rows = jobs.iter().map(|job| job.rows).sum();
-        let Ok(outputs) = self.call(&inputs, &jobs[0].outputs) else { return Err(jobs) };
-        let ran = self.ended(rows, joined);
-        let parts = match batch::split(&outputs, jobs.iter().map(|job| job.rows)) {
-            Ok(parts) => parts,
-            Err(reason) => {
-                tracing::warn!(%reason, "the model's outputs do not follow its rows: requests are not joined any more");
-                self.is_splittable.store(false, SeqCst);
-                return Err(jobs);
-            }
-        };
-        let (input, inference) = (joined - started, ran - joined);
-        let output = ran.elapsed();
-        for (index, (job, outputs)) in jobs.into_iter().zip(parts).enumerate() {
-            let queue = started.saturating_duration_since(job.queued_at);
-            let is_first_of_run = index == 0;
-            let executed = Executed { outputs, queue, input, inference, output, run_rows: rows, is_first_of_run };
-            let _ = job.reply.send(Ok(executed));
-        }
-        Ok(())
     }
 
     fn run_alone(
@@ -425,7 +430,7 @@ impl Core {
 
     fn ended(&self, rows: usize, started: Instant) -> Instant {
         let ended = Instant::now();
-        self.costs.record(rows, ended - started);
+        self.plan.record(rows, ended - started);
         self.last_active.store(self.since_start(ended), SeqCst);
         ended
     }

@@ -10,11 +10,14 @@
 //! | `queue` | the order of what waits, and what runs together |
 //! | `batch` | requests joined for one run, outputs split again |
 //! | `cost` | what runs cost, measured |
+//! | `plan` | where runs happen and how many rows they have, by what they cost |
 //! | `target` | batch size and delay chosen for a target latency |
 //! | `trial` | a model tried out before it serves |
+//! | `agreement` | whether an answer is the same alone and among others |
 //! | `claims` | a model of who forms the next batch, checked in every order of steps (tests only) |
 //! | `pool` | the threads of costly runs, shared fairly; where models are dropped |
 
+mod agreement;
 mod batch;
 #[doc(hidden)]
 pub mod bench_support;
@@ -22,6 +25,7 @@ pub mod bench_support;
 mod claims;
 mod cost;
 mod lane;
+mod plan;
 mod pool;
 mod queue;
 mod target;
@@ -35,12 +39,13 @@ use std::{
 use self::lane::Core;
 pub use self::{
     pool::Pool,
-    trial::{Stopwatch, Trial, run_once, thread_time, wall_time},
+    trial::{Known, Sample, Stopwatch, Trial, run_once, seen_outputs, thread_time, wall_time},
 };
 use crate::{
     domain::{Places, Priority, ServingSettings, Tensor},
     engine::{EngineError, Model},
     fault::{ErrorCode, Fault},
+    independence::Verdict,
 };
 
 /// A request for a lane.
@@ -164,6 +169,10 @@ pub struct LaneStatus {
     pub waiting: usize,
     /// Why requests run alone; `None` when they are joined.
     pub alone: Option<String>,
+    /// A joined run has shown that requests must run alone, against what was found before.
+    pub is_merging_stopped: bool,
+    /// What the model's graph says of its rows.
+    pub verdict: Arc<Verdict>,
 }
 
 /// The way to a model. When the last handle is gone the model is dropped, on a thread that
@@ -208,6 +217,11 @@ impl Lane {
     /// [`LaneError::Full`] when not.
     pub fn accepts(&self, bytes: usize) -> Result<(), LaneError> {
         self.core.accepts(1, bytes)
+    }
+
+    /// `teller` hears, once, why requests are not joined any more. On the thread of a run: it must not wait.
+    pub fn tell_stop_to(&self, teller: impl Fn(&str) + Send + Sync + 'static) {
+        self.core.tell_stop_to(teller);
     }
 
     #[must_use]

@@ -22,6 +22,8 @@ pub(super) struct Job {
     pub(super) outputs: Places,
     pub(super) rows: usize,
     pub(super) bytes: usize,
+    /// It gives the inputs that the model must have, and no others.
+    pub(super) is_joinable: bool,
     pub(super) priority: Priority,
     pub(super) queued_at: Instant,
     pub(super) deadline: Option<Instant>,
@@ -131,6 +133,7 @@ mod tests {
             outputs: Places::from_slice(&[0]),
             rows,
             bytes: 0,
+            is_joinable: true,
             priority: Priority::from_wire(priority).unwrap(),
             queued_at: at,
             deadline: None,
@@ -200,6 +203,21 @@ mod tests {
         }
         let taken = backlog.take(now, 64);
         assert_eq!((widths(&taken), taken.dropped.len()), (vec![(3, 3)], 2));
+    }
+
+    #[test]
+    fn job_that_gives_an_input_of_the_models_defaults_runs_alone() {
+        let now = Instant::now();
+        let mut backlog = Backlog::default();
+        let mut answers = Vec::new();
+        for is_joinable in [true, false, true, false] {
+            let (mut job, answer) = job("x", 1, 3, 10, now);
+            job.is_joinable = is_joinable;
+            backlog.push(job);
+            answers.push(answer);
+        }
+        let batches: Vec<usize> = (0..4).map(|_| backlog.take(now, 64).batch.len()).collect();
+        assert_eq!(batches, [2, 1, 1, 0]);
     }
 
     #[test]

@@ -13,7 +13,10 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 
 use super::*;
-use crate::domain::{BatchLimits, Batching, DataType, Dim, Places, Shape, Signature, TensorSpec};
+use crate::{
+    domain::{BatchLimits, Batching, DataType, Dim, Places, Shape, Signature, TensorSpec},
+    independence::{BatchAxis, Proof, Reason},
+};
 
 /// Gives back its input, after `cost`; notes the rows of each run. A row of 255 is refused, one of
 /// 254 panics.
@@ -79,7 +82,8 @@ fn settings() -> ServingSettings {
 }
 
 fn trial(cost: Duration, useful_rows: usize) -> Trial {
-    let trial = Trial { useful_rows, alone: None, ..Trial::none() };
+    let verdict = Arc::new(Verdict::Independent(Proof::default()));
+    let trial = Trial { useful_rows, verdict, alone: None, ..Trial::none() };
     trial.costs.record(1, cost);
     trial
 }
@@ -401,94 +405,58 @@ async fn no_request_is_lost_or_mixed_up_under_load() {
     }
 }
 
-mod trials {
-    use super::*;
-
-    std::thread_local! {
-        /// The time that runs on this thread are said to have taken.
-        static TAKEN: std::cell::Cell<Duration> = const { std::cell::Cell::new(Duration::ZERO) };
-    }
-
-    fn takes(time: Duration) {
-        TAKEN.set(TAKEN.get() + time);
-    }
-
-    /// Computes with rows as `compute` says, each run in the given time.
-    struct Computed(Arc<Signature>, fn(&[u8]) -> Vec<u8>, Duration);
-
-    impl Model for Computed {
-        fn signature(&self) -> &Arc<Signature> {
-            &self.0
+/// A trial on a busy machine may find that larger batches are no faster. Requests show that they are.
+#[tokio::test]
+async fn batches_that_did_not_pay_when_tried_are_found_under_load() {
+    let pool = Pool::start(1, Handle::current()).unwrap();
+    for inline_limit in [Duration::from_mins(1), Duration::ZERO] {
+        let settings = ServingSettings { inline_limit, ..settings() };
+        let model = Echo {
+            signature: signature(),
+            cost: Duration::from_micros(100),
+            runs: Arc::default(),
+            at_once: AtomicUsize::new(0),
+            most_at_once: Arc::default(),
+            gate: None,
+            is_concurrent: true,
+        };
+        let alone = Some("larger batches are no faster per row".to_owned());
+        let trial = Trial { can_join: true, alone: alone.clone(), ..Trial::none() };
+        let lane = Arc::new(Lane::new(Box::new(model), Arc::new(settings), trial, pool.clone(), || {}));
+        assert_eq!((lane.status().max_batch_rows, lane.status().alone), (1, alone));
+        for _ in 0..10_000 {
+            if lane.status().max_batch_rows == 8 {
+                break;
+            }
+            let requests: Vec<_> = (0..32).map(|row| submit(&lane, work(&[row]))).collect();
+            for (row, request) in (0..).zip(requests) {
+                assert_eq!(answer(&request.await.unwrap().unwrap())[..], [row]);
+            }
         }
-
-        fn run(&self, inputs: &[Tensor], _: &[usize]) -> Result<Vec<Tensor>, EngineError> {
-            takes(self.2);
-            let raw = (self.1)(&inputs[0].to_raw());
-            let shape = Shape::new(vec![i64::try_from(raw.len()).unwrap(), 1]).unwrap();
-            Ok(vec![Tensor::plain("y", DataType::Uint8, shape, raw.into()).unwrap()])
-        }
-    }
-
-    fn tried(compute: fn(&[u8]) -> Vec<u8>) -> Trial {
-        tried_after(Duration::from_millis(1), compute)
-    }
-
-    fn tried_after(fixed_cost: Duration, compute: fn(&[u8]) -> Vec<u8>) -> Trial {
-        Trial::of(&Computed(signature(), compute, fixed_cost), &settings(), false, || TAKEN.get())
-    }
-
-    #[test]
-    fn independent_rows_are_joined_as_far_as_it_pays() {
-        let trial = tried(|rows| rows.iter().map(|row| row * 2).collect());
-        assert_eq!((trial.useful_rows, trial.alone), (8, None));
-        assert_eq!(trial.costs.expected(8), Duration::from_millis(1));
-    }
-
-    #[test]
-    fn rows_that_depend_on_each_other_run_alone() {
-        let trial = tried(|rows| vec![rows.iter().sum(); rows.len()]);
-        assert_eq!(trial.useful_rows, 1);
-        assert_eq!(trial.alone.unwrap(), "output 'y' of a row depends on other rows");
-        let trial = tried(|rows| vec![rows.iter().sum()]);
-        assert_eq!(trial.alone.unwrap(), "its outputs have not one row for each row of the inputs");
-    }
-
-    #[test]
-    fn batches_that_gain_nothing_are_not_formed() {
-        let trial = tried_after(Duration::ZERO, |rows| {
-            takes(Duration::from_millis(5 * rows.len() as u64));
-            rows.to_vec()
-        });
-        assert_eq!(trial.useful_rows, 1, "{:?}", trial.costs);
-    }
-
-    #[test]
-    fn sizes_that_were_disturbed_do_not_decide_on_larger_ones_where_a_run_is_short() {
-        /// Milliseconds for runs of 1, 2, 4 and 8 rows.
-        const DISTURBED: [u32; 4] = [10, 25, 60, 20];
-        fn time(rows: &[u8]) -> Duration {
-            Duration::from_millis(DISTURBED[rows.len().ilog2() as usize].into())
-        }
-        let short = tried_after(Duration::ZERO, |rows| {
-            takes(time(rows) / 1000);
-            rows.to_vec()
-        });
-        assert_eq!(short.useful_rows, 8, "{:?}", short.costs);
-        let long = tried_after(Duration::ZERO, |rows| {
-            takes(time(rows));
-            rows.to_vec()
-        });
-        assert_eq!(long.useful_rows, 1, "loading takes no longer for what is not to be expected: {:?}", long.costs);
-    }
-
-    #[test]
-    fn fixed_first_dimension_is_never_joined() {
-        let mut fixed = Signature::clone(&signature());
-        fixed.inputs[0].shape[0] = Dim::Fixed(1);
-        let model = Computed(Arc::new(fixed), <[u8]>::to_vec, Duration::ZERO);
-        let trial = Trial::of(&model, &settings(), true, || TAKEN.get());
-        assert_eq!(trial.alone.unwrap(), "'x' has no first dimension of any size");
+        assert_eq!((lane.status().max_batch_rows, lane.status().alone), (8, None));
     }
 }
 
+/// What something holds up for once is not made to wait for all others besides.
+#[test]
+fn run_that_was_held_up_counts_on_the_pool_as_a_few_of_the_usual_ones() {
+    const MILLISECOND: u64 = 1_000_000;
+    let used = lane::UsedTime::default();
+    for _ in 0..10 {
+        used.add(Duration::from_millis(5));
+    }
+    assert_eq!(used.raise_to(0), 50 * MILLISECOND);
+    used.add(Duration::from_secs(10));
+    assert_eq!(used.raise_to(0), (50 + 160) * MILLISECOND);
+    // Runs that have become long count as they are, soon.
+    for _ in 0..10 {
+        used.add(Duration::from_secs(10));
+    }
+    let before = used.raise_to(0);
+    used.add(Duration::from_secs(10));
+    assert_eq!(used.raise_to(0) - before, 10_000 * MILLISECOND);
+}
+
 mod crowd;
+mod merging;
+mod trials;

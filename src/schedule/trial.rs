@@ -2,30 +2,47 @@
 //! together.
 //!
 //! Requests can be joined along axis 0 only if no row of the outputs depends on another row of the
-//! inputs. Shapes alone do not tell (a softmax over axis 0 has the shape of one over axis 1), so
-//! different rows are run alone and joined, and the outputs compared. Then ever larger batches are
-//! run, which warms them and measures what they cost; where larger ones gain nothing, requests are
-//! better served one by one.
+//! inputs. The room `independence` proves that from the graph; a trial only shows the opposite. So both
+//! are asked. The trial runs ordinary rows alone, and joined with others of very different magnitude,
+//! length and text, and compares the outputs. Then ever larger batches are run, which warms them and
+//! measures what they cost; where larger ones gain nothing, requests are better served one by one.
+//!
+//! | proof | `batching.enabled = true` written for the model | requests are joined |
+//! | --- | --- | --- |
+//! | independent | no | where the trial agrees |
+//! | independent | yes | unless the trial disagrees |
+//! | unknown | no | never |
+//! | unknown | yes | where the trial agrees; some joined runs are compared with runs alone for ever |
+//! | dependent | either | never |
+
+mod compare;
+mod rows;
+mod shapes;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use half::{bf16, f16};
-
-use super::{batch, cost::Costs};
+pub use self::rows::Sample;
+use self::rows::{Kind, RealRows};
+use super::{
+    agreement::Rigour,
+    batch,
+    cost::Costs,
+    plan::{RUN_OVERHEAD, WORTHWHILE},
+};
 use crate::{
-    domain::{Batching, DataType, Dim, Dimensions, Elements, ServingSettings, Shape, Signature, Tensor, TensorSpec},
+    domain::{Batching, Dim, Dimensions, ServingSettings, Signature, Tensor},
     engine::{EngineError, Model},
+    independence::{BatchAxis, Reason, Verdict},
 };
 
-/// The largest inputs made up for one run, in bytes.
-const INPUT_LIMIT: usize = 64 << 20;
 /// A batch that takes longer is not tried: loading must not last for ever.
 const RUN_LIMIT: Duration = Duration::from_millis(400);
+/// Where a run of one row takes longer, fewer are run.
+const SLOW: Duration = Duration::from_millis(50);
 /// Runs of each size, of which the fastest counts, or of many the fastest but for a quarter: a loaded machine makes runs
 /// slower, never faster.
 const REPEATS: usize = 3;
@@ -35,15 +52,6 @@ const MORE_REPEATS: usize = 16;
 /// Where runs are shorter than this, all sizes are tried, whatever the smaller ones said: one that was disturbed must not
 /// decide on all larger ones.
 const SHORT: Duration = Duration::from_millis(2);
-/// What a size must save per row against the best smaller one to be worth its latency.
-const WORTHWHILE: f64 = 0.95;
-/// What a run costs besides, about, whatever its size: to gather its requests, join their rows and tell them the end.
-const RUN_OVERHEAD: Duration = Duration::from_micros(3);
-/// Outputs of the same row may differ by this much, relative to the larger: other kernels compute
-/// other batch sizes.
-const TOLERANCE: f64 = 1e-3;
-/// Sizes tried for dimensions that may have any, other than the rows.
-const FREE_SIZES: [i64; 3] = [1, 8, 32];
 
 /// A time that goes on, from any moment.
 pub type Stopwatch = fn() -> Duration;
@@ -62,34 +70,74 @@ pub fn thread_time() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
+/// What is known of a model before it is tried out.
+#[derive(Debug, Clone)]
+pub struct Known<'a> {
+    /// What its graph says of its rows.
+    pub verdict: Arc<Verdict>,
+    /// The model's own configuration says that its requests are to be joined.
+    pub is_asked_for: bool,
+    /// Requests that it should be able to answer, the best known first: used beside made-up rows, and in their place where
+    /// it refuses those.
+    pub samples: &'a [Sample],
+}
+
 /// What was found out.
 #[derive(Debug)]
 pub struct Trial {
     pub(super) costs: Costs,
     /// The largest batch that is faster per row than smaller ones; 1 when requests run alone.
     pub(super) useful_rows: usize,
+    /// Requests may run together, whether or not it paid when it was tried.
+    pub(super) can_join: bool,
+    /// What the graph says of the rows.
+    pub verdict: Arc<Verdict>,
     /// Why requests run alone; for operators.
     pub alone: Option<String>,
+    /// It ran on some row: it is warm.
+    pub(super) is_tried: bool,
+    /// The dimensions of each output after the first, where no run gives others; empty where nothing is known.
+    pub(super) widths: Vec<Option<Dimensions>>,
+    /// The output that differs between two runs on the same rows.
+    pub unsteady: Option<String>,
+    /// What an operator should know: sentences.
+    pub warnings: Vec<String>,
 }
 
 impl Trial {
     /// Nothing tried: every request runs alone.
     #[must_use]
     pub fn none() -> Self {
-        Self { costs: Costs::default(), useful_rows: 1, alone: Some("not tried".into()) }
+        Self {
+            costs: Costs::default(),
+            useful_rows: 1,
+            can_join: false,
+            verdict: Arc::new(Verdict::Unknown(Reason::of_model("the model was not looked at"))),
+            alone: Some("not tried".into()),
+            is_tried: true,
+            widths: Vec::new(),
+            unsteady: None,
+            warnings: Vec::new(),
+        }
     }
 
     /// Tries `model` out. Blocks for as long as its runs take.
     ///
     /// The time of a run is the difference between what `stopwatch` says after it and before.
     ///
-    /// A model that refuses made-up inputs is no fault: it is then neither warm nor batched,
-    /// unless `is_forced`, which an operator says who knows that its rows are independent.
+    /// A model that refuses made-up inputs is no fault: it is tried on samples, and where there are none
+    /// it is neither warm nor batched, unless it is proven and asked for.
     #[must_use]
-    pub fn of(model: &dyn Model, settings: &ServingSettings, is_forced: bool, stopwatch: Stopwatch) -> Self {
-        let mut trial = Self::none();
-        trial.alone = trial.run(model, settings, is_forced, stopwatch).err();
-        trim(model);
+    pub fn of(model: &dyn Model, settings: &ServingSettings, known: &Known<'_>, stopwatch: Stopwatch) -> Self {
+        let mut trial = Self { verdict: Arc::clone(&known.verdict), ..Self::none() };
+        let signature = model.signature().clone();
+        let all = all_outputs(&signature);
+        let probes = Probes::new(model, &signature, &all, known.samples, stopwatch);
+        trial.alone = trial.run(&probes, settings, known).err();
+        probes.trim();
+        if let Verdict::Independent(proof) = &*known.verdict {
+            trial.warnings.extend(proof.warnings.iter().cloned());
+        }
         if let Some(reason) = &trial.alone {
             trial.useful_rows = 1;
             tracing::debug!(reason, "requests run alone");
@@ -100,45 +148,83 @@ impl Trial {
     /// What was found, in words for an operator.
     #[must_use]
     pub fn in_words(&self) -> String {
-        match &self.alone {
+        let runs = match &self.alone {
             Some(reason) => format!("requests run alone: {reason}"),
             None => format!("up to {} rows run together", self.useful_rows),
-        }
+        };
+        let is_told = self.is_tried || runs.contains(NOTHING_TO_RUN);
+        if is_told { runs } else { format!("{runs}; it is not warm: {NOTHING_TO_RUN}") }
     }
 
-    fn run(
-        &mut self,
-        model: &dyn Model,
-        settings: &ServingSettings,
-        is_forced: bool,
-        stopwatch: Stopwatch,
-    ) -> Result<(), String> {
-        let signature = model.signature().clone();
-        let all: Vec<usize> = (0..signature.outputs.len()).collect();
-        let probes = Probes { model, signature: &signature, outputs: &all, stopwatch };
-        let free_size = probes.first_that_runs();
-        if let Some(size) = free_size {
-            self.time(&probes, size, 1);
+    pub(super) fn rigour(&self) -> Rigour {
+        rigour(&self.verdict)
+    }
+
+    fn run(&mut self, probes: &Probes<'_>, settings: &ServingSettings, known: &Known<'_>) -> Result<(), String> {
+        let first = self.time(probes, 1);
+        let is_slow = first.is_some_and(|time| time > SLOW);
+        self.is_tried = first.is_some();
+        if first.is_some() {
+            self.unsteady = compare::differs_between_runs(probes, if is_slow { 1 } else { 3 });
         }
         let Batching::On(limits) = &settings.batching else { return Err("batching is off".into()) };
-        if let Some(tensor) = without_free_rows(&signature) {
+        self.allowed(known)?;
+        if let Some(tensor) = without_free_rows(probes.signature) {
             return Err(format!("'{tensor}' has no first dimension of any size"));
         }
-        let Some(free_size) = free_size else {
-            self.useful_rows = limits.max_rows;
-            return if is_forced { Ok(()) } else { Err("the model does not run on made-up inputs".into()) };
-        };
-        if !is_forced {
-            probes.rows_are_independent(free_size)?;
+        if first.is_none() {
+            // Where it is proven, whoever asks for it may do without the trial.
+            if known.is_asked_for && matches!(*known.verdict, Verdict::Independent(_)) {
+                self.useful_rows = limits.max_rows;
+                return Ok(());
+            }
+            return Err(NOTHING_TO_RUN.into());
         }
-        self.useful_rows = self.largest_worthwhile(&probes, free_size, limits.max_rows);
-        if is_forced {
+        if let Some(output) = &self.unsteady {
+            return Err(format!("output '{output}' differs between two runs on the same rows"));
+        }
+        if !known.is_asked_for && first.is_some_and(|time| time > RUN_LIMIT) {
+            return Err("a run of one row takes so long that larger batches are not tried".into());
+        }
+        self.widths = compare::independent(probes, self.rigour(), is_slow)?;
+        self.can_join = true;
+        self.useful_rows = self.largest_worthwhile(probes, limits.max_rows);
+        if known.is_asked_for {
             self.useful_rows = limits.max_rows;
         }
         if self.useful_rows > 1 { Ok(()) } else { Err("larger batches are no faster per row".into()) }
     }
 
-    fn largest_worthwhile(&self, probes: &Probes<'_>, free_size: i64, max_rows: usize) -> usize {
+    /// What the proof allows.
+    fn allowed(&mut self, known: &Known<'_>) -> Result<(), String> {
+        match &*known.verdict {
+            Verdict::Dependent(reason) => {
+                if known.is_asked_for {
+                    self.warnings.push(format!(
+                        "batching is asked for in the model's configuration and stays off: an answer would depend on the \
+                         requests beside it ({reason})"
+                    ));
+                }
+                Err(format!("rows depend on each other: {reason}"))
+            }
+            Verdict::Unknown(reason) if !known.is_asked_for => Err(format!(
+                "it is not proven that rows are independent: {reason} (batching.enabled = true in model.toml lets a \
+                 trial decide)"
+            )),
+            Verdict::Unknown(_) => Ok(()),
+            Verdict::Independent(proof) => {
+                let lies_elsewhere = |axis: &&BatchAxis| axis.axis != 0;
+                match proof.inputs.iter().chain(&proof.outputs).find(lies_elsewhere) {
+                    Some(BatchAxis { name, axis }) => Err(format!(
+                        "the rows of '{name}' lie along axis {axis}: requests are joined along axis 0 only"
+                    )),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn largest_worthwhile(&self, probes: &Probes<'_>, max_rows: usize) -> usize {
         let per_row = |time: Duration, rows: usize| (time + RUN_OVERHEAD).as_secs_f64() / rows as f64;
         let mut best = (1, per_row(self.costs.expected(1), 1));
         let mut misses = 0;
@@ -147,7 +233,7 @@ impl Trial {
             if self.costs.expected(rows) > RUN_LIMIT {
                 break;
             }
-            let Some(time) = self.time(probes, free_size, rows) else { break };
+            let Some(time) = self.time(probes, rows) else { break };
             let per_row = per_row(time, rows);
             if per_row < best.1 * WORTHWHILE {
                 (best, misses) = ((rows, per_row), 0);
@@ -162,8 +248,8 @@ impl Trial {
     }
 
     /// Times a run of `rows` rows, after one to warm it; `None` when it fails.
-    fn time(&self, probes: &Probes<'_>, free_size: i64, rows: usize) -> Option<Duration> {
-        let mut inputs = probes.inputs(free_size, rows, 0)?;
+    fn time(&self, probes: &Probes<'_>, rows: usize) -> Option<Duration> {
+        let mut inputs = probes.inputs(rows, 0)?;
         probes.run(&inputs).ok()?;
         let mut times = Vec::with_capacity(MORE_REPEATS);
         for run in 1..=MORE_REPEATS {
@@ -176,7 +262,7 @@ impl Trial {
             }
             if time <= SHORT {
                 // Other rows: a processor learns the branches of a few that come again and again.
-                inputs = probes.inputs(free_size, rows, run * rows)?;
+                inputs = probes.inputs(rows, run * rows)?;
             }
         }
         times.sort_unstable();
@@ -186,33 +272,52 @@ impl Trial {
     }
 }
 
-/// Runs a model once on made-up inputs of one row, for what may happen then.
+/// Why a model that takes no made-up rows is not tried, and what would help.
+const NOTHING_TO_RUN: &str = "the model takes no made-up rows (an encoder may refuse categories that it does not know), and \
+                              there are no real ones: golden requests (golden/*.json), [[warmup]] with data, or a \
+                              profile.json would do";
+
+fn rigour(verdict: &Verdict) -> Rigour {
+    if matches!(verdict, Verdict::Independent(_)) { Rigour::Proven } else { Rigour::Unproven }
+}
+
+fn all_outputs(signature: &Signature) -> Vec<usize> {
+    (0..signature.outputs.len()).collect()
+}
+
+/// Runs a model on made-up inputs of one row, for what may happen then: on an ordinary one, and where requests may be joined
+/// on rows of other magnitude, as clients may send them and as the trial will.
 ///
 /// # Errors
-/// Why it ran on none of them, which is no fault as such.
+/// Why it did not run on an ordinary one, which is no fault as such.
 pub fn run_once(model: &dyn Model) -> Result<(), EngineError> {
     let signature = model.signature().clone();
-    let outputs: Vec<usize> = (0..signature.outputs.len()).collect();
-    let probes = Probes { model, signature: &signature, outputs: &outputs, stopwatch: wall_time };
+    let outputs = all_outputs(&signature);
+    let probes = Probes { model, signature: &signature, outputs: &outputs, stopwatch: wall_time, source: Source::None };
     let mut outcome = Ok(());
-    for inputs in probes.free_sizes().iter().filter_map(|&size| probes.inputs(size, 1, 0)) {
+    for inputs in rows::free_sizes(&signature).iter().filter_map(|&size| rows::inputs(&signature, size, 1, 0)) {
+        let started = thread_time();
         outcome = probes.run(&inputs).map(drop);
         if outcome.is_ok() {
+            let is_quick = thread_time().saturating_sub(started) <= RUN_LIMIT;
+            if is_quick && without_free_rows(&signature).is_none() {
+                compare::run_extremes(&probes, &inputs);
+            }
             break;
         }
     }
     outcome
 }
 
-/// Large batches may never come: their memory is given back.
-fn trim(model: &dyn Model) {
+/// The shapes of `model`'s outputs, and what of them its file declares otherwise, in words. What runs on `samples`, or on
+/// made-up rows, show wins over what is declared.
+#[must_use]
+pub fn seen_outputs(model: &dyn Model, samples: &[Sample]) -> (Vec<Vec<Dim>>, Vec<String>) {
     let signature = model.signature().clone();
-    let outputs: Vec<usize> = (0..signature.outputs.len()).collect();
-    let probes = Probes { model, signature: &signature, outputs: &outputs, stopwatch: wall_time };
-    if let Some(inputs) = probes.first_that_runs().and_then(|size| probes.inputs(size, 1, 0)) {
-        // It ran a moment ago; should it fail now, the memory stays where it is.
-        let _ = catch_unwind(AssertUnwindSafe(|| model.run_and_trim(&inputs, &outputs)));
-    }
+    let all = all_outputs(&signature);
+    let seen = shapes::outputs(&Probes::new(model, &signature, &all, samples, wall_time));
+    let differences = shapes::differences(&signature, &seen);
+    (seen, differences)
 }
 
 /// The name of an input or output whose first dimension is fixed, or which has none.
@@ -225,125 +330,75 @@ fn without_free_rows(signature: &Signature) -> Option<&str> {
     fixed.map(|spec| spec.name.as_str())
 }
 
-/// Made-up inputs for a model, and its runs on them.
+/// The rows that a model is run on.
+enum Source {
+    /// It runs on none.
+    None,
+    /// Made up, with this size for free dimensions; and real ones, of which there may be none.
+    MadeUp(i64, RealRows),
+    /// It takes no made-up ones.
+    Real(RealRows),
+}
+
+/// A model, and what it can be run on.
 struct Probes<'a> {
     model: &'a dyn Model,
     signature: &'a Signature,
     outputs: &'a [usize],
     stopwatch: Stopwatch,
+    source: Source,
 }
 
-impl Probes<'_> {
-    fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
-        catch_unwind(AssertUnwindSafe(|| self.model.run(inputs, self.outputs)))
-            .unwrap_or_else(|_| Err(EngineError::Failed("the engine panicked".into())))
-    }
-
-    /// The first size of free dimensions that the model runs on.
-    fn first_that_runs(&self) -> Option<i64> {
-        let mut sizes = self.free_sizes().iter().copied();
-        sizes.find(|&size| self.inputs(size, 1, 0).is_some_and(|inputs| self.run(&inputs).is_ok()))
-    }
-
-    /// The sizes worth trying.
-    fn free_sizes(&self) -> &'static [i64] {
-        let has_free = self.signature.inputs.iter().any(|spec| spec.shape.iter().skip(1).any(|dim| *dim == Dim::Any));
-        if has_free { &FREE_SIZES } else { &FREE_SIZES[..1] }
-    }
-
-    /// Inputs of `rows` rows, of which the first is the row number `first`: rows of different
-    /// numbers differ. `None` when they would be too large.
-    fn inputs(&self, free_size: i64, rows: usize, first: usize) -> Option<Vec<Tensor>> {
-        let required = self.signature.inputs.iter().filter(|spec| !spec.optional);
-        required.map(|spec| made_up(spec, free_size, rows, first)).collect()
-    }
-
-    /// # Errors
-    /// What shows that the outputs of a row depend on other rows.
-    fn rows_are_independent(&self, free_size: i64) -> Result<(), String> {
-        const ROWS: usize = 3;
-        let run = |rows, first| {
-            let inputs = self.inputs(free_size, rows, first).ok_or("its inputs are too large to be made up")?;
-            self.run(&inputs).map_err(|error| format!("it does not run on {rows} made-up rows: {error}"))
+impl<'a> Probes<'a> {
+    /// Looks what the model runs on.
+    fn new(
+        model: &'a dyn Model,
+        signature: &'a Signature,
+        outputs: &'a [usize],
+        samples: &[Sample],
+        stopwatch: Stopwatch,
+    ) -> Self {
+        let mut probes = Self { model, signature, outputs, stopwatch, source: Source::None };
+        let mut real = RealRows::of(signature, samples);
+        real.rows.retain(|row| probes.run(row).is_ok());
+        let runs = |size: &i64| rows::inputs(signature, *size, 1, 0).is_some_and(|inputs| probes.run(&inputs).is_ok());
+        probes.source = match rows::free_sizes(signature).iter().copied().find(runs) {
+            Some(size) => Source::MadeUp(size, real),
+            None if real.rows.is_empty() => Source::None,
+            None => Source::Real(real),
         };
-        let joined = run(ROWS, 0)?;
-        let joined = batch::split(&joined, std::iter::repeat_n(1, ROWS))
-            .map_err(|_| "its outputs have not one row for each row of the inputs".to_owned())?;
-        for (row, together) in joined.iter().enumerate() {
-            for (alone, together) in run(1, row)?.iter().zip(together.iter()) {
-                if !are_close(alone, together) {
-                    return Err(format!("output '{}' of a row depends on other rows", alone.name()));
-                }
+        probes
+    }
+
+    fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
+        let outputs = catch_unwind(AssertUnwindSafe(|| self.model.run(inputs, self.outputs)))
+            .unwrap_or_else(|_| Err(EngineError::Failed("the engine panicked".into())))?;
+        if outputs.len() == self.outputs.len() {
+            Ok(outputs)
+        } else {
+            Err(EngineError::Failed("an output is left out".into()))
+        }
+    }
+
+    /// Inputs of `rows` rows, of which the first is the row number `first`: rows of different numbers differ, as far as
+    /// there are real ones. `None` when there are none or they would be too large.
+    fn inputs(&self, rows: usize, first: usize) -> Option<Vec<Tensor>> {
+        match &self.source {
+            Source::None => None,
+            Source::MadeUp(size, _) => rows::inputs(self.signature, *size, rows, first),
+            Source::Real(real) => {
+                let parts: Vec<&[Tensor]> =
+                    real.rows.iter().map(Vec::as_slice).cycle().skip(first % real.rows.len()).take(rows).collect();
+                batch::join(&parts).ok()
             }
         }
-        Ok(())
     }
-}
 
-fn made_up(spec: &TensorSpec, free_size: i64, rows: usize, first: usize) -> Option<Tensor> {
-    let dimensions = spec.shape.iter().enumerate().map(|(axis, dim)| match dim {
-        Dim::Fixed(size) => i64::try_from(*size).ok(),
-        Dim::Any if axis == 0 => i64::try_from(rows).ok(),
-        Dim::Any | Dim::Unranked => Some(free_size),
-    });
-    let shape = Shape::new(dimensions.collect::<Option<Dimensions>>()?).ok()?;
-    let size = spec.datatype.size().unwrap_or(size_of::<Bytes>());
-    if shape.elements().checked_mul(size)? > INPUT_LIMIT {
-        return None;
-    }
-    let width = shape.elements().checked_div(rows).unwrap_or(0).max(1);
-    // Whole numbers stay small: they may be categories or places.
-    let whole = |index: usize| u8::try_from((index % width * 3 + (index / width + first) * 5) % 3).unwrap_or(0);
-    let real = |index: usize| {
-        let step = u8::try_from((index % width * 7 + (index / width + first) * 11) % 17).unwrap_or(0);
-        f32::from(step) / 8.0 - 1.0
-    };
-    let count = shape.elements();
-    let name = spec.name.as_str();
-    let bytes: Vec<u8> = match spec.datatype {
-        DataType::Bytes => {
-            let elements = (0..count).map(|index| Bytes::from(whole(index).to_string())).collect();
-            return Tensor::text(name, shape, elements).ok();
+    /// Large batches may never come: their memory is given back.
+    fn trim(&self) {
+        if let Some(inputs) = self.inputs(1, 0) {
+            // It ran a moment ago; should it fail now, the memory stays where it is.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.model.run_and_trim(&inputs, self.outputs)));
         }
-        DataType::Bool => (0..count).map(|index| whole(index) & 1).collect(),
-        DataType::Uint8 | DataType::Int8 => (0..count).map(whole).collect(),
-        DataType::Uint16 | DataType::Int16 => (0..count).flat_map(|at| u16::from(whole(at)).to_le_bytes()).collect(),
-        DataType::Uint32 | DataType::Int32 => (0..count).flat_map(|at| u32::from(whole(at)).to_le_bytes()).collect(),
-        DataType::Uint64 | DataType::Int64 => (0..count).flat_map(|at| u64::from(whole(at)).to_le_bytes()).collect(),
-        DataType::Fp16 => (0..count).flat_map(|at| f16::from_f32(real(at)).to_le_bytes()).collect(),
-        DataType::Bf16 => (0..count).flat_map(|at| bf16::from_f32(real(at)).to_le_bytes()).collect(),
-        DataType::Fp32 => (0..count).flat_map(|at| real(at).to_le_bytes()).collect(),
-        DataType::Fp64 => (0..count).flat_map(|at| f64::from(real(at)).to_le_bytes()).collect(),
-    };
-    Tensor::plain(name, spec.datatype, shape, bytes.into()).ok()
-}
-
-/// True when the tensors are the same but for the rounding of other kernels.
-fn are_close(left: &Tensor, right: &Tensor) -> bool {
-    if left.shape() != right.shape() || left.datatype() != right.datatype() {
-        return false;
     }
-    match (floats(left), floats(right)) {
-        (Some(left), Some(right)) => left.iter().zip(&right).all(|(left, right)| {
-            let scale = left.abs().max(right.abs()).max(1e-3);
-            let is_same = left.total_cmp(right).is_eq() || (left.is_nan() && right.is_nan());
-            is_same || (left - right).abs() <= TOLERANCE * scale
-        }),
-        _ => left.elements() == right.elements(),
-    }
-}
-
-fn floats(tensor: &Tensor) -> Option<Vec<f64>> {
-    let Elements::Plain { datatype, bytes } = tensor.elements() else { return None };
-    match datatype {
-        DataType::Fp16 => Some(read(bytes, |element| f16::from_le_bytes(element).to_f64())),
-        DataType::Bf16 => Some(read(bytes, |element| bf16::from_le_bytes(element).to_f64())),
-        DataType::Fp32 => Some(read(bytes, |element| f64::from(f32::from_le_bytes(element)))),
-        DataType::Fp64 => Some(read(bytes, f64::from_le_bytes)),
-        _ => None,
-    }
-}
-
-fn read<const SIZE: usize>(bytes: &[u8], one: impl Fn([u8; SIZE]) -> f64) -> Vec<f64> {
-    bytes.as_chunks::<SIZE>().0.iter().map(|element| one(*element)).collect()
 }

@@ -22,6 +22,9 @@ struct Stored {
     /// Absent in what the first format's program wrote.
     #[serde(default)]
     newest: Option<u64>,
+    /// Absent in what older programs wrote, and where there are none: the text of such a release stays what it was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rolled_back: Vec<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -40,6 +43,7 @@ pub(super) fn encode(release: &Release) -> String {
         shadow: release.shadow.map(split),
         labels: release.labels.iter().map(|(label, version)| (label.to_string(), version.get())).collect(),
         newest: release.newest.map(Version::get),
+        rolled_back: release.rolled_back.iter().map(|version| version.get()).collect(),
     };
     serde_json::to_string(&stored).expect("numbers and text always have a JSON form")
 }
@@ -67,6 +71,7 @@ pub(super) fn decode(body: &str) -> Result<Release, String> {
         shadow: stored.shadow.map(split).transpose()?,
         labels,
         newest: newest.map(version).transpose()?,
+        rolled_back: stored.rolled_back.into_iter().map(version).collect::<Result<_, _>>()?,
     })
 }
 
@@ -82,11 +87,13 @@ mod tests {
         let changes = [
             Change::Promote(version(1)),
             Change::Promote(version(2)),
+            Change::Rollback(None),
             Change::SetCanary(split(3, 12.5)),
             Change::SetShadow(split(4, 100.0)),
             Change::SetLabel("champion".parse().unwrap(), version(2)),
         ];
         let release = changes.iter().fold(Release::default(), |release, change| release.apply(change).unwrap());
+        assert_eq!(release.rolled_back.len(), 1);
         assert_eq!(decode(&encode(&release)).unwrap(), release);
     }
 

@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::{StoreError, allowance, chain, rollout};
+use super::{StoreError, allowance, chain, released, rollout};
 
 type Step = fn(&Transaction<'_>) -> rusqlite::Result<()>;
 
@@ -25,7 +25,11 @@ pub(super) fn migrate(transaction: &Transaction<'_>) -> Result<(), StoreError> {
     }
     transaction.execute_batch(rollout::TABLE)?;
     transaction.execute_batch(allowance::TABLE)?;
-    transaction.pragma_update(None, "user_version", FORMAT)?;
+    transaction.execute_batch(released::TABLE)?;
+    if found != FORMAT {
+        // A start on a full disk has nothing to write.
+        transaction.pragma_update(None, "user_version", FORMAT)?;
+    }
     Ok(())
 }
 

@@ -12,30 +12,41 @@
 //! | `keys` | idempotency keys |
 //! | `allowance` | signatures that may differ from the stable one's |
 //! | `rollout` | progressive rollouts and what they have counted |
+//! | `released` | what the files of released versions were |
+//! | `disk` | why nothing can be written, and the reserve for a full disk |
+//! | `copy` | what a start reads where the state cannot be written |
+//! | `open` | the start, and what becomes of a write that fails |
 
 mod allowance;
 mod chain;
+mod copy;
+mod disk;
 mod json;
 mod keys;
 mod migrate;
+mod open;
+mod released;
 mod rollout;
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Row, Transaction, params};
 
 pub use self::{
     allowance::{Allowance, Allowances},
     chain::{Broken, Head, Verification},
+    disk::{Cause, StateDisk},
     keys::{KeyEntry, LIFETIME as KEY_LIFETIME},
+    released::{ModelFiles, Released, ReleasedRow},
     rollout::RolloutRow,
 };
+use self::{copy::Copy, disk::Reserve};
 use crate::{
-    domain::ModelName,
+    domain::{ModelName, Version},
     fault::{ErrorCode, Fault},
     registry::HistoryEntry,
     release::{Outcome, Release},
@@ -51,6 +62,11 @@ pub enum StoreError {
     InUse(PathBuf),
     #[error("the state file: {0}")]
     Database(#[from] rusqlite::Error),
+    #[error("the state file {}: {source}", path.display())]
+    Open { path: PathBuf, source: rusqlite::Error },
+    /// Nothing can be written there now.
+    #[error("{cause} ({}): {detail}", path.display())]
+    Write { cause: Cause, path: PathBuf, detail: String },
     #[error("the state file is of format {found}; this program reads format {expected}")]
     Format { found: i64, expected: i64 },
     #[error("the state of model '{model}' cannot be read: {reason}")]
@@ -59,11 +75,20 @@ pub enum StoreError {
 
 impl Fault for StoreError {
     fn code(&self) -> ErrorCode {
-        ErrorCode::Internal
+        match self {
+            Self::Write { .. } => ErrorCode::Unavailable,
+            _ => ErrorCode::Internal,
+        }
     }
 
     fn message(&self) -> String {
-        "the change could not be made durable, and was not made".into()
+        let what = "the change could not be made durable, and was not made";
+        match self {
+            Self::Write { cause, path, .. } => {
+                format!("{what}: {cause} ({}); {}. Requests are answered as before", path.display(), cause.advice())
+            }
+            _ => format!("{what}: the gateway's log says why"),
+        }
     }
 }
 
@@ -71,7 +96,14 @@ impl Fault for StoreError {
 #[derive(Debug)]
 pub struct Store {
     connection: Connection,
+    disk: StateDisk,
+    reserve: Reserve,
+    /// What is read where the state could not be opened for writing. Nothing is written to it.
+    copy: Option<Copy>,
 }
+
+/// The name of the state file.
+const FILE: &str = "tidegate.db";
 
 /// An attempt at a change, as it goes into the audit log.
 #[derive(Debug, Clone)]
@@ -95,34 +127,11 @@ pub struct Entry<'a> {
     pub key: Option<KeyEntry<'a>>,
     /// Remembered with the change too.
     pub allowance: Option<Allowance<'a>>,
+    /// And the files that were accepted for a released version.
+    pub accepted: Option<(Version, &'a ModelFiles)>,
 }
 
 impl Store {
-    /// Opens or creates the state file in `directory`.
-    ///
-    /// # Errors
-    /// When it cannot be created or read, or another process has it open.
-    pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(directory)
-            .map_err(|source| StoreError::Directory { path: directory.into(), source })?;
-        let mut connection = Connection::open(directory.join("tidegate.db"))?;
-        connection.busy_timeout(Duration::from_millis(200))?;
-        connection.pragma_update(None, "locking_mode", "exclusive")?;
-        let in_use = |error: rusqlite::Error| match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
-                StoreError::InUse(directory.into())
-            }
-            _ => error.into(),
-        };
-        connection.pragma_update(None, "journal_mode", "wal").map_err(in_use)?;
-        connection.pragma_update(None, "synchronous", "full")?;
-        // The exclusive lock is taken by the first write, and kept.
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(in_use)?;
-        migrate::migrate(&transaction)?;
-        transaction.commit()?;
-        Ok(Self { connection })
-    }
-
     /// The releases of all models that ever had one.
     pub fn releases(&self) -> Result<BTreeMap<ModelName, Release>, StoreError> {
         let mut statement = self.connection.prepare("SELECT model, body FROM release")?;
@@ -145,15 +154,7 @@ impl Store {
 
     /// The same, and rollouts as they are then.
     pub fn commit_with(&mut self, entries: &[Entry<'_>], rollouts: &[RolloutRow<'_>]) -> Result<(), StoreError> {
-        let transaction = self.connection.transaction()?;
-        for entry in entries {
-            write(&transaction, entry)?;
-        }
-        for row in rollouts {
-            rollout::write(&transaction, row)?;
-        }
-        transaction.commit()?;
-        Ok(())
+        self.commit_all(entries, rollouts, &[])
     }
 
     /// The last rollout of every model that had one, with the keys counted in the step that goes on.
@@ -267,6 +268,9 @@ fn write(transaction: &Transaction<'_>, entry: &Entry<'_>) -> rusqlite::Result<(
     }
     if let Some(allowance) = entry.allowance {
         allowance::write(transaction, entry.model.as_str(), allowance)?;
+    }
+    if let Some((version, files)) = entry.accepted {
+        released::write(transaction, &ReleasedRow { model: entry.model, version, files: Some(files) })?;
     }
     let (last, previous) = chain::head(transaction)?;
     let row = chain::Row {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::StoreError;
 use crate::{
     domain::{ModelName, Percent, Version},
-    rollout::{Counts, Cuts, Limits, OnDrift, Pair, Plan, Rollout, Seen, Segment, Status},
+    rollout::{Counts, Cuts, Kinds, Limits, OnDrift, Pair, Plan, Rollout, Seen, Segment, Status},
 };
 
 /// Beside the tables of the file's format: it is there or not, and older programs do not mind it.
@@ -120,7 +120,7 @@ impl Sparse {
 }
 
 fn encode(rollout: &Rollout) -> String {
-    let Rollout { plan, stable, status, step, served, segments, cuts, started, ended, note } = rollout;
+    let Rollout { plan, stable, status, step, served, segments, cuts, started, ended, note, kinds: _ } = rollout;
     let Limits { max_error_rate, max_p99_ratio, latency_tolerance, output_tolerance, on_drift } = plan.limits;
     let since_epoch = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let stored = Stored {
@@ -185,6 +185,7 @@ fn decode(body: &str) -> Result<Rollout, String> {
         step: stored.step,
         served: stored.served,
         segments: stored.segments.iter().map(StoredSegment::segment).collect::<Result<_, _>>()?,
+        kinds: Kinds::default(),
         cuts: stored.cuts.map(|cuts| Cuts { latency: cuts.latency, score: cuts.score }),
         started: UNIX_EPOCH + stored.started,
         ended: stored.ended.map(|at| UNIX_EPOCH + at),

@@ -1,5 +1,7 @@
 //! Changes, their audit log and its chain, in a real file.
 
+use std::path::Path;
+
 use super::*;
 use crate::{domain::Version, release::Change};
 
@@ -19,6 +21,7 @@ fn entry<'a>(model: &'a ModelName, from: &'a Release, to: &'a Release) -> Entry<
         attempts: 1,
         key: None,
         allowance: None,
+        accepted: None,
     }
 }
 
@@ -167,4 +170,81 @@ fn allowance_is_there_after_reopening_for_the_last_digest() {
     drop(store);
     let store = Store::open(directory.path()).unwrap();
     assert_eq!(store.allowances().unwrap(), Allowances::from([((model, version), "sha256:2".into())]));
+}
+
+/// SQLite says of a file that may not grow what it says of a full disk.
+fn allow_no_more_pages(store: &Store) {
+    let pages: i64 = store.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    store.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
+}
+
+#[test]
+fn change_on_a_full_disk_is_refused_with_the_cause_and_the_place_and_costs_the_reserve() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = Store::open_with_reserve(directory.path(), 4096).unwrap();
+    let disk = store.disk();
+    assert_eq!((disk.reserve_bytes(), disk.fault()), (4096, None));
+    allow_no_more_pages(&store);
+    let model: ModelName = "fraud".parse().unwrap();
+    let before = Release::default();
+    let after = before.apply(&Change::Promote(Version::new(1).unwrap())).unwrap();
+    let long = "x".repeat(1 << 20);
+    let refused = Entry { outcome: Outcome::Refused, reason: Some(&long), ..entry(&model, &before, &before) };
+    store.commit(&[refused]).unwrap_err();
+    assert_eq!(disk.reserve_bytes(), 4096, "an attempt that changes nothing is not worth it");
+    let change = Entry { reason: Some(&long), ..entry(&model, &before, &after) };
+    let error = store.commit(&[change]).unwrap_err();
+    assert_eq!((error.code(), disk.fault(), disk.reserve_bytes()), (ErrorCode::Unavailable, Some(Cause::Full), 0));
+    for words in ["is full", directory.path().to_str().unwrap(), "free some space"] {
+        assert!(error.message().contains(words), "{words}: {}", error.message());
+    }
+    assert!(store.releases().unwrap().is_empty(), "nothing of it was made");
+    store.look();
+    assert_eq!((disk.fault(), disk.reserve_bytes()), (None, 4096), "there is room in truth");
+}
+
+#[test]
+fn files_of_released_versions_are_there_after_reopening_until_they_are_not_released() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, version): (ModelName, _) = ("fraud".parse().unwrap(), Version::new(3).unwrap());
+    let files = |digest: &str| ModelFiles { digest: digest.into(), identity: format!("{digest} and weights") };
+    let (first, second) = (files("sha256:1"), files("sha256:2"));
+    let mut store = Store::open(directory.path()).unwrap();
+    store.commit_all(&[], &[], &[ReleasedRow { model: &model, version, files: Some(&first) }]).unwrap();
+    let release = Release::default();
+    store.commit(&[Entry { accepted: Some((version, &second)), ..entry(&model, &release, &release) }]).unwrap();
+    drop(store);
+    let mut store = Store::open(directory.path()).unwrap();
+    assert_eq!(store.released().unwrap(), Released::from([((model.clone(), version), second)]));
+    store.commit_all(&[], &[], &[ReleasedRow { model: &model, version, files: None }]).unwrap();
+    assert!(store.released().unwrap().is_empty());
+}
+
+#[test]
+fn state_of_this_format_is_opened_without_a_write() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(five_promotions(directory.path()));
+    let print = || std::fs::read(directory.path().join(FILE)).unwrap();
+    let before = print();
+    let store = Store::open(directory.path()).unwrap();
+    assert_eq!(std::fs::metadata(directory.path().join("tidegate.db-wal")).map_or(0, |log| log.len()), 0);
+    assert_eq!(store.verify().unwrap().entries, 5);
+    drop(store);
+    assert!(print() == before);
+}
+
+#[test]
+fn copy_has_what_a_killed_process_left_in_its_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut killed = five_promotions(directory.path());
+    let (model, release) = ("churn".parse().unwrap(), Release::default());
+    let after = release.apply(&Change::Promote(Version::new(7).unwrap())).unwrap();
+    killed.commit(&[entry(&model, &release, &after)]).unwrap();
+    // Not closed: what it wrote last is in the log only.
+    let copy = Copy::of(directory.path()).unwrap();
+    let (place, found) = (copy.directory().to_owned(), Store::open(copy.directory()).unwrap().releases().unwrap());
+    assert_eq!(found, killed.releases().unwrap());
+    assert_eq!(found[&model].stable, Version::new(7));
+    drop(copy);
+    assert!(!place.exists());
 }

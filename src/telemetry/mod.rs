@@ -11,12 +11,14 @@ pub(crate) use in_span;
 
 mod families;
 mod levels;
+mod limit;
 mod logs;
 mod metrics;
 
 pub use self::{
     families::{Sample, counter_family, gauge_family},
     levels::{LogControl, LogLevels},
+    limit::LogLimit,
     logs::{TelemetryError, TracingGuard, init},
     metrics::Metrics,
 };

@@ -59,8 +59,9 @@ class Prometheus:
 
     def api(self, path, **parameters):
         status, text = get(f"{self._url}/{path}?{urllib.parse.urlencode(parameters)}")
+        assert status == 200, f"{path} {parameters}: {text}"  # 503 while it starts
         answer = json.loads(text)
-        assert status == 200 and answer["status"] == "success", f"{path} {parameters}: {text}"
+        assert answer["status"] == "success", f"{path} {parameters}: {text}"
         return answer["data"]
 
     def query(self, expression):

@@ -468,8 +468,6 @@ def test_over_grpc_a_label_may_stand_for_the_version(fresh_gateway):
 
 
 def test_a_missing_number_is_treated_as_the_model_was_trained(triton):
-    if isinstance(triton, Http) and not triton.binary:
-        pytest.skip("JSON has no NaN")
     inputs = customers(1)
     inputs["car_value"][0, 0] = np.nan
     probabilities = triton.infer("car_loan", inputs).as_numpy("probabilities")

@@ -103,7 +103,7 @@ async fn refusals_are_the_same_over_both_protocols() {
         (status, answer["error"].as_str().unwrap_or_default().to_owned())
     };
     let model = |model: &str| model.to_owned();
-    let promote = |name: &str, version| PromoteRequest { model: model(name), version, options: None };
+    let promote = |name: &str, version| PromoteRequest { model: model(name), version, options: None, strict: false };
     let split = |version, percent| SplitRequest { model: model("m"), version, percent, options: None };
     let version = |version| VersionRequest { model: model("m"), version, options: None };
     let load = |version| LoadVersionRequest { model: model("m"), version, ..LoadVersionRequest::default() };
@@ -125,7 +125,7 @@ async fn refusals_are_the_same_over_both_protocols() {
         (rest("DELETE", "m/labels/7", json!({})), admin.clear_label(label("7")).await.unwrap_err()),
         (
             rest("POST", "m/rollback", json!({})),
-            admin.rollback(RollbackRequest { model: model("m"), options: None }).await.unwrap_err(),
+            admin.rollback(RollbackRequest { model: model("m"), options: None, to: 0 }).await.unwrap_err(),
         ),
         (rest("GET", "none", json!({})), admin.get_model(GetModelRequest { model: model("none") }).await.unwrap_err()),
     ];

@@ -186,14 +186,16 @@ fn change_with_a_key_is_made_once_and_survives_a_restart() {
     assert_eq!((first.0, first.2), (200, false));
     post(&gateway, "/rollback", &[], &json!({}));
     let again = post(&gateway, "/promote", &key, &json!({"version": 1}));
-    assert_eq!((again.0, &again.1, again.2), (200, &first.1, true), "as the first");
+    let mut release = first.1.clone();
+    assert!(release.as_object_mut().unwrap().remove("warnings").is_some(), "told with the change itself");
+    assert_eq!((again.0, &again.1, again.2), (200, &release, true), "as the first");
     let (status, answer, _) = post(&gateway, "/promote", &key, &json!({"version": 2}));
     assert_eq!(status, 422, "{answer}");
     gateway.kill();
 
     let gateway = Gateway::start(&repository);
     let again = post(&gateway, "/promote", &[("Idempotency-Key", "k-1")], &json!({"version": 1}));
-    assert_eq!((again.0, &again.1, again.2), (200, &first.1, true), "after kill -9");
+    assert_eq!((again.0, &again.1, again.2), (200, &release, true), "after kill -9");
     assert_eq!(gateway.admin("GET", ADMIN, None).1["release"]["stable"], 3, "nothing was done again");
 }
 
@@ -236,12 +238,14 @@ async fn keys_and_the_chain_are_the_same_over_grpc() {
         model: "m".into(),
         version,
         options: Some(ChangeOptions { idempotency_key: key.into(), ..ChangeOptions::default() }),
+        strict: false,
     };
     let first = admin.promote(promote(1, "k-1")).await.unwrap();
     assert!(first.metadata().get("idempotency-replayed").is_none());
     let again = admin.promote(promote(1, "k-1")).await.unwrap();
     assert_eq!(again.metadata().get("idempotency-replayed").unwrap(), "true");
-    assert_eq!(again.into_inner(), first.into_inner());
+    let first = tidegate::proto::admin::Release { warnings: Vec::new(), ..first.into_inner() };
+    assert_eq!(again.into_inner(), first, "what was to be known of the change was told with it");
     let other = admin.promote(promote(2, "k-1")).await.unwrap_err();
     assert_eq!(other.code(), tonic::Code::InvalidArgument);
     let rest = tokio::task::block_in_place(|| {

@@ -61,14 +61,14 @@ fn each_wrong_json_request_gets_its_status_and_plain_words() {
         ("/v2/models/m/infer", x("float", &json!([1, 1]), &json!([1])).to_string().into(), 400, "'float'"),
         ("/v2/models/m/infer", x("FP32", &json!([2, 1]), &json!([1])).to_string().into(), 400, "'x'"),
         ("/v2/models/m/infer", x("FP32", &json!([1, 1]), &json!(["a"])).to_string().into(), 400, "'x'"),
-        ("/v2/models/m/infer", x("FP32", &json!([1, 1]), &json!([null])).to_string().into(), 400, "'x'"),
+        ("/v2/models/m/infer", x("INT64", &json!([1, 1]), &json!([null])).to_string().into(), 400, "'x'"),
         ("/v2/models/m/infer", x("FP32", &json!([-1, 1]), &json!([1])).to_string().into(), 400, "negative"),
         ("/v2/models/m/infer", x("FP32", &json!([i64::MAX, 9]), &json!([1])).to_string().into(), 400, "'x'"),
         (
             "/v2/models/m/infer",
-            br#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1,1],"data":[NaN]}]}"#.to_vec(),
+            br#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1,1],"data":[nan]}]}"#.to_vec(),
             400,
-            "",
+            "null or NaN",
         ),
     ];
     for (path, body, status, words) in cases {

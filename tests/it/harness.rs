@@ -113,6 +113,13 @@ impl Gateway {
 
     /// Starts a gateway and waits until it is ready.
     pub fn start_with(repository: &Repository, adjust: impl FnOnce(&mut Command) -> &mut Command) -> Self {
+        let gateway = Self::launch(repository, adjust);
+        gateway.wait("readiness", || (gateway.get("/v2/health/ready").0 == 200).then_some(()));
+        gateway
+    }
+
+    /// Starts a gateway and waits until it listens.
+    pub fn launch(repository: &Repository, adjust: impl FnOnce(&mut Command) -> &mut Command) -> Self {
         let file = repository.path().join("addresses.json");
         let _ = fs::remove_file(&file);
         let log = repository.path().join("log");
@@ -129,7 +136,17 @@ impl Gateway {
             metrics: address("metrics"),
             admin: address("admin"),
         };
-        gateway.wait("readiness", || (gateway.get("/v2/health/ready").0 == 200).then_some(()));
+        gateway
+    }
+
+    /// Starts a gateway that cannot serve all that is released, and waits until it says so.
+    pub fn start_unready(repository: &Repository) -> Self {
+        let gateway = Self::launch(repository, |command| command);
+        gateway.wait("the gateway to say what it cannot serve", || {
+            let (status, answer) = request("GET", gateway.addresses.metrics, "/readyz", None);
+            let is_told = answer["error"].as_str().is_some_and(|error| error.contains("cannot be served"));
+            (status == 503 && is_told).then_some(())
+        });
         gateway
     }
 
@@ -223,6 +240,20 @@ impl Gateway {
         })
     }
 
+    /// Runs an operator command of the real program: its exit code, what it printed, and what it said on stderr.
+    pub fn cli(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let done = self.cli_command(arguments).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (done.status.code(), text(done.stdout), text(done.stderr))
+    }
+
+    pub fn cli_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(arguments).arg("--admin-url").arg(format!("http://{}", self.addresses.admin));
+        command.stdin(Stdio::null());
+        command
+    }
+
     /// The number of its process.
     pub fn id(&self) -> u32 {
         self.child.id()
@@ -312,4 +343,10 @@ fn samples(text: &str, name: &str, labels: &[(&str, &str)]) -> impl Iterator<Ite
         .filter(move |line| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} ")))
         .filter(move |line| labels.iter().all(|(label, value)| line.contains(&format!("{label}=\"{value}\""))))
         .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+}
+
+/// Says that a test could not be made here, past the test runner, which hides what tests print.
+pub fn skipped(what: &str) {
+    use std::io::Write;
+    std::io::stderr().write_all(format!("SKIPPED: {what}\n").as_bytes()).unwrap();
 }

@@ -160,6 +160,33 @@ fn greedy_requests_do_not_hurt_their_neighbours() {
 }
 
 #[test]
+fn memory_of_a_large_run_and_its_answer_goes_back_without_another_one() {
+    let repository = repository();
+    let gateway = start(&repository, "1GiB", "0B");
+    for (model, _) in makers() {
+        assert_eq!(make(&gateway, model, 3).0, 200);
+    }
+    let before = resident(&gateway);
+    // 200 MB for the run; then 40 MB for a run whose answer takes as much again as text.
+    assert_eq!(make(&gateway, "expand", 50_000_000).0, 200);
+    let kept = resident(&gateway);
+    assert!(kept > before + 150_000_000, "the run held {} bytes", kept - before);
+    make(&gateway, "fill", 10_000_000);
+    gateway.wait("the memory to go back", || {
+        // Small traffic goes on.
+        assert_eq!(gateway.run_add("/v2/models/add/infer", 1.0).0, 200);
+        (resident(&gateway) < before + 30_000_000).then_some(())
+    });
+}
+
+/// The resident memory of the gateway, in bytes.
+fn resident(gateway: &Gateway) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
 fn all_runs_together_are_bounded_and_what_models_keep_makes_room() {
     let repository = repository();
     let gateway = start(&repository, "1GiB", "120MB");

@@ -117,6 +117,15 @@ pub fn named_identity(input: &str, output: &str) -> Vec<u8> {
 
 /// `y = x + constant` on FP32 `[rows, 1]`: the answer tells which version ran.
 pub fn add(constant: i64) -> Vec<u8> {
+    with_constant("Add", constant)
+}
+
+/// Answers 0 to every number, in the shape of [`add`].
+pub fn zero() -> Vec<u8> {
+    with_constant("Mul", 0)
+}
+
+fn with_constant(operator: &str, constant: i64) -> Vec<u8> {
     let ints = AttributeProto {
         name: Some("value_int".into()),
         i: Some(constant),
@@ -129,7 +138,7 @@ pub fn add(constant: i64) -> Vec<u8> {
         node: vec![
             NodeProto { attribute: vec![ints], ..node("Constant", &[], &["c"]) },
             NodeProto { attribute: vec![to_float], ..node("Cast", &["c"], &["f"]) },
-            node("Add", &["x", "f"], &["y"]),
+            node(operator, &["x", "f"], &["y"]),
         ],
         input: vec![value("x", DataType::Fp32, &[ANY, 1])],
         output: vec![value("y", DataType::Fp32, &[ANY, 1])],
@@ -260,6 +269,7 @@ pub fn external_data(location: &str) -> Vec<u8> {
         name: Some("w".into()),
         external_data: vec![entry("location", location), entry("length", "4")],
         data_location: Some(1),
+        ..TensorProto::default()
     };
     model(GraphProto {
         name: Some("external".into()),

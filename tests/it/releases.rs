@@ -166,7 +166,7 @@ fn released_model_without_files_is_not_ready_rather_than_unknown() {
     let repository = three_versions();
     Gateway::start(&repository).kill();
     std::fs::rename(repository.models().join("m"), repository.path().join("away")).unwrap();
-    let gateway = Gateway::start(&repository);
+    let gateway = Gateway::start_unready(&repository);
     assert_eq!(gateway.run_add("/v2/models/m/infer", 0.0).0, 503);
     assert_eq!(gateway.admin("GET", ADMIN, None).1["release"]["stable"], 3);
     std::fs::rename(repository.path().join("away"), repository.models().join("m")).unwrap();
@@ -178,7 +178,7 @@ async fn grpc_admin_says_what_rest_says() {
     let (_repository, gateway) = serving();
     let mut admin = AdminServiceClient::connect(format!("http://{}", gateway.addresses.admin)).await.unwrap();
     let options = Some(ChangeOptions { reason: "over gRPC".into(), actor: "ann".into(), ..ChangeOptions::default() });
-    let promote = PromoteRequest { model: "m".into(), version: 2, options: options.clone() };
+    let promote = PromoteRequest { model: "m".into(), version: 2, options: options.clone(), strict: false };
     let release = admin.promote(promote).await.unwrap().into_inner();
     assert_eq!((release.stable, release.previous), (2, 3));
     let split = SplitRequest { model: "m".into(), version: 1, percent: 5.0, options };
@@ -189,7 +189,7 @@ async fn grpc_admin_says_what_rest_says() {
     assert_eq!(rest["stable"], grpc.stable);
     assert_eq!(rest["canary"], json!({"version": 1, "percent": 5}));
     assert_eq!(grpc.canary.unwrap().percent, 5.0);
-    let unknown = RollbackRequest { model: "none".into(), options: None };
+    let unknown = RollbackRequest { model: "none".into(), options: None, to: 0 };
     assert_eq!(admin.rollback(unknown).await.unwrap_err().code(), tonic::Code::NotFound);
 }
 

@@ -68,6 +68,7 @@ fn operations(gateway: &Gateway) -> Vec<String> {
 fn taken_back(gateway: &Gateway, metrics: &[&str]) {
     let ended = drive_to(gateway, "rolled_back");
     assert_eq!(ended["release"]["canary"], json!({"version": 2, "percent": 0}), "{ended}");
+    assert_eq!(ended["release"]["rolled_back"], json!([2]), "no rollback goes to it by itself: {ended}");
     assert_eq!(ended["release"]["stable"], 1);
     let note = ended["note"].as_str().unwrap();
     assert!(metrics.iter().any(|metric| note.contains(&format!("rolled back at 30 %: {metric}"))), "{note}");
@@ -97,6 +98,53 @@ fn version_with_other_answers_takes_itself_back() {
     let (_repository, gateway) = serving(&onnx::add(1000));
     ask(&gateway, "POST", "/rollout", &watchful());
     taken_back(&gateway, &["score"]);
+}
+
+#[test]
+fn version_that_answers_nothing_but_zero_is_taken_back_before_it_gets_everything() {
+    let (_repository, gateway) = serving(&onnx::zero());
+    // Steps that are over long before there is evidence.
+    let plan = json!({"version": 2, "steps": [50, 100], "interval": "1ms"});
+    let started = ask(&gateway, "POST", "/rollout", &plan);
+    assert_eq!(
+        started["missing"],
+        json!([
+            "latency, score: 0 of 200 compared requests of the canary",
+            "latency, score: 0 of 200 compared requests of stable"
+        ])
+    );
+    for x in 0..60 {
+        gateway.run_add("/v2/models/m/infer", f64::from(x));
+    }
+    gateway.wait("a look", || rollout(&gateway)["note"].as_str().unwrap().contains("compared requests").then_some(()));
+    let so_far = rollout(&gateway);
+    assert_eq!((&so_far["state"], &so_far["percent"]), (&json!("running"), &json!(50)), "{so_far}");
+    let ended = drive_to(&gateway, "rolled_back");
+    let note = ended["note"].as_str().unwrap();
+    assert!(note.starts_with("rolled back at 50 %: score: total variation distance"), "{note}");
+    assert!(note.contains("above the limit of 0.1 (--output-tolerance"), "{note}");
+    assert_eq!(ended["release"]["stable"], 1);
+    assert_eq!(operations(&gateway), ["rollout_roll_back", "rollout_start", "promote"]);
+    assert!(ended.get("missing").is_none(), "{ended}");
+}
+
+#[test]
+fn step_waits_for_compared_requests_of_both_arms_and_says_for_how_many() {
+    let (_repository, gateway) = serving(&onnx::add(10));
+    // Stable gets one request in a hundred.
+    let plan = json!({"version": 2, "steps": [99, 100], "interval": "1ms", "min_requests": 30, "alpha": 1e-9});
+    ask(&gateway, "POST", "/rollout", &plan);
+    gateway.wait("30 requests of the canary", || {
+        traffic(&gateway);
+        (rollout(&gateway)["requests"]["canary"].as_u64().unwrap() >= 30).then_some(())
+    });
+    let waits = gateway.wait("a look", || {
+        Some(rollout(&gateway)).filter(|rollout| rollout["note"].as_str().unwrap().contains("of stable"))
+    });
+    let compared = &waits["evidence"]["metrics"][4]["compared"];
+    let missing = json!([format!("latency, score: {} of 30 compared requests of stable", compared["stable"])]);
+    assert_eq!((&waits["missing"], &waits["percent"]), (&missing, &json!(99)), "{waits}");
+    assert_eq!(waits["evidence"]["metrics"][3].get("compared"), None, "the model predicts no class");
 }
 
 #[test]
@@ -235,6 +283,7 @@ fn refused_rollouts_change_nothing_and_say_why() {
         (json!({"version": 9}), 404),
         (json!({"version": 1}), 409),
         (json!({"version": 2, "steps": [50]}), 400),
+        (json!({"version": 2, "steps": [100]}), 400),
         (json!({"version": 2, "alpha": 2}), 400),
         (json!({"version": 2, "intervall": "1m"}), 400),
     ] {
@@ -276,6 +325,8 @@ async fn grpc_says_what_rest_says() {
     assert_eq!((&rest["state"], &rest["interval"]), (&json!(grpc.state), &json!(grpc.interval)));
     assert_eq!(rest["release"]["canary"]["percent"].as_f64(), grpc.release.unwrap().canary.map(|split| split.percent));
     assert_eq!(rest["evidence"]["metrics"].as_array().unwrap().len(), grpc.metrics.len());
+    assert!(grpc.missing.len() == 2 && rest["missing"] == json!(grpc.missing), "{rest}");
+    assert!(grpc.metrics[4].compared.is_some() && grpc.metrics[3].compared.is_none());
     assert_eq!(admin.resume_rollout(change.clone()).await.unwrap().into_inner().state, "running");
     assert_eq!(admin.abort_rollout(change.clone()).await.unwrap().into_inner().state, "aborted");
     assert_eq!(admin.abort_rollout(change).await.unwrap_err().code(), tonic::Code::FailedPrecondition);

@@ -140,10 +140,11 @@ fn swaps_under_load_on_both_protocols_fail_no_request() {
         for swap in 0..swaps {
             let version = 1 + swap % 2;
             timeline.begun.lock().unwrap().push(version);
-            // By turns a promotion and a rollback: after the first, each of them flips.
+            // By turns two promotions and two rollbacks, each of which flips.
             let release = match swap % 4 {
                 0 | 1 => change(&admin, &gateway, "/promote", &json!({"version": version})),
-                _ => change(&admin, &gateway, "/rollback", &json!({})),
+                2 => change(&admin, &gateway, "/rollback", &json!({})),
+                _ => change(&admin, &gateway, "/rollback", &json!({"to": version})),
             };
             assert_eq!(release["stable"], version);
             timeline.acknowledged.fetch_add(1, SeqCst);

@@ -24,7 +24,15 @@ impl From<&release::Release> for wire::Release {
             canary: release.canary.map(wire::Split::from),
             shadow: release.shadow.map(wire::Split::from),
             labels: release.labels.iter().map(|(label, version)| (label.to_string(), version.get())).collect(),
+            rolled_back: release.rolled_back.iter().map(|version| version.get()).collect(),
+            warnings: Vec::new(),
         }
+    }
+}
+
+impl From<&registry::Changed> for wire::Release {
+    fn from(changed: &registry::Changed) -> Self {
+        Self { warnings: changed.warnings.clone(), ..Self::from(&changed.release) }
     }
 }
 
@@ -39,6 +47,7 @@ impl From<&registry::VersionStatus> for wire::VersionStatus {
             memory_bytes: status.memory_bytes.unwrap_or_default(),
             loaded_at: status.loaded_at.map(json::timestamp).unwrap_or_default(),
             requests: status.requests,
+            traffic: Some(json::Traffic::from(&status.traffic).into()),
             monitored: status.monitored,
             learning: status.learning.as_ref().map(|progress| json::Learning::from(progress).into()),
             runs: status.lane.as_ref().map(wire::Runs::from),
@@ -49,8 +58,40 @@ impl From<&registry::VersionStatus> for wire::VersionStatus {
                 .collect(),
             traffic_percent: None,
             files_changed: status.files_changed,
+            changed: status
+                .changed
+                .as_ref()
+                .map(|changed| wire::ChangedFiles { released: changed.released.clone(), found: changed.found.clone() }),
             admission: steps.into_iter().map(wire::AdmissionStep::from).collect(),
         }
+    }
+}
+
+impl From<json::Traffic> for wire::Traffic {
+    fn from(traffic: json::Traffic) -> Self {
+        let json::Traffic { requests, errors, refusals, cancelled, recent } = traffic;
+        Self { requests, errors, refusals, cancelled, recent: recent.map(wire::RecentTraffic::from) }
+    }
+}
+
+impl From<json::RecentTraffic> for wire::RecentTraffic {
+    fn from(recent: json::RecentTraffic) -> Self {
+        let json::RecentTraffic {
+            window_seconds,
+            requests,
+            errors,
+            refusals,
+            requests_per_second,
+            p50_seconds,
+            p99_seconds,
+        } = recent;
+        Self { window_seconds, requests, errors, refusals, requests_per_second, p50_seconds, p99_seconds }
+    }
+}
+
+impl From<json::Unrouted> for wire::Unrouted {
+    fn from(json::Unrouted { errors, refusals }: json::Unrouted) -> Self {
+        Self { errors, refusals }
     }
 }
 
@@ -72,7 +113,18 @@ impl From<&LaneStatus> for wire::Runs {
             instances: lane.instances as u64,
             waiting: lane.waiting as u64,
             alone: lane.alone.clone().unwrap_or_default(),
+            batching_stopped: lane.is_merging_stopped,
+            independence: Some(json::Independence::from(&*lane.verdict).into()),
         }
+    }
+}
+
+impl From<json::Independence> for wire::Independence {
+    fn from(independence: json::Independence) -> Self {
+        let json::Independence { outcome, why, axes, warnings } = independence;
+        let one = |json::RowAxis { role, tensor, axis }| wire::RowAxis { role, tensor, axis };
+        let axes = axes.into_iter().map(one).collect();
+        Self { outcome, why: why.unwrap_or_default(), axes, warnings }
     }
 }
 
@@ -86,8 +138,10 @@ impl From<&registry::ModelStatus> for wire::ModelStatus {
             model: status.name.to_string(),
             release: Some(wire::Release::from(&status.release)),
             versions: status.versions.iter().map(with_traffic).collect(),
+            unrouted: Some(json::Unrouted::from(status.unrouted).into()),
             comparison: status.comparison.as_ref().map(wire::Comparison::from),
             misplaced: status.misplaced.iter().map(wire::Misplaced::from).collect(),
+            warnings: status.warnings.clone(),
         }
     }
 }
@@ -190,6 +244,7 @@ impl From<&monitor::Drift> for wire::DriftReport {
             version: report.version,
             window: report.window,
             rows: report.rows,
+            min_rows: report.min_rows,
             state: report.state,
             features: report.features.into_iter().map(drift_report::Feature::from).collect(),
             multivariate: report.multivariate.map(drift_report::Feature::from),
@@ -225,6 +280,10 @@ impl From<json::Feature> for drift_report::Feature {
             rows: feature.rows,
             missing: feature.missing,
             state: feature.state,
+            rare_bin: feature.rare_bin.map(|rare| {
+                let json::RareBin { bin, state, reference, live, design_effect } = rare;
+                drift_report::RareBin { bin, state, reference, live, design_effect }
+            }),
             // The message has no null: where there is no threshold, nothing reaches it.
             threshold: feature.threshold.unwrap_or(f64::INFINITY),
             measures: feature.measures.named().map(|(name, value)| (name.to_owned(), value)).collect(),
@@ -325,6 +384,7 @@ impl From<&registry::RolloutStatus> for wire::Rollout {
             started_at: of.started_at,
             ended_at: of.ended_at.unwrap_or_default(),
             release: Some(wire::Release::from(&status.release)),
+            missing: of.missing,
         }
     }
 }
@@ -345,6 +405,7 @@ impl From<json::MetricEvidence> for rollout::Metric {
             requests: Some(metric.requests.into()),
             events: metric.events.map(rollout::Arms::from),
             distance: metric.distance,
+            compared: metric.compared.map(rollout::Arms::from),
         }
     }
 }

@@ -89,11 +89,11 @@ impl<'a> Place<'a> {
             Self::Endpoints
             | Self::OpenApi
             | Self::Models
-            | Self::Model(_)
             | Self::History(_)
             | Self::Drift(_)
             | Self::DriftSelfTest(_) => "GET, HEAD",
             Self::Events => "GET",
+            Self::Model(_) => "GET, HEAD, DELETE",
             Self::Logging => "GET, HEAD, POST",
             Self::Rollout(_) => "GET, HEAD, POST, DELETE",
             Self::RepositoryIndex

@@ -92,8 +92,15 @@ fn change_is_read_from_method_path_and_body() {
     let label = || "champion".parse().unwrap();
     let m = "/admin/v1/models/fraud";
     assert_eq!(change(&format!("POST {m}/promote"), r#"{"version":4}"#), Change::Promote(v(4)));
-    assert_eq!(change(&format!("POST {m}/rollback"), "{}"), Change::Rollback);
-    assert_eq!(change(&format!("POST {m}/rollback"), ""), Change::Rollback);
+    assert_eq!(change(&format!("POST {m}/rollback"), "{}"), Change::Rollback(None));
+    assert_eq!(change(&format!("POST {m}/rollback"), ""), Change::Rollback(None));
+    assert_eq!(change(&format!("POST {m}/rollback"), r#"{"to":3,"reason":"why"}"#), Change::Rollback(Some(v(3))));
+    assert_eq!(change(&format!("POST {m}/rollback"), r#"{"to":null}"#), Change::Rollback(None));
+    assert!(options(&format!("POST {m}/promote?strict=true"), &[], r#"{"version":4}"#).strict);
+    for (bad, words) in [(r#"{"to":0}"#, "'to' is 0"), (r#"{"to":"3"}"#, "'to' is"), (r#"{"version":3}"#, "version")] {
+        let (status, message) = refusal(&format!("POST {m}/rollback"), &[], bad);
+        assert!(status == 400 && message.contains(words), "{message}");
+    }
     assert_eq!(change(&format!("PUT {m}/canary"), canary), Change::SetCanary(split(4, 12.5)));
     assert_eq!(change(&format!("DELETE {m}/canary"), ""), Change::ClearCanary);
     assert_eq!(change(&format!("PUT {m}/shadow"), canary), Change::SetShadow(split(4, 12.5)));

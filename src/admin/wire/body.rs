@@ -29,7 +29,17 @@ pub struct SplitBody {
     pub reason: Option<String>,
 }
 
-/// For all that names its object in the path: rollback, load, unload, and every DELETE.
+/// For a rollback: to the previous version, or to the one that is named.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackBody {
+    #[serde(default, deserialize_with = "optional_version", skip_serializing_if = "Option::is_none")]
+    pub to: Option<u64>,
+    #[serde(default, deserialize_with = "reason", skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// For all that names its object in the path: load, unload, and every DELETE.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReasonBody {
@@ -72,6 +82,16 @@ pub struct LogChangeBody {
 pub(super) fn version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let value = Value::deserialize(deserializer)?;
     value.as_u64().filter(|number| *number > 0).ok_or_else(|| wrong("version", &value, "a whole number from 1"))
+}
+
+fn optional_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Null => Ok(None),
+        value => {
+            let number = value.as_u64().filter(|number| *number > 0);
+            number.map(Some).ok_or_else(|| wrong("to", &value, "the number of a version, from 1"))
+        }
+    }
 }
 
 fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Share, D::Error> {

@@ -13,7 +13,11 @@ pub struct DriftReport {
     /// A duration such as `5m`; empty while the version learns.
     pub window: String,
     pub rows: u64,
-    /// `ok`, `warning` or `drift`: the worst of the features; or `learning`, with no features yet.
+    /// With fewer rows in the window there is no verdict; 0 while the version learns.
+    #[serde(default)]
+    pub min_rows: u64,
+    /// `ok`, `warning` or `drift`: the worst of the features; `too_few_rows` where none of them has a verdict; or
+    /// `learning`, with no features yet.
     pub state: String,
     /// The probability of a false alarm of one test at one look, of a verdict over this window.
     pub alpha: f64,
@@ -38,7 +42,12 @@ pub struct Feature {
     pub kind: String,
     pub rows: u64,
     pub missing: u64,
+    /// `ok`, `warning` or `drift`: the worst of the distribution, of rare bins and of the quality; or `too_few_rows`, where
+    /// there is no verdict.
     pub state: String,
+    /// The rare bin (of less than 5 % of the reference) whose share has changed by a large factor; null where none has.
+    #[serde(default)]
+    pub rare_bin: Option<RareBin>,
     /// The corrected PSI at which the distribution has drifted. Null when there is no finite one.
     pub threshold: Option<f64>,
     /// So many live rows are worth one independent row, for the distribution. Null where no alarm depends on it, or where
@@ -53,6 +62,20 @@ pub struct Feature {
     pub bins: Vec<Bin>,
 }
 
+/// A bin of less than 5 % of the reference whose share has changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RareBin {
+    pub bin: String,
+    /// `warning`, where the share is 1.5 times what it was, or that part of it; `drift`, from 1.75 times on.
+    pub state: String,
+    /// Share of the reference's rows that have a value.
+    pub reference: f64,
+    /// Share of the live rows that have a value.
+    pub live: f64,
+    /// As that of the feature, for the rows of this bin.
+    pub design_effect: Option<f64>,
+}
+
 /// Shares of rows that should not grow, and a value that stands still. Null where it means nothing for the kind of feature.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Quality {
@@ -61,7 +84,7 @@ pub struct Quality {
     pub missing: Option<Checked>,
     /// Infinite.
     pub nonfinite: Option<Checked>,
-    /// A category that the reference lacks.
+    /// A category that the reference lacks; of numbers any value, where the reference has none at all.
     pub unseen: Option<Checked>,
     /// Below or above the reference's range.
     pub out_of_range: Option<Checked>,
@@ -182,6 +205,14 @@ impl From<&monitor::Measures> for Measures {
     }
 }
 
+impl From<&monitor::RareBin> for RareBin {
+    fn from(rare: &monitor::RareBin) -> Self {
+        let monitor::RareBin { bin, state, reference, live, design_effect } = rare;
+        let (bin, state) = (bin.clone(), state.as_str().to_owned());
+        Self { bin, state, reference: *reference, live: *live, design_effect: *design_effect }
+    }
+}
+
 impl From<&monitor::BinCount> for Bin {
     fn from(count: &monitor::BinCount) -> Self {
         Self { bin: count.bin.clone(), reference: count.reference, live: count.live }
@@ -197,6 +228,7 @@ impl From<&monitor::FeatureReport> for Feature {
             rows: report.rows,
             missing: report.missing,
             state: report.state.as_str().to_owned(),
+            rare_bin: report.rare_bin.as_ref().map(RareBin::from),
             threshold: Some(report.threshold).filter(|threshold| threshold.is_finite()),
             design_effect: report.design_effect,
             effective_rows: report.effective_rows,
@@ -219,6 +251,7 @@ impl From<&monitor::DriftReport> for DriftReport {
             version: report.version.get(),
             window: monitor::window_label(report.window),
             rows: report.rows,
+            min_rows: report.min_rows,
             state: report.state.as_str().to_owned(),
             alpha: report.alpha,
             against: report.against.as_str().to_owned(),
@@ -240,6 +273,7 @@ impl From<&monitor::Drift> for DriftReport {
                 version: version.get(),
                 window: String::new(),
                 rows: progress.rows,
+                min_rows: 0,
                 state: "learning".to_owned(),
                 alpha: 0.0,
                 against: monitor::Against::Profile.as_str().to_owned(),

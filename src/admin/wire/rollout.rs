@@ -58,6 +58,10 @@ pub struct RolloutStatus {
     /// How long this step has lasted while the rollout ran.
     pub served_seconds: f64,
     pub min_requests: u64,
+    /// What must still be compared before this step is left, in words, such as `score: 137 of 200 compared requests of
+    /// stable`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
     /// Of this step, by arm.
     pub requests: Arms,
     pub failures: Arms,
@@ -100,6 +104,9 @@ pub struct MetricEvidence {
     /// Of them, those that failed or were refused; absent for distributions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<Arms>,
+    /// Requests of this step that are compared, those that repeat a key too; absent where the model has no such metric.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<Arms>,
     /// The total variation distance between the arms; absent for events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distance: Option<f64>,
@@ -126,14 +133,15 @@ fn evidence(log: f64) -> f64 {
     log.exp().min(LARGEST)
 }
 
-impl From<&rollout::Finding> for MetricEvidence {
-    fn from(finding: &rollout::Finding) -> Self {
+impl MetricEvidence {
+    fn of(rollout: &rollout::Rollout, finding: &rollout::Finding) -> Self {
         Self {
             metric: finding.metric.as_str().to_owned(),
             evidence: evidence(finding.log_evidence),
             weight: finding.metric.weight(),
             material: finding.is_material,
             requests: finding.requests.into(),
+            compared: rollout.compared(finding.metric).map(Arms::from),
             events: finding.distance.is_none().then(|| finding.events.into()),
             distance: finding.distance,
         }
@@ -157,13 +165,14 @@ impl From<&registry::RolloutStatus> for RolloutStatus {
             interval: duration(plan.interval),
             served_seconds: rollout.served.as_secs_f64(),
             min_requests: plan.min_requests,
+            missing: rollout.missing(),
             requests: seen.requests.into(),
             failures: seen.failures.into(),
             evidence: Evidence {
                 alpha: plan.alpha,
                 limit: 1.0 / plan.alpha,
                 combined: evidence(findings.log_combined),
-                metrics: findings.each.iter().map(MetricEvidence::from).collect(),
+                metrics: findings.each.iter().map(|finding| MetricEvidence::of(rollout, finding)).collect(),
             },
             limits: Limits {
                 max_error_rate: plan.limits.max_error_rate,

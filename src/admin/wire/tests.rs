@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
-use crate::{domain::Percent, monitor};
+use crate::{domain::Percent, monitor, observe};
 
 fn v(number: u64) -> domain::Version {
     domain::Version::new(number).unwrap()
@@ -24,6 +24,7 @@ fn release() -> release::Release {
         shadow: Some(split(5, 2.5)),
         labels: [("champion".parse().unwrap(), v(3))].into(),
         newest: Some(v(3)),
+        rolled_back: [v(2)].into(),
     }
 }
 
@@ -36,10 +37,21 @@ fn version(number: u64, state: VersionState) -> registry::VersionStatus {
         memory_bytes: Some(1024),
         loaded_at: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123)),
         requests: 12,
+        traffic: observe::TrafficReport {
+            total: observe::Counts { answered: 12, errors: 1, refusals: 2, cancelled: 0 },
+            recent: Some(observe::Recent {
+                window: Duration::from_secs(60),
+                counts: observe::Counts { answered: 6, ..observe::Counts::default() },
+                rate: 0.1,
+                p50: Some(Duration::from_millis(2)),
+                p99: None,
+            }),
+        },
         monitored: true,
         learning: None,
         shadow_dropped: Vec::new(),
         files_changed: false,
+        changed: None,
         lane: None,
         admission: None,
     }
@@ -52,6 +64,7 @@ fn failed(number: u64) -> registry::VersionStatus {
         memory_bytes: None,
         loaded_at: None,
         requests: 0,
+        traffic: observe::TrafficReport::default(),
         monitored: false,
         ..version(number, VersionState::Failed)
     }
@@ -62,7 +75,7 @@ fn release_prints_as_the_contract_says() {
     assert_eq!(
         serde_json::to_string(&Release::from(&release())).unwrap(),
         r#"{"generation":7,"stable":3,"previous":2,"canary":{"version":4,"percent":10},"#.to_owned()
-            + r#""shadow":{"version":5,"percent":2.5},"labels":{"champion":3}}"#
+            + r#""shadow":{"version":5,"percent":2.5},"labels":{"champion":3},"rolled_back":[2]}"#
     );
 }
 
@@ -80,27 +93,36 @@ fn model_prints_its_release_and_versions() {
         name: "fraud".parse().unwrap(),
         release: release::Release { shadow: None, labels: BTreeMap::new(), ..release() },
         versions: vec![version(3, VersionState::Ready), failed(6)],
+        unrouted: observe::Counts { refusals: 4, ..observe::Counts::default() },
         comparison: None,
         misplaced: Vec::new(),
+        warnings: vec!["look".to_owned()],
     };
     let expected = json!({
         "model": "fraud",
         "release": {
             "generation": 7, "stable": 3, "previous": 2,
-            "canary": {"version": 4, "percent": 10}, "shadow": null, "labels": {},
+            "canary": {"version": 4, "percent": 10}, "shadow": null, "labels": {}, "rolled_back": [2],
         },
         "versions": [
             {
                 "version": 3, "state": "ready", "reason": null, "digest": "sha256:ab", "memory_bytes": 1024,
                 "loaded_at": "2023-11-14T22:13:20.123Z", "requests": 12, "monitored": true, "traffic_percent": 90,
+                "traffic": {"requests": 15, "errors": 1, "refusals": 2, "cancelled": 0, "recent": {
+                    "window_seconds": 60.0, "requests": 6, "errors": 0, "refusals": 0,
+                    "requests_per_second": 0.1, "p50_seconds": 0.002,
+                }},
             },
             {
                 "version": 6, "state": "failed", "reason": "model.onnx is no ONNX model", "digest": null,
                 "memory_bytes": null, "loaded_at": null, "requests": 0, "monitored": false,
+                "traffic": {"requests": 0, "errors": 0, "refusals": 0, "cancelled": 0},
             },
         ],
+        "unrouted": {"errors": 0, "refusals": 4},
+        "warnings": ["look"],
     });
-    let list = ModelList { models: vec![ModelStatus::from(&status)] };
+    let list = ModelList { models: vec![ModelStatus::from(&status)], warnings: Vec::new() };
     assert_eq!(serde_json::to_value(&list).unwrap(), json!({ "models": [expected] }));
 }
 
@@ -112,7 +134,7 @@ fn admission_prints_its_steps() {
         why: vec!["requests run alone".to_owned()],
         time: Duration::from_millis(250),
     };
-    let report = registry::AdmissionReport { steps: vec![step], is_transient: false };
+    let report = registry::AdmissionReport { steps: vec![step], ..registry::AdmissionReport::default() };
     let expected = json!([{"step": "warmup", "outcome": "passed", "why": ["requests run alone"], "seconds": 0.25}]);
     assert_eq!(serde_json::to_value(admission(&report)).unwrap(), expected);
 }
@@ -159,6 +181,7 @@ fn drift_prints_as_the_contract_says() {
         version: v(1),
         window: Duration::from_mins(5),
         rows: 100,
+        min_rows: 200,
         state: monitor::DriftState::Drift,
         alpha: 1e-7,
         against: monitor::Against::Profile,
@@ -172,6 +195,13 @@ fn drift_prints_as_the_contract_says() {
             missing: 1,
             distribution: monitor::DriftState::Warning,
             state: monitor::DriftState::Drift,
+            rare_bin: Some(monitor::RareBin {
+                bin: "3".to_owned(),
+                state: monitor::DriftState::Warning,
+                reference: 0.002,
+                live: 0.0035,
+                design_effect: None,
+            }),
             threshold: 0.25,
             design_effect: Some(4.0),
             effective_rows: Some(24.75),
@@ -196,10 +226,13 @@ fn drift_prints_as_the_contract_says() {
         }],
     };
     let expected = json!({
-        "model": "fraud", "version": 1, "window": "5m", "rows": 100, "state": "drift",
+        "model": "fraud", "version": 1, "window": "5m", "rows": 100, "min_rows": 200, "state": "drift",
         "alpha": 1e-7, "against": "profile", "segment": "country=DE", "segments": ["country=DE"],
         "features": [{
             "tensor": "input", "feature": "age", "kind": "numeric", "rows": 100, "missing": 1, "state": "drift",
+            "rare_bin": {
+                "bin": "3", "state": "warning", "reference": 0.002, "live": 0.0035, "design_effect": null,
+            },
             "threshold": 0.25, "design_effect": 4.0, "effective_rows": 24.75, "psi_interval": [0.3, 0.5],
             "quality": {
                 "state": "drift",
@@ -238,7 +271,7 @@ fn drift_of_a_version_that_learns_says_how_far_it_is() {
     });
     let drift = monitor::Drift::Learning { model: "fraud".parse().unwrap(), version: v(2), progress };
     let expected = json!({
-        "model": "fraud", "version": 2, "window": "", "rows": 120, "state": "learning", "alpha": 0.0,
+        "model": "fraud", "version": 2, "window": "", "rows": 120, "min_rows": 0, "state": "learning", "alpha": 0.0,
         "against": "profile", "segment": "", "segments": [], "features": [], "multivariate": null,
         "learning": learning,
     });
@@ -301,8 +334,10 @@ fn repository_index_speaks_tritons_words() {
         name: "fraud".parse().unwrap(),
         release: release(),
         versions: vec![version(3, VersionState::Ready), failed(6)],
+        unrouted: observe::Counts { refusals: 4, ..observe::Counts::default() },
         comparison: None,
         misplaced: Vec::new(),
+        warnings: vec!["look".to_owned()],
     };
     assert_eq!(
         serde_json::to_value(repository_index(std::slice::from_ref(&status), false)).unwrap(),

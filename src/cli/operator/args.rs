@@ -45,7 +45,7 @@ pub struct ChangeArgs {
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
 
-    /// Who, for the history. By default $USER, or else the address.
+    /// Who, for the history. By default $USER, or else the name of the operating system's user.
     #[arg(long, value_parser = parse_actor, value_name = "NAME")]
     pub actor: Option<String>,
 
@@ -55,9 +55,9 @@ pub struct ChangeArgs {
 }
 
 impl ChangeArgs {
-    /// Who makes the change: as the command line says, otherwise `user`, if that is a name which a gateway takes.
-    pub(in crate::cli) fn who(&self, user: Option<String>) -> Option<String> {
-        self.actor.clone().or_else(|| parse_actor(&user?).ok())
+    /// Who makes the change: as the command line says, otherwise the first of `users` that is a name which a gateway takes.
+    pub(in crate::cli) fn who(&self, users: impl IntoIterator<Item = String>) -> Option<String> {
+        self.actor.clone().or_else(|| users.into_iter().find_map(|user| parse_actor(&user).ok()))
     }
 }
 
@@ -97,6 +97,20 @@ pub struct LoadArgs {
     /// Load it though its inputs or outputs break clients of the stable version.
     #[arg(long)]
     pub allow_signature_change: bool,
+
+    /// Load it though its files are not those that were released; both digests go into the history.
+    #[arg(long)]
+    pub accept_changed: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct PromoteArgs {
+    #[command(flatten)]
+    pub version: VersionArgs,
+
+    /// Refuse where there are warnings: no profile, no golden requests, much slower than stable, never tried, failing.
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// For load and promote.
@@ -131,9 +145,19 @@ pub struct UnloadArgs {
     pub gateway: GatewayArgs,
 }
 
-/// For all that is done to a model and says nothing more: rollback, and the changes of a rollout.
 #[derive(Debug, Clone, Args)]
 pub struct RollbackArgs {
+    #[command(flatten)]
+    pub model: ModelChangeArgs,
+
+    /// The version to go back to. By default the previous one, unless somebody has rolled back from that.
+    #[arg(long, value_name = "VERSION", add = ArgValueCompleter::new(complete::versions))]
+    pub to: Option<Version>,
+}
+
+/// For all that is done to a model and says nothing more, such as the changes of a rollout.
+#[derive(Debug, Clone, Args)]
+pub struct ModelChangeArgs {
     /// The name of the model.
     #[arg(add = ArgValueCompleter::new(complete::models))]
     pub model: ModelName,
@@ -191,7 +215,7 @@ pub struct RolloutStartArgs {
     #[arg(long, value_name = "PROBABILITY")]
     pub alpha: Option<f64>,
 
-    /// Requests that it must have had before a step is left.
+    /// Requests that must be compared on each arm before a step is left.
     #[arg(long, value_name = "N")]
     pub min_requests: Option<u64>,
 

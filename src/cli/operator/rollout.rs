@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use http::Method;
 
-use super::{Answer, RollbackArgs, RolloutStartArgs, StatusArgs, line, model_path, read, show, watched};
+use super::{Answer, ModelChangeArgs, RolloutStartArgs, StatusArgs, line, model_path, read, show, watched};
 use crate::{
     admin::wire::{RolloutBody, RolloutStatus, Share},
     cli::{
@@ -36,21 +36,21 @@ The gates, and what happens in each odd case: docs/ROLLOUT.md.")]
     /// Stay at this share; a version that is found worse is rolled back all the same.
     #[command(after_help = "Examples:
   tidegate rollout pause fraud --reason \"the evening peak\"")]
-    Pause(RollbackArgs),
+    Pause(ModelChangeArgs),
 
     /// Go on after a pause.
     #[command(after_help = "Examples:
   tidegate rollout resume fraud")]
-    Resume(RollbackArgs),
+    Resume(ModelChangeArgs),
 
     /// End the rollout and its canary; stable serves everything.
     #[command(after_help = "Examples:
   tidegate rollout abort fraud --reason \"wrong version\"")]
-    Abort(RollbackArgs),
+    Abort(ModelChangeArgs),
 }
 
 pub(super) fn execute(command: &RolloutCommand, look: Look) -> Result<Answer, ClientError> {
-    let change = |args: &RollbackArgs, method: Method, part: &str| {
+    let change = |args: &ModelChangeArgs, method: Method, part: &str| {
         let call = Call::new(method, format!("{}/rollout{part}", model_path(&args.model)));
         changed(call, &args.change, &args.gateway, look)
     };

@@ -13,6 +13,7 @@ fn feature(name: &str, kind: &str, bins: &[(&str, u64, u64)]) -> Feature {
         rows: 12_345,
         missing: 3,
         state: "drift".to_owned(),
+        rare_bin: None,
         threshold: Some(0.03),
         design_effect: Some(4.5),
         effective_rows: Some(2743.0),
@@ -30,6 +31,7 @@ fn report() -> DriftReport {
         version: 2,
         window: "5m".to_owned(),
         rows: 12_345,
+        min_rows: 200,
         state: "drift".to_owned(),
         alpha: 1e-7,
         against: "profile".to_owned(),
@@ -72,6 +74,24 @@ fn page_has_every_feature_and_what_is_known_of_it() {
     assert!(!page.contains("<title>above"));
     assert_eq!(page.matches("<title>&lt;b&gt;: ").count(), 20);
     assert_eq!(page.matches("<th scope=\"row\">&lt;b&gt;</th>").count(), 40);
+}
+
+#[test]
+fn page_says_that_there_are_too_few_rows_and_which_rare_bin_has_changed() {
+    let rare =
+        RareBin { bin: "2".to_owned(), state: "drift".to_owned(), reference: 0.002, live: 0.004, design_effect: None };
+    let features = vec![Feature { rare_bin: Some(rare), ..feature("label", "categorical", &[]) }];
+    let page = page(
+        &DriftReport { state: "too_few_rows".to_owned(), rows: 100, features, ..report() },
+        SystemTime::UNIX_EPOCH,
+    );
+    for text in [
+        "<span class=\"state too_few_rows\">too few rows: 100 of 200</span>",
+        "<title>Drift of fraud version 2: too few rows: 100 of 200</title>",
+        "<dt>Rare bin 2</dt><dd class=\"drift\">0.20 % → 0.40 %</dd>",
+    ] {
+        assert!(page.contains(text), "{text} is not in {page}");
+    }
 }
 
 #[test]

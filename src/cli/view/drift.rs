@@ -50,8 +50,8 @@ pub(in crate::cli) fn drift(report: &DriftReport, look: Look) -> String {
             Cell::new(score(feature.measures.psi_corrected)),
             Cell::new(interval(feature.psi_interval)),
             Cell::new(score(feature.threshold)),
-            table.coloured(&feature.state, colour),
-            quality(&feature.quality, &table),
+            table.coloured(&spaced(&feature.state), colour),
+            quality(feature, &table),
             Cell::new(reference),
             table.coloured(&live, colour),
         ]);
@@ -61,7 +61,6 @@ pub(in crate::cli) fn drift(report: &DriftReport, look: Look) -> String {
 }
 
 fn head(report: &DriftReport) -> String {
-    let (drifted, all) = drifted(report);
     let against = match report.against.as_str() {
         "stable" => "the live rows of the stable version",
         _ => "its profile",
@@ -70,14 +69,37 @@ fn head(report: &DriftReport) -> String {
         "" => String::new(),
         segment => format!(" of {}", printable(segment)),
     };
-    format!(
-        "{} version {}: {}, {drifted} of {all} features drifted, {} rows{segment} in the last {} against {against}",
-        printable(&report.model),
-        report.version,
-        printable(&report.state),
-        report.rows,
-        printable(&report.window),
-    )
+    let (model, version, window) = (printable(&report.model), report.version, printable(&report.window));
+    let verdict = match state(report) {
+        // The words name the rows.
+        too_few if report.state == TOO_FEW => too_few,
+        state => {
+            let (drifted, all) = drifted(report);
+            let unjudged =
+                report.features.iter().chain(&report.multivariate).filter(|feature| feature.state == TOO_FEW);
+            let unjudged = match unjudged.count() {
+                0 => String::new(),
+                count => format!("{count} with too few rows, "),
+            };
+            format!("{state}, {drifted} of {all} features drifted, {unjudged}{} rows", report.rows)
+        }
+    };
+    format!("{model} version {version}: {verdict}{segment} in the last {window} against {against}")
+}
+
+const TOO_FEW: &str = "too_few_rows";
+
+/// The state of all features in words, such as `too few rows: 100 of 200`.
+pub(in crate::cli) fn state(report: &DriftReport) -> String {
+    match report.state.as_str() {
+        TOO_FEW => format!("too few rows: {} of {}", report.rows, report.min_rows),
+        state => spaced(state),
+    }
+}
+
+/// The state of a feature in words.
+pub(in crate::cli) fn spaced(state: &str) -> String {
+    printable(&state.replace('_', " "))
 }
 
 fn segments(report: &DriftReport) -> String {
@@ -113,9 +135,15 @@ fn worst(quality: &Quality) -> Option<(&'static str, &Checked)> {
         .max_by(|(_, a), (_, b)| rank(&a.state).cmp(&rank(&b.state)).then(growth(a).total_cmp(&growth(b))))
 }
 
-/// Such as `missing 22.1 % (10.0 %)`: the live share, and the reference's.
-fn quality(quality: &Quality, table: &Table) -> Cell {
-    let Some((name, checked)) = worst(quality) else { return Cell::new("ok") };
+/// Such as `missing 22.1 % (10.0 %)`, or a rare bin that has changed, `'3' 0.42 % (0.20 %)`: the live share, and the
+/// reference's.
+fn quality(Feature { quality, rare_bin, .. }: &Feature, table: &Table) -> Cell {
+    let Some((name, checked)) = worst(quality) else {
+        let Some(rare) = rare_bin else { return Cell::new(spaced(&quality.state)) };
+        let of = |share: f64| format!("{:.2} %", share * 100.0);
+        let text = format!("'{}' {} ({})", printable(&rare.bin), of(rare.live), of(rare.reference));
+        return table.coloured(&text, colour(&rare.state));
+    };
     let text = match name {
         // Its shares are of one value, and say nothing that the word does not.
         "constant" => name.to_owned(),

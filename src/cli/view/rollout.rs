@@ -8,6 +8,7 @@ use super::{NONE, table::Table};
 use crate::{
     admin::wire::{Arms, MetricEvidence, RolloutStatus},
     cli::output::{Look, printable},
+    rollout::shown_evidence as number,
 };
 
 pub(in crate::cli) fn rollout(rollout: &RolloutStatus, dry_run: bool, look: Look) -> String {
@@ -48,9 +49,12 @@ fn tail(rollout: &RolloutStatus) -> String {
     let served = Duration::try_from_secs_f64(rollout.served_seconds).unwrap_or_default();
     let served = humantime::format_duration(Duration::from_secs(served.as_secs()));
     let evidence = &rollout.evidence;
+    let missing: Vec<_> =
+        rollout.missing.iter().map(|missing| format!("still missing: {}\n", printable(missing))).collect();
+    let missing = missing.concat();
     format!(
         "this step: {served} of {}, {} requests on the canary (at least {}), {} failed\n\
-         evidence in all: {}, rolled back from {} on",
+         {missing}evidence against the canary: {}; it is rolled back at {}",
         printable(&rollout.interval),
         rollout.requests.canary,
         rollout.min_requests,
@@ -66,10 +70,6 @@ fn arm(metric: &MetricEvidence, of: fn(&Arms) -> u64) -> String {
     metric.events.as_ref().map_or_else(|| requests.to_string(), |events| format!("{} of {requests}", of(events)))
 }
 
-fn number(value: f64) -> String {
-    if value < 1e6 { format!("{value:.2}") } else { format!("{value:.1e}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +83,7 @@ mod tests {
             material,
             requests: Arms { stable: 1800, canary: 200 },
             events,
+            compared: None,
             distance,
         };
         RolloutStatus {
@@ -97,6 +98,7 @@ mod tests {
             interval: "10m".into(),
             served_seconds: 61.7,
             min_requests: 200,
+            missing: vec!["score: 137 of 200 compared requests of stable".into()],
             requests: Arms { stable: 900, canary: 100 },
             failures: Arms { stable: 1, canary: 9 },
             evidence: Evidence {
@@ -133,7 +135,8 @@ failures     3.0e7     0.5         -  yes     12 of 200  2 of 1800
 class         0.25     0.5     0.031  no      200        1800
 
 this step: 1m 1s of 10m, 100 requests on the canary (at least 200), 9 failed
-evidence in all: 1.5e7, rolled back from 100.00 on
+still missing: score: 137 of 200 compared requests of stable
+evidence against the canary: 1.5e7; it is rolled back at 100.00
 ";
         assert_eq!(shown, expected);
         assert!(rollout(&status(), true, Look { colours: false, width: None }).contains("(dry run: nothing changed)"));

@@ -4,7 +4,7 @@ use comfy_table::Cell;
 
 use super::{NONE, table::Table};
 use crate::{
-    admin::wire::VersionStatus,
+    admin::wire::{Independence, RowAxis, VersionStatus},
     cli::output::{Look, printable},
 };
 
@@ -37,7 +37,33 @@ pub(super) fn runs(versions: &[VersionStatus], look: Look) -> Option<String> {
         let reason = printable(runs.alone.as_deref()?);
         Some(format!("version {} runs each request alone: {reason}\n", version.version))
     });
-    Some(table.text() + &alone.collect::<String>())
+    let rows = loaded.iter().filter_map(|(version, runs)| {
+        let found = rows_in_words(&runs.independence)?;
+        Some(format!("version {} {found}\n", version.version))
+    });
+    Some(table.text() + &alone.chain(rows).collect::<String>())
+}
+
+/// What was found of the rows; `None` of a gateway that does not say.
+fn rows_in_words(independence: &Independence) -> Option<String> {
+    let outcome = printable(&independence.outcome);
+    let why = independence.why.as_deref().map(|why| format!(": {}", printable(why))).unwrap_or_default();
+    let elsewhere = |axis: &&RowAxis| axis.axis != 0;
+    let one = |axis: &RowAxis| format!("'{}' along axis {}", printable(&axis.tensor), axis.axis);
+    let axes: Vec<String> = independence.axes.iter().filter(elsewhere).map(one).collect();
+    let axes = if axes.is_empty() { String::new() } else { format!(" (rows of {})", axes.join(", ")) };
+    let mut warnings = String::new();
+    for warning in &independence.warnings {
+        warnings += "; warning: ";
+        warnings += &printable(warning);
+    }
+    let found = match &*outcome {
+        "" => return None,
+        "independent" => "has independent rows, proven from the graph".to_owned(),
+        "dependent" => "has rows that depend on each other".to_owned(),
+        _ => "has rows of which it is unknown whether they are independent".to_owned(),
+    };
+    Some(format!("{found}{axes}{why}{warnings}"))
 }
 
 /// A time that is zero as long as nothing was measured.

@@ -3,7 +3,8 @@
 use super::*;
 use crate::admin::wire::{
     AdmissionStep, Bin, Broken, Checked, DriftReport, DriftSelfTest, Feature, FeatureSelfTest, FoundShift, Head,
-    History, HistoryEntry, Learning, Measures, Quality, Runs, Share, Verification,
+    History, HistoryEntry, Independence, Learning, Measures, Quality, RareBin, RecentTraffic, Runs, Share, Traffic,
+    Unrouted, Verification,
 };
 
 const PIPE: Look = Look { colours: false, width: None };
@@ -21,12 +22,28 @@ fn version(number: u64, state: &str) -> VersionStatus {
         memory_bytes: Some(3_500_000),
         loaded_at: Some("2026-01-02T03:04:05.678Z".to_owned()),
         requests: 42,
+        traffic: Traffic {
+            requests: 50,
+            errors: 1,
+            refusals: 7,
+            cancelled: 0,
+            recent: Some(RecentTraffic {
+                window_seconds: 300.0,
+                requests: 30,
+                errors: 0,
+                refusals: 6,
+                requests_per_second: 0.1,
+                p50_seconds: Some(0.0006),
+                p99_seconds: Some(0.5),
+            }),
+        },
         monitored: true,
         learning: None,
         traffic_percent: None,
         runs: None,
         shadow_dropped: [].into(),
         files_changed: false,
+        changed: None,
         admission: Vec::new(),
     }
 }
@@ -38,6 +55,7 @@ fn model() -> ModelStatus {
         memory_bytes: None,
         loaded_at: None,
         requests: 0,
+        traffic: Traffic::default(),
         monitored: false,
         ..version(3, "failed")
     };
@@ -50,17 +68,19 @@ fn model() -> ModelStatus {
             ..release(2, None)
         },
         versions: vec![version(1, "ready"), stable, broken],
+        unrouted: Unrouted { errors: 0, refusals: 3 },
         comparison: None,
         misplaced: Vec::new(),
+        warnings: Vec::new(),
     }
 }
 
 #[test]
 fn models_are_one_line_each() {
     assert_eq!(
-        models(&ModelList { models: vec![model()] }, PIPE),
-        "MODEL  STABLE  CANARY    SHADOW  PREVIOUS  READY VERSIONS  FAILED\n\
-         fraud  2       1 at 10%  -       -         1, 2            3\n"
+        models(&ModelList { models: vec![model()], warnings: Vec::new() }, PIPE),
+        "MODEL  STABLE  CANARY    SHADOW  PREVIOUS  READY VERSIONS  FAILED    RATE  ERRORS  REFUSED\n\
+         fraud  2       1 at 10%  -       -         1, 2            3       0.20/s       2       17\n"
     );
 }
 
@@ -74,6 +94,16 @@ fn status_shows_the_release_and_why_a_version_failed() {
         "      2  ready       90%        42  3.3 MiB  2026-01-02T03:04:05Z  0123456789ab  yes        -"
     );
     assert!(lines[5].ends_with("no         model.onnx is torn"), "{shown}");
+    assert_eq!(
+        lines[7..],
+        [
+            "VERSION  REQUESTS  ERRORS  REFUSED  LAST    RATE  ERRORS  REFUSED    P50      P99",
+            "      1        50       1        7    5m  0.10/s       0        6  0.6ms  500.0ms",
+            "      2        50       1        7    5m  0.10/s       0        6  0.6ms  500.0ms",
+            "",
+            "before a version was chosen: 3 requests refused, 0 failed",
+        ]
+    );
     let mut replaced = model();
     replaced.versions[1].files_changed = true;
     let shown = status(&replaced, false, PIPE);
@@ -153,6 +183,8 @@ fn joined() -> Runs {
         instances: 2,
         waiting: 0,
         alone: None,
+        batching_stopped: false,
+        independence: Independence { outcome: "independent".to_owned(), ..Independence::default() },
     }
 }
 
@@ -166,6 +198,11 @@ fn status_shows_how_runs_happen_in_a_hundred_columns() {
         max_delay_seconds: 1.5,
         waiting: 1024,
         alone: Some("output 'y' of a row\ndepends on other rows".to_owned()),
+        independence: Independence {
+            outcome: "dependent".to_owned(),
+            why: Some("ReduceMax at node 'm'\nis over all rows".to_owned()),
+            ..Independence::default()
+        },
         ..joined()
     };
     let mut model = model();
@@ -173,13 +210,15 @@ fn status_shows_how_runs_happen_in_a_hundred_columns() {
         version.runs = Some(runs);
     }
     let shown = status(&model, false, PIPE);
-    let (_, runs) = shown.split_once("model.onnx is torn\n\n").unwrap();
+    let (_, runs) = shown.split_once("0 failed\n\n").unwrap();
     assert_eq!(
         runs,
         "VERSION  RUNS ON  ONE RUN  PER ROW  BATCH ROWS  DELAY  INSTANCES  WAITING\n      \
          1  request   6.5 µs   250 ns          64    0 s          2        0\n      \
          2  pool       12 ms        -           1  1.5 s          2     1024\n\
-         version 2 runs each request alone: output 'y' of a row depends on other rows\n"
+         version 2 runs each request alone: output 'y' of a row depends on other rows\n\
+         version 1 has independent rows, proven from the graph\n\
+         version 2 has rows that depend on each other: ReduceMax at node 'm' is over all rows\n"
     );
     assert!(runs.lines().all(|line| line.chars().count() <= 100));
 }
@@ -255,6 +294,7 @@ fn feature(name: &str, state: &str, corrected: f64) -> Feature {
         rows: 100,
         missing: 0,
         state: state.to_owned(),
+        rare_bin: None,
         threshold: Some(0.2),
         design_effect: None,
         effective_rows: None,
@@ -274,6 +314,7 @@ fn report() -> DriftReport {
         version: 2,
         window: "5m".to_owned(),
         rows: 100,
+        min_rows: 200,
         state: "drift".to_owned(),
         alpha: 1e-7,
         against: "profile".to_owned(),
@@ -297,6 +338,34 @@ fn drift_shows_the_worst_features_first_with_both_pictures() {
         lines[3],
         "age      numeric   100        0  0.5100     0.5000  0.490 – 0.510     0.2000  drift    ok       ▅▅         █▁"
     );
+}
+
+#[test]
+fn drift_of_too_few_rows_says_how_many_it_takes_and_names_no_verdict() {
+    let too_few = |name| feature(name, "too_few_rows", 0.3);
+    let report =
+        DriftReport { state: "too_few_rows".to_owned(), features: vec![too_few("age"), too_few("income")], ..report() };
+    let shown = drift(&report, PIPE);
+    let lines: Vec<_> = shown.lines().collect();
+    assert_eq!(lines[0], "fraud version 2: too few rows: 100 of 200 in the last 5m against its profile");
+    assert!(lines[3].contains("too few rows") && lines[3].starts_with("age"), "{shown}");
+    let some = DriftReport {
+        state: "ok".to_owned(),
+        rows: 900,
+        features: vec![too_few("age"), feature("b", "ok", 0.0)],
+        ..report
+    };
+    let head = "fraud version 2: ok, 0 of 2 features drifted, 1 with too few rows, 900 rows in the last 5m against its profile";
+    assert_eq!(drift(&some, PIPE).lines().next(), Some(head));
+}
+
+#[test]
+fn rare_bin_that_has_changed_is_shown_where_no_share_of_rows_is() {
+    let bin = "2 (fraud)".to_owned();
+    let rare = RareBin { bin, state: "drift".to_owned(), reference: 0.002, live: 0.0041, design_effect: None };
+    let features = vec![Feature { rare_bin: Some(rare), ..feature("label", "drift", 0.001) }];
+    let shown = drift(&DriftReport { features, ..report() }, PIPE);
+    assert!(shown.contains("'2 (fraud)' 0.41 % (0.20 %)"), "{shown}");
 }
 
 fn progress(rows: u64, rows_left: u64, seconds_left: f64) -> Learning {

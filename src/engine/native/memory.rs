@@ -9,7 +9,8 @@
 //!   A shape in a request that asks for a terabyte must not be the end of the process.
 //! * Large blocks are kept by their session for its next runs ([`Blocks`]): fresh memory costs a
 //!   page fault for each 4 KiB. What is kept is never more than what its recent runs held at
-//!   once, and goes back to the system with the session, or when the memory of all runs is short.
+//!   once, and goes back to the system with the session, or when the memory of all runs is short. Where recent runs are few, it
+//!   goes back with time ([`age`]): one large answer is not kept until many more have followed.
 //! * Small blocks are left to the allocator below, which is good at them.
 //!
 //! A run is known by its thread: kernels allocate on the thread that called `Run`. What they
@@ -249,6 +250,15 @@ impl Run {
         }
         self.held += size;
         Decision::Fresh(blocks.fresh(size))
+    }
+}
+
+/// A while has passed: gives back what no run has held during this while or the one before it. What a while is, the caller says.
+pub(in crate::engine) fn age() {
+    let all: Vec<Arc<Blocks>> =
+        ALL.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect();
+    for blocks in all {
+        blocks.age();
     }
 }
 

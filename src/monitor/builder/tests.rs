@@ -84,7 +84,7 @@ fn rare_and_long_texts_are_pooled() {
 }
 
 #[test]
-fn changing_and_empty_tensors_are_skipped_with_the_reason() {
+fn changing_tensors_are_skipped_with_the_reason_and_empty_columns_are_features_without_a_value() {
     let mut builder = ProfileBuilder::new(ColumnNames::from([("ab".into(), vec!["a".into(), "b".into()])]));
     let batch = |columns: i64| {
         let values = vec![1.0; usize::try_from(columns).unwrap()];
@@ -94,14 +94,10 @@ fn changing_and_empty_tensors_are_skipped_with_the_reason() {
     builder.add(&batch(3), &[floats("y", &[1.0], &[1])]);
     let built = builder.finish();
     let skipped: Vec<_> = built.skipped.iter().map(|s| format!("{}: {}", s.name, s.reason)).collect();
-    assert_eq!(
-        skipped,
-        [
-            "changing: it has 2 columns in one batch, 3 in another",
-            "b: it has no value in the data",
-            "ab: an input has the same name",
-        ]
-    );
+    assert_eq!(skipped, ["changing: it has 2 columns in one batch, 3 in another", "ab: an input has the same name",]);
     let names: Vec<_> = built.profile.features.iter().map(|feature| feature.feature.as_str()).collect();
-    assert_eq!((names, built.profile.rows), (vec!["a", "y"], 2));
+    assert_eq!((names, built.profile.rows), (vec!["a", "b", "y"], 2));
+    let empty: Vec<_> = built.profile.features.iter().map(FeatureProfile::is_empty).collect();
+    assert_eq!(empty, [false, true, false]);
+    assert_eq!(Profile::parse(built.profile.to_json().unwrap().as_bytes()).unwrap(), built.profile);
 }

@@ -95,13 +95,16 @@ fn every_bin_is_there_at_zero_from_the_start() {
         r#"tidegate_feature_out_of_range_total{feature="x",model="loan",tensor="x",version="3"} 0"#,
         r#"tidegate_feature_unseen_category_total{feature="s",model="loan",tensor="s",version="3"} 0"#,
         r#"tidegate_reference_bin_ratio{bin="below",feature="x",model="loan",psi_bin="0",tensor="x",version="3"} 0"#,
-        r#"tidegate_drift_state{feature="x",model="loan",tensor="x",version="3",window="5m"} 0"#,
-        r#"tidegate_drift_state{feature="x",model="loan",tensor="x",version="3",window="1h"} 0"#,
+        r#"tidegate_drift_rows{feature="x",model="loan",tensor="x",version="3",window="5m"} 0"#,
+        r#"tidegate_drift_rows{feature="x",model="loan",tensor="x",version="3",window="1h"} 0"#,
+        r#"tidegate_drift_min_rows{model="loan",version="3"} 200"#,
         "tidegate_monitor_dropped_total 0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
-    assert!(!text.contains("tidegate_drift_score"), "nothing was seen");
+    for family in ["tidegate_drift_score{", "tidegate_drift_state{", "tidegate_feature_quality_state{"] {
+        assert!(!text.contains(family), "{family}: nothing was seen, so there is no verdict");
+    }
 }
 
 #[test]
@@ -153,8 +156,8 @@ fn reference_ratios_of_a_feature_add_up_to_one() {
 
 /// Values of a family by feature and one more label.
 fn values(families: &[MetricFamily], name: &str, by: &str) -> BTreeMap<(String, String), (f64, String)> {
-    let family = families.iter().find(|family| family.name() == name).unwrap();
-    let metrics = family.get_metric().iter();
+    let family = families.iter().filter(|family| family.name() == name);
+    let metrics = family.flat_map(MetricFamily::get_metric);
     metrics
         .filter(|metric| metric.get_label().iter().all(|label| label.name() != "window" || label.value() == "5m"))
         .map(|metric| {
@@ -231,7 +234,7 @@ fn scrape_has_the_counters_as_they_are_and_what_the_last_look_found() {
     Observed::of(Arc::clone(&monitor), vec![numbers((0..400).map(|_| 1.0))].into()).offer_to(&service.handle());
     for _ in 0..2 {
         let before = registry.gather();
-        assert_eq!((rows(&before), state(&before)), (Some(400.0), Some(0.0)));
+        assert_eq!((rows(&before), state(&before)), (Some(400.0), None));
         assert!(!before.iter().any(|family| family.name() == "tidegate_drift_score"), "a scrape computes nothing");
     }
     monitor.look(NOW);
@@ -252,4 +255,175 @@ fn window_label_is_the_shortest() {
     let label = |seconds| window_label(Duration::from_secs(seconds));
     assert_eq!([label(300), label(3600), label(90), label(86_400), label(0)], ["5m", "1h", "90s", "1d", "0ms"]);
     assert_eq!(window_label(Duration::from_millis(250)), "250ms");
+}
+
+/// Counters of one scrape, by name and labels, for all series of counters.
+fn counters(registry: &Registry) -> BTreeMap<String, f64> {
+    let families = registry.gather();
+    let counters = families.iter().filter(|family| family.get_field_type() == MetricType::COUNTER);
+    let series = |family: &MetricFamily| -> Vec<(String, f64)> {
+        let labels = |metric: &Metric| -> Vec<String> {
+            metric.get_label().iter().map(|pair| format!("{}={}", pair.name(), pair.value())).collect()
+        };
+        let of =
+            |metric: &Metric| (format!("{} {}", family.name(), labels(metric).join(",")), metric.get_counter().value());
+        family.get_metric().iter().map(of).collect()
+    };
+    counters.flat_map(series).collect()
+}
+
+/// A collector whose version may be loaded anew.
+struct Loaded {
+    registry: Registry,
+    watch: Arc<std::sync::Mutex<Option<Arc<Watch>>>>,
+}
+
+impl Loaded {
+    fn new(service: &Monitor) -> Self {
+        let watch = Arc::new(std::sync::Mutex::new(None::<Arc<Watch>>));
+        let versions = {
+            let watch = Arc::clone(&watch);
+            move || -> Vec<Watched> {
+                let watch = watch.lock().unwrap().clone();
+                watch.map(|watch| ("loan".parse().unwrap(), Version::new(3).unwrap(), watch)).into_iter().collect()
+            }
+        };
+        let clock: Clock = Arc::new(|| NOW);
+        let registry = Registry::new();
+        let collector = MonitorCollector::new(service.handle(), clock, ExportSettings::default(), versions).unwrap();
+        registry.register(Box::new(collector)).unwrap();
+        Self { registry, watch }
+    }
+
+    fn load(&self, monitor: Option<&Arc<VersionMonitor>>) {
+        *self.watch.lock().unwrap() = monitor.map(|monitor| Arc::new(Watch::with(Some(Arc::clone(monitor)))));
+    }
+
+    fn observations(&self) -> f64 {
+        let found = counters(&self.registry);
+        let name = "tidegate_feature_observations_total feature=x,model=loan,tensor=x,version=3";
+        *found.get(name).unwrap_or_else(|| panic!("{name} in {found:?}"))
+    }
+}
+
+fn count(monitor: &VersionMonitor, rows: usize) {
+    let (x, s) = (numbers((0..rows).map(|i| i as f32)), texts("s", &vec!["a"; rows]));
+    monitor.count(Answered::new(&[x, s], &[]), NOW);
+}
+
+#[test]
+fn restored_counts_are_not_shown_as_new_and_windows_have_them() {
+    let service = service();
+    let before = monitor();
+    count(&before, 1000);
+    let saved = before.save().unwrap();
+    // Counted and scraped, and lost by the crash.
+    count(&before, 7);
+    let loaded = Loaded::new(&service);
+    loaded.load(Some(&before));
+    assert!((loaded.observations() - 1007.0).abs() < 1e-9);
+
+    let after = monitor();
+    assert!(after.restore(&saved, NOW).unwrap());
+    let restarted = Loaded::new(&service);
+    restarted.load(Some(&after));
+    assert!(counters(&restarted.registry).values().all(|value| value.abs() < 1e-9), "a new process begins at 0");
+    count(&after, 20);
+    assert!((restarted.observations() - 20.0).abs() < 1e-9);
+    let report = after.report(&"loan".parse().unwrap(), Version::new(3).unwrap(), Duration::from_mins(5), NOW);
+    assert_eq!(report.features[0].rows, 1020, "the window has all rows");
+}
+
+#[test]
+fn counters_go_on_over_a_reload_whatever_was_saved_and_never_fall() {
+    let service = service();
+    let loaded = Loaded::new(&service);
+    let first = monitor();
+    loaded.load(Some(&first));
+    count(&first, 100);
+    let mut last = counters(&loaded.registry);
+    let mut never_falls = |loaded: &Loaded, what: &str| {
+        let now = counters(&loaded.registry);
+        for (series, value) in &now {
+            assert!(last.get(series).is_none_or(|before| before <= value), "{series} falls {what}");
+        }
+        last = now;
+    };
+    // Counted after the last scrape, then saved, then counted by the one that goes.
+    count(&first, 10);
+    let second = monitor();
+    second.adopt(&first, NOW);
+    count(&first, 3);
+    never_falls(&loaded, "by a row that came late");
+    assert!((loaded.observations() - 113.0).abs() < 1e-9);
+    loaded.load(Some(&second));
+    never_falls(&loaded, "by a reload");
+    assert!((loaded.observations() - 113.0).abs() < 1e-9);
+    count(&second, 5);
+    assert!((loaded.observations() - 118.0).abs() < 1e-9);
+
+    // Unloaded, and loaded from the file.
+    let saved = second.save().unwrap();
+    loaded.load(None);
+    assert!(!counters(&loaded.registry).keys().any(|series| series.contains("feature=x")));
+    let third = monitor();
+    third.restore(&saved, NOW).unwrap();
+    count(&third, 2);
+    loaded.load(Some(&third));
+    never_falls(&loaded, "by unloading and loading");
+    assert!((loaded.observations() - 120.0).abs() < 1e-9);
+
+    // A file that is older than what was shown, or none.
+    let fourth = monitor();
+    loaded.load(Some(&fourth));
+    never_falls(&loaded, "by a file that is lost");
+    count(&fourth, 1);
+    assert!((loaded.observations() - 121.0).abs() < 1e-9);
+}
+
+#[test]
+fn another_profile_begins_at_nothing() {
+    let service = service();
+    let loaded = Loaded::new(&service);
+    let first = monitor();
+    loaded.load(Some(&first));
+    count(&first, 100);
+    assert!((loaded.observations() - 100.0).abs() < 1e-9);
+    let mut builder = ProfileBuilder::default();
+    builder.add(&[numbers((0..500).map(|i| i as f32))], &[]);
+    let spec = TensorSpec { name: "x".into(), datatype: DataType::Fp32, shape: vec![Dim::Any], optional: false };
+    let signature = Signature { inputs: vec![spec], outputs: vec![] };
+    let other =
+        VersionMonitor::new(builder.finish().profile, &signature, &MonitorSettings::default()).map(Arc::new).unwrap();
+    assert!(!other.restore(&first.save().unwrap(), NOW).unwrap());
+    loaded.load(Some(&other));
+    assert!(loaded.observations().abs() < 1e-9);
+    // And back.
+    let again = monitor();
+    again.adopt(&first, NOW);
+    loaded.load(Some(&again));
+    assert!(loaded.observations().abs() < 1e-9);
+}
+
+#[test]
+fn violations_go_on_over_a_reload() {
+    let service = service();
+    let loaded = Loaded::new(&service);
+    let violations =
+        |loaded: &Loaded| counters(&loaded.registry)["tidegate_contract_violations_total model=loan,version=3"];
+    let first = monitor();
+    loaded.load(Some(&first));
+    let bad = [texts("s", &["never"])];
+    let violate =
+        |monitor: &VersionMonitor, times: usize| (0..times).for_each(|_| assert!(monitor.violation(&bad).is_some()));
+    violate(&first, 3);
+    assert!((violations(&loaded) - 3.0).abs() < 1e-9);
+    let second = monitor();
+    second.adopt(&first, NOW);
+    violate(&first, 1);
+    assert!((violations(&loaded) - 4.0).abs() < 1e-9);
+    loaded.load(Some(&second));
+    assert!((violations(&loaded) - 4.0).abs() < 1e-9, "not 3");
+    violate(&second, 1);
+    assert!((violations(&loaded) - 5.0).abs() < 1e-9);
 }

@@ -46,6 +46,23 @@ fn profile_says_which_format_it_needs() {
 }
 
 #[test]
+fn column_without_a_value_is_a_feature_of_the_latest_format() {
+    let empty = GOOD.replacen(r#""missing": 1, "nonfinite": 2"#, r#""missing": 8, "nonfinite": 2"#, 1).replacen(
+        r#""edges": [0.30000000000000004], "counts": [3, 4]"#,
+        r#""edges": [], "counts": [0]"#,
+        1,
+    );
+    let profile = Profile::parse(empty.as_bytes()).unwrap();
+    assert!(profile.features[0].is_empty() && !profile.features[1].is_empty());
+    let json = profile.to_json().unwrap();
+    assert!(json.contains("\"format\": 4,"), "{json}");
+    assert_eq!(Profile::parse(json.as_bytes()).unwrap(), profile);
+    let none =
+        empty.replacen(r#""rows": 10, "missing": 8, "nonfinite": 2"#, r#""rows": 0, "missing": 0, "nonfinite": 0"#, 1);
+    assert!(Profile::parse(none.as_bytes()).unwrap_err().to_string().contains("no value to compare with"));
+}
+
+#[test]
 fn fine_bins_that_are_not_parts_of_the_bins_are_refused() {
     let with = |fine: &str| refusal(r#""counts": [3, 4]"#, &format!(r#""counts": [3, 4], "fine": {fine}"#));
     let whole = GOOD.replacen(
@@ -74,7 +91,7 @@ fn profile_numbers_survive_their_text_to_the_bit() {
 #[test]
 fn profile_that_contradicts_itself_is_refused_in_words() {
     let cases = [
-        (r#""format": 2"#, r#""format": 4"#, "format 4, this program reads formats 1 to 3"),
+        (r#""format": 2"#, r#""format": 5"#, "format 5, this program reads formats 1 to 4"),
         (r#""other": 2"#, r#""other": 2, "rare": "abc""#, "not hashes of 16 hexadecimal digits"),
         (r#""rows": 10, "f"#, r#""lines": 10, "f"#, "unknown field `lines`"),
         ("[3, 4]", "[3, 5]", "feature 'age' of 'x': its counts do not add up to its 10 rows"),

@@ -55,7 +55,7 @@ impl Judge {
     ) -> SmallestShift {
         let Thresholds { warning, drift, .. } = self.thresholds;
         let floor = match state {
-            DriftState::Ok => 0.0,
+            DriftState::TooFewRows | DriftState::Ok => 0.0,
             DriftState::Warning => warning,
             DriftState::Drift => drift,
         };

@@ -69,7 +69,7 @@ impl Judge {
     ) -> ShareVerdict {
         let rows = [reference.rows, live.rows];
         let found = self.judge_share(rows[0], rows[1], look, previous);
-        if found.state == DriftState::Ok {
+        if !found.state.is_alarm() {
             return found;
         }
         // Of two bins any score says the same.
@@ -91,8 +91,8 @@ impl Judge {
     ) -> ShareVerdict {
         let Thresholds { share_warning, share_drift, min_rows, .. } = self.thresholds;
         let alpha = self.alpha(look);
-        let none =
-            |threshold| ShareVerdict { state: DriftState::Ok, increase: None, threshold, alpha, design_effect: None };
+        let state = DriftState::TooFewRows;
+        let none = |threshold| ShareVerdict { state, increase: None, threshold, alpha, design_effect: None };
         if reference_rows == 0 {
             return none(share_drift);
         }
@@ -114,14 +114,14 @@ impl Judge {
     }
 }
 
-/// The least number of hits that is at least `share` of `rows`; all rows where that is impossible.
+/// The least number of hits that is at least `share` of `rows`; more than there are where that is impossible.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to the rows")]
 fn hits_of(share: f64, rows: u64) -> u64 {
-    (share.min(1.0) * rows as f64).ceil() as u64
+    if share > 1.0 { rows + 1 } else { (share * rows as f64).ceil() as u64 }
 }
 
 /// The least number of hits from `hits` on, of so many live rows, that chance reaches with
-/// probability `alpha` at most; all rows when none is.
+/// probability `alpha` at most; more than there are when none is.
 fn least_significant(
     [reference_hits, reference_rows]: [u64; 2],
     live_rows: u64,
@@ -129,16 +129,13 @@ fn least_significant(
     alpha: f64,
     [of_reference, of_live]: [DesignEffect; 2],
 ) -> u64 {
-    // Effective rows are rounded so that the share has grown less.
-    let (ceil, floor) = (f64::ceil as fn(f64) -> f64, f64::floor as fn(f64) -> f64);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to the rows")]
-    let worth = |rows: u64, effect: DesignEffect, round: fn(f64) -> f64| round(rows as f64 / effect.value) as u64;
-    let reference_rows = worth(reference_rows, of_reference, floor).max(1);
-    let reference = [worth(reference_hits, of_reference, ceil).min(reference_rows), reference_rows];
-    let is_rare =
-        |hits: u64| increase_tail(reference, [worth(hits, of_live, floor), worth(live_rows, of_live, ceil)]) <= alpha;
-    if is_rare(hits) {
+    let (reference, effects) = ([reference_hits, reference_rows], [of_reference, of_live]);
+    let is_rare = |hits: u64| effective_tail(reference, [hits, live_rows], effects) <= alpha;
+    if hits > live_rows || is_rare(hits) {
         return hits;
+    }
+    if !is_rare(live_rows) {
+        return live_rows + 1;
     }
     let (mut common, mut rare) = (hits, live_rows);
     while rare - common > 1 {
@@ -146,6 +143,21 @@ fn least_significant(
         if is_rare(middle) { rare = middle } else { common = middle }
     }
     rare
+}
+
+/// The [`increase_tail`] of rows that are worth as many as their design effects leave.
+pub(super) fn effective_tail(
+    [usual_hits, usual_rows]: [u64; 2],
+    [grown_hits, grown_rows]: [u64; 2],
+    [of_usual, of_grown]: [DesignEffect; 2],
+) -> f64 {
+    // Effective rows are rounded so that the share has grown less.
+    let (ceil, floor) = (f64::ceil as fn(f64) -> f64, f64::floor as fn(f64) -> f64);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to the rows")]
+    let worth = |rows: u64, effect: DesignEffect, round: fn(f64) -> f64| round(rows as f64 / effect.value) as u64;
+    let usual_rows = worth(usual_rows, of_usual, floor).max(1);
+    let usual = [worth(usual_hits, of_usual, ceil).min(usual_rows), usual_rows];
+    increase_tail(usual, [worth(grown_hits, of_grown, floor), worth(grown_rows, of_grown, ceil)])
 }
 
 /// The probability that at least so many of all hits are live by chance (Fisher's exact test);
@@ -219,7 +231,10 @@ mod tests {
             assert!(increase_tail(reference, [least, rows]) <= 1e-7);
             assert!(increase_tail(reference, [least - 1, rows]) > 1e-7);
         }
-        assert_eq!(least_significant([50, 50], 10, 3, 1e-7, NONE), 10);
-        assert_eq!(least_significant([50, 50], 10, 10, 1e-7, NONE), 10);
+        // Where all rows are hits as ever, no number of them is rare.
+        assert_eq!(least_significant([50, 50], 10, 3, 1e-7, NONE), 11);
+        assert_eq!(least_significant([50, 50], 10, 10, 1e-7, NONE), 11);
+        assert_eq!(least_significant([9, 10], 200, 198, 1e-7, NONE), 201);
+        assert_eq!(hits_of(1.1, 10), 11);
     }
 }

@@ -4,6 +4,7 @@
 
 mod dependent;
 mod quality;
+mod rare_bins;
 
 use std::collections::VecDeque;
 
@@ -14,8 +15,8 @@ const LOOK: Duration = Duration::from_secs(4);
 
 /// A judge whose one test has this `alpha`, with this floor of the corrected PSI.
 fn judge(alpha: f64, floor: f64, most_bins: usize) -> Judge {
-    // With one feature and window, looks every 4 s and 4 tests: alpha is a second in the interval.
-    let false_alarm_interval = Duration::from_secs_f64(1.0 / alpha);
+    // One feature and window, and a look every 4 s.
+    let false_alarm_interval = Duration::from_secs_f64(4.0 / TESTS_PER_FEATURE as f64 / alpha);
     let thresholds = Thresholds { warning: floor, drift: floor, false_alarm_interval, ..Thresholds::default() };
     let judge = Judge::new(thresholds, Tests { features: 1, horizons: 1 }, most_bins);
     assert!((judge.alpha(LOOK) / alpha - 1.0).abs() < 1e-9);
@@ -54,7 +55,7 @@ fn false_alarms(p: &[f64], reference_rows: u64, rows: u64, alpha: f64, runs: u32
         let (live, live_weight) = draw(rows, inflation(live_part));
         let log_weight = reference_weight + live_weight;
         let weight = log_weight.exp() / alpha;
-        let found = found(&judge, &reference, &live, LOOK, DriftState::Ok) != DriftState::Ok;
+        let found = found(&judge, &reference, &live, LOOK, DriftState::Ok).is_alarm();
         let pooling = Pooling::new(&reference, rows as f64);
         let (pooled_reference, pooled_live) = (pooling.of(&reference), pooling.of(&live));
         let scale = 1.0 / rows as f64 + 1.0 / reference_rows as f64;
@@ -123,7 +124,7 @@ fn exact_false_alarms(p: f64, reference_rows: u64, rows: u64, alpha: f64) -> f64
         }
         for &(r, reference_share) in &reference {
             let tables = ([r, reference_rows - r], [c, rows - c]);
-            if found(&judge, &tables.0, &tables.1, LOOK, DriftState::Ok) != DriftState::Ok {
+            if found(&judge, &tables.0, &tables.1, LOOK, DriftState::Ok).is_alarm() {
                 rate += live_share * reference_share;
             }
         }
@@ -174,8 +175,8 @@ impl Stream<'_> {
                 }
                 sub_windows.push_back(new);
                 let next = found(self.judge, &reference, &window, look, state);
-                began += u32::from(next != DriftState::Ok && state == DriftState::Ok);
-                alarmed += u32::from(next != DriftState::Ok);
+                began += u32::from(next.is_alarm() && !state.is_alarm());
+                alarmed += u32::from(next.is_alarm());
                 state = next;
             }
         }

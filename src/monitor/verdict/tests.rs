@@ -18,14 +18,20 @@ const THRESHOLDS: Thresholds = Thresholds {
     clear_ratio: 0.7,
 };
 
+fn number(state: DriftState) -> u8 {
+    state.as_number().unwrap()
+}
+
 fn judge(reference: &[u64], live: &[u64]) -> Verdict {
     Judge::new(THRESHOLDS, ONE, reference.len()).judge(reference, live, LOOK, DriftState::Ok)
 }
 
 #[test]
-fn few_rows_are_never_an_alarm() {
+fn few_rows_have_no_verdict() {
     let verdict = judge(&[5000, 5000], &[0, 199]);
-    assert_eq!(verdict.state, DriftState::Ok);
+    assert_eq!(verdict.state, DriftState::TooFewRows);
+    assert_eq!(judge(&[5000, 5000], &[100, 99]).state, DriftState::TooFewRows);
+    assert_eq!(judge(&[5000, 5000], &[100, 100]).state, DriftState::Ok);
     assert!(verdict.corrected.unwrap() > 1.0);
     assert_eq!(judge(&[5000, 5000], &[0, 200]).state, DriftState::Drift);
 }
@@ -33,7 +39,7 @@ fn few_rows_are_never_an_alarm() {
 #[test]
 fn no_rows_have_a_threshold_and_no_distance() {
     let verdict = judge(&[5000, 5000], &[0, 0]);
-    assert_eq!((verdict.state, verdict.corrected, verdict.interval), (DriftState::Ok, None, None));
+    assert_eq!((verdict.state, verdict.corrected, verdict.interval), (DriftState::TooFewRows, None, None));
     assert!(verdict.threshold >= 0.15 && verdict.threshold.is_finite());
     assert_eq!(judge(&[0, 0], &[10, 10]).state, DriftState::Ok);
 }
@@ -55,11 +61,11 @@ fn false_alarm_budget_is_shared_among_looks_features_windows_and_tests() {
     let month = THRESHOLDS.false_alarm_interval.as_secs_f64();
     let alpha = |tests, look| Judge::new(THRESHOLDS, tests, 10).alpha(Duration::from_millis(look));
     let is = |got: f64, expected: f64| assert!((got / expected - 1.0).abs() < 1e-12, "{got} for {expected}");
-    is(alpha(ONE, 4000), 4.0 / month / 4.0);
-    is(alpha(Tests { features: 20, horizons: 2 }, 64_000), 64.0 / month / 160.0);
+    is(alpha(ONE, 4000), 4.0 / month / 6.0);
+    is(alpha(Tests { features: 20, horizons: 2 }, 64_000), 64.0 / month / 240.0);
     // As if looked at every four seconds: never more alarms than promised.
-    is(alpha(ONE, 7999), 4.0 / month / 4.0);
-    is(alpha(ONE, 10), 1.0 / month / 4.0);
+    is(alpha(ONE, 7999), 4.0 / month / 6.0);
+    is(alpha(ONE, 10), 1.0 / month / 6.0);
     let hasty = Thresholds { false_alarm_interval: Duration::from_secs(1), ..THRESHOLDS };
     is(Judge::new(hasty, ONE, 10).alpha(Duration::from_secs(60)), 0.01);
 }
@@ -68,7 +74,7 @@ fn false_alarm_budget_is_shared_among_looks_features_windows_and_tests() {
 fn threshold_is_the_noise_at_few_rows_and_the_floor_at_many() {
     let reference = [1000; 10];
     // alpha is 1e-6.
-    let false_alarm_interval = Duration::from_secs(1_000_000);
+    let false_alarm_interval = Duration::from_secs_f64(4e6 / 6.0);
     let thresholds = Thresholds { warning: 0.05, drift: 0.1, false_alarm_interval, ..THRESHOLDS };
     let judge = Judge::new(thresholds, ONE, 10);
     let threshold = |rows: u64| judge.judge(&reference, &[rows / 10; 10], LOOK, DriftState::Ok).threshold;
@@ -81,22 +87,22 @@ fn threshold_is_the_noise_at_few_rows_and_the_floor_at_many() {
 #[test]
 fn size_of_a_certain_drift_decides_between_warning_and_drift() {
     let state = |first: u64| judge(&[50_000, 50_000], &[first, 100_000 - first]).state;
-    assert_eq!([state(50_000), state(40_000), state(34_000), state(20_000)].map(DriftState::as_number), [0, 0, 1, 2]);
+    assert_eq!([state(50_000), state(40_000), state(34_000), state(20_000)].map(number), [0, 0, 1, 2]);
 }
 
 #[test]
 fn state_that_has_begun_ends_only_well_under_its_threshold() {
     let judge = Judge::new(THRESHOLDS, ONE, 2);
     let states = |first: u64| {
-        let state = |previous| judge.judge(&[50_000; 2], &[first, 100_000 - first], LOOK, previous).state.as_number();
+        let state = |previous| number(judge.judge(&[50_000; 2], &[first, 100_000 - first], LOOK, previous).state);
         [DriftState::Ok, DriftState::Warning, DriftState::Drift].map(state)
     };
     // Corrected PSI of about 0.17, 0.13, 0.09 and 0.06, against 0.1 and 0.15; cleared at 0.07 and 0.105.
     assert_eq!([29_600, 32_300, 35_100, 38_000].map(states), [[2, 2, 2], [1, 1, 2], [0, 1, 1], [0, 0, 0]]);
     let rows = |live: [u64; 2], previous| judge.judge(&[50_000; 2], &live, LOOK, previous).state;
     assert_eq!(rows([10, 140], DriftState::Drift), DriftState::Drift);
-    assert_eq!(rows([10, 140], DriftState::Ok), DriftState::Ok);
-    assert_eq!(rows([10, 120], DriftState::Drift), DriftState::Ok);
+    assert_eq!(rows([10, 140], DriftState::Ok), DriftState::TooFewRows);
+    assert_eq!(rows([10, 120], DriftState::Drift), DriftState::TooFewRows);
 }
 
 #[test]
@@ -117,7 +123,7 @@ fn corrected_reaches_the_threshold_exactly_when_the_state_is_drift() {
 /// A bin that is empty by chance (probability 3.5e-5) carries the PSI over the quantile for 1e-5 alone.
 #[test]
 fn bin_that_is_empty_by_chance_is_no_alarm() {
-    let thresholds = Thresholds { false_alarm_interval: Duration::from_secs(100_000), ..THRESHOLDS };
+    let thresholds = Thresholds { false_alarm_interval: Duration::from_secs_f64(4e5 / 6.0), ..THRESHOLDS };
     let judge = Judge::new(thresholds, ONE, 2);
     let (reference, live) = ([500, 9500], [0, 200]);
     let scale = 1.0 / 200.0 + 1.0 / 10_000.0;
@@ -151,14 +157,15 @@ fn share_must_grow_by_the_floor_and_by_more_than_chance() {
     let judge = Judge::new(THRESHOLDS, ONE, 2);
     let state = |reference, live| judge.judge_share(reference, live, LOOK, DriftState::Ok).state.as_number();
     // Never seen before: a hundredth of many rows, but four of 200 may be chance at this alpha.
-    assert_eq!([state([0, 50_000], [49, 5000]), state([0, 50_000], [50, 5000])], [0, 1]);
-    assert_eq!([state([0, 10_000], [2, 200]), state([0, 10_000], [12, 200])], [0, 2]);
+    assert_eq!([state([0, 50_000], [49, 5000]), state([0, 50_000], [50, 5000])], [0, 1].map(Some));
+    assert_eq!([state([0, 10_000], [2, 200]), state([0, 10_000], [12, 200])], [0, 2].map(Some));
     // A tenth missing as ever, then a fifth.
-    assert_eq!([state([5000, 50_000], [549, 5000]), state([5000, 50_000], [1000, 5000])], [0, 2]);
+    assert_eq!([state([5000, 50_000], [549, 5000]), state([5000, 50_000], [1000, 5000])], [0, 2].map(Some));
     // Half missing: two points more are no alarm, nor is any fall.
     let half = [25_000, 50_000];
-    assert_eq!([[52_000, 100_000], [56_000, 100_000], [0, 100_000]].map(|live| state(half, live)), [0, 2, 0]);
-    assert_eq!([state([0, 10_000], [199, 199]), state([0, 0], [500, 500])], [0, 0]);
+    assert_eq!([[52_000, 100_000], [56_000, 100_000], [0, 100_000]].map(|live| state(half, live)), [0, 2, 0].map(Some));
+    // Fewer rows than it takes, and none to compare with.
+    assert_eq!([state([0, 10_000], [199, 199]), state([0, 0], [500, 500])], [None; 2]);
 }
 
 #[test]
@@ -175,7 +182,7 @@ fn threshold_of_a_share_is_where_its_state_changes() {
         }
     }
     let none = judge.judge_share([30, 10_000], [0, 0], LOOK, DriftState::Ok);
-    assert_eq!((none.state, none.increase), (DriftState::Ok, None));
+    assert_eq!((none.state, none.increase), (DriftState::TooFewRows, None));
     assert!(none.threshold >= 0.05);
 }
 
@@ -226,8 +233,10 @@ proptest! {
         let (reference, live) = (hits(usual, reference_rows), hits(now, live_rows));
         let verdict = judge.judge_share(reference, live, LOOK, DriftState::Ok);
         prop_assert!(verdict.threshold.is_finite(), "{:?}", verdict);
+        let is_judged = live_rows >= 200 && reference_rows > 0;
+        prop_assert_eq!(is_judged, verdict.state != DriftState::TooFewRows);
         if verdict.increase.is_none_or(|increase| increase < thresholds.share_warning) {
-            prop_assert_eq!(verdict.state, DriftState::Ok);
+            prop_assert!(!verdict.state.is_alarm());
         }
         let reached = verdict.increase.is_some_and(|increase| increase >= verdict.threshold);
         prop_assert_eq!(reached && live_rows >= 200, verdict.state == DriftState::Drift, "{:?}", verdict);

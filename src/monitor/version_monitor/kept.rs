@@ -73,6 +73,7 @@ impl VersionMonitor {
     pub fn adopt(&self, before: &Self, now: Duration) {
         match before.save().map_err(SavedError::from).and_then(|bytes| self.restore(&bytes, now)) {
             Ok(true) => {
+                self.counts.adopt_runs(&before.counts);
                 self.looks.adopt(&before.looks);
                 // What a scrape finds from now on. Nothing of it is news.
                 drop(self.look(now));
@@ -80,7 +81,9 @@ impl VersionMonitor {
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "the counts of the version do not go on"),
         }
-        self.violations.fetch_add(before.violations.load(Ordering::Relaxed), Ordering::Relaxed);
+        let violations = before.violations.load(Ordering::Relaxed);
+        self.started_violations.fetch_add(violations, Ordering::Relaxed);
+        self.violations.fetch_add(violations, Ordering::Relaxed);
     }
 
     /// A number that grows when something is counted, rows of a canary included, and when counts go on from others.

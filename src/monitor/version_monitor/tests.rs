@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     domain::{DataType, Dim, Shape, TensorSpec},
-    monitor::{DriftReport, DriftState, Measures, ProfileBuilder},
+    monitor::{Check, DriftReport, DriftState, Measures, ProfileBuilder},
 };
 
 pub(in crate::monitor) fn numbers(name: &str, values: impl Iterator<Item = i32>) -> Tensor {
@@ -38,8 +38,9 @@ fn report(monitor: &VersionMonitor, now: u64) -> DriftReport {
     monitor.report(&"m".parse().unwrap(), version, Duration::from_mins(5), Duration::from_secs(now))
 }
 
+/// As numbers; 9 where there is no verdict.
 fn states(report: &DriftReport) -> Vec<u8> {
-    report.features.iter().map(|feature| feature.state.as_number()).collect()
+    report.features.iter().map(|feature| feature.state.as_number().unwrap_or(9)).collect()
 }
 
 #[test]
@@ -70,11 +71,11 @@ fn drift_of_one_feature_is_its_own_and_ends_with_the_window() {
     let drifting = [numbers("x", (0..1000).map(|i| i % 300)), words(&[["a"; 90].as_slice(), &["b"; 10]].concat())];
     monitor.count(Answered::new(&drifting, &[numbers("y", 0..1000)]), Duration::from_secs(10));
     let drifted = report(&monitor, 20);
-    assert_eq!((drifted.state, states(&drifted)), (DriftState::Drift, vec![2, 0, 0]));
+    assert_eq!((drifted.state, states(&drifted)), (DriftState::Drift, vec![2, 9, 0]));
     let feature = &drifted.features[0];
     assert!(feature.measures.psi_corrected.unwrap() > feature.threshold);
     let later = report(&monitor, 400);
-    assert_eq!((later.state, later.rows), (DriftState::Ok, 0));
+    assert_eq!((later.state, later.rows), (DriftState::TooFewRows, 0));
 }
 
 #[test]
@@ -191,6 +192,163 @@ fn counted(rows: &[Row], sizes: &[usize]) -> VersionMonitor {
         rest = later;
     }
     monitor
+}
+
+/// The state of the check of `x`.
+fn checked(monitor: &VersionMonitor, check: Check) -> Option<DriftState> {
+    report(monitor, 10).features[0].quality.of(check).map(|checked| checked.state)
+}
+
+#[test]
+fn constant_is_one_value_and_not_one_bin() {
+    // Values above the range, values of one fine bin (about eight of a thousand), one value.
+    let above = numbers("x", 2000..2300);
+    let near = {
+        let bytes: Vec<u8> = (0..3000_u16).flat_map(|at| (500.0 + f32::from(at) / 10_000.0).to_le_bytes()).collect();
+        Tensor::plain("x", DataType::Fp32, Shape::new(vec![3000]).unwrap(), bytes.into()).unwrap()
+    };
+    let one = numbers("x", (0..300).map(|_| 500));
+    for (values, state) in [(above, DriftState::Ok), (near, DriftState::Ok), (one, DriftState::Drift)] {
+        let monitor = monitor();
+        monitor.count(Answered::new(&[values], &[]), Duration::from_secs(9));
+        assert_eq!(checked(&monitor, Check::Constant), Some(state));
+        assert_eq!(
+            report(&monitor, 10).features[0].state,
+            DriftState::Drift,
+            "the distribution is another in any case"
+        );
+    }
+}
+
+#[test]
+fn value_stands_still_from_the_first_row_of_the_window_on() {
+    let monitor = monitor();
+    let count = |values: &[i32], at| {
+        monitor.count(Answered::new(&[numbers("x", values.iter().copied())], &[]), Duration::from_secs(at));
+    };
+    count(&[600; 300], 1);
+    count(&[500; 300], 6);
+    assert_eq!(checked(&monitor, Check::Constant), Some(DriftState::Ok));
+    count(&[500; 300], 302);
+    let later = |at| {
+        let report = monitor.report(&"m".parse().unwrap(), Version::new(1).unwrap(), Duration::from_mins(5), at);
+        report.features[0].quality.of(Check::Constant).map(|checked| checked.state)
+    };
+    assert_eq!(later(Duration::from_secs(304)), Some(DriftState::Drift), "the others have left the window");
+    count(&[501], 305);
+    assert_eq!(later(Duration::from_secs(305)), Some(DriftState::Ok));
+}
+
+#[test]
+fn fewer_rows_than_it_takes_are_no_verdict_of_any_kind() {
+    for rows in [0, 4, 199] {
+        let monitor = monitor();
+        let inputs = [numbers("x", (0..rows).map(|_| 5000)), words(&vec!["new"; usize::try_from(rows).unwrap()])];
+        monitor.count(Answered::new(&inputs, &[numbers("y", (0..rows).map(|_| 1))]), Duration::from_secs(9));
+        let report = report(&monitor, 10);
+        assert_eq!((report.state, report.min_rows), (DriftState::TooFewRows, 200));
+        for feature in &report.features {
+            assert_eq!(feature.state, DriftState::TooFewRows, "{feature:?}");
+            assert!(
+                feature.quality.checks.iter().all(|checked| checked.state == DriftState::TooFewRows),
+                "{feature:?}"
+            );
+        }
+        let telling = monitor.telling_report(&"m".parse().unwrap(), Version::new(1).unwrap(), Duration::from_secs(10));
+        assert_eq!(telling.unwrap().window, Duration::from_hours(24), "the longest: none says anything");
+    }
+}
+
+/// A model with a number and a text that no row of the reference has, and a class that it answers.
+fn monitor_of_classes(reference: &[i64]) -> VersionMonitor {
+    let mut builder = ProfileBuilder::default();
+    let missing = Tensor::plain(
+        "x",
+        DataType::Fp32,
+        Shape::new(vec![i64::try_from(reference.len()).unwrap()]).unwrap(),
+        reference.iter().flat_map(|_| f32::NAN.to_le_bytes()).collect::<Vec<_>>().into(),
+    );
+    builder.add(&[missing.unwrap(), words(&vec![""; reference.len()])], &[classes(reference)]);
+    let spec =
+        |name: &str, datatype| TensorSpec { name: name.into(), datatype, shape: vec![Dim::Any], optional: false };
+    let signature = Signature {
+        inputs: vec![spec("x", DataType::Fp32), spec("s", DataType::Bytes)],
+        outputs: vec![spec("class", DataType::Int64)],
+    };
+    VersionMonitor::new(builder.finish().profile, &signature, &MonitorSettings::default()).unwrap()
+}
+
+fn classes(values: &[i64]) -> Tensor {
+    let shape = Shape::new(vec![i64::try_from(values.len()).unwrap()]).unwrap();
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    Tensor::plain("class", DataType::Int64, shape, bytes.into()).unwrap()
+}
+
+/// So many rows in a thousand of class 2, the rest of 0 and 1.
+fn with_rare(rows: i64, in_a_thousand: i64) -> Vec<i64> {
+    (0..rows).map(|at| if at % 1000 < in_a_thousand { 2 } else { at % 2 }).collect()
+}
+
+#[test]
+fn predicted_class_that_becomes_twice_as_frequent_is_drift_and_is_named() {
+    let monitor = monitor_of_classes(&with_rare(100_000, 2));
+    for (now, in_a_thousand, state) in
+        [(10, 2, DriftState::Ok), (400, 4, DriftState::Drift), (800, 10, DriftState::Drift)]
+    {
+        let live = with_rare(100_000, in_a_thousand);
+        monitor.count(Answered::new(&[], &[classes(&live)]), Duration::from_secs(now));
+        let report = report(&monitor, now);
+        let feature = report.features.iter().find(|feature| feature.tensor == "class").unwrap();
+        assert_eq!((feature.distribution, feature.state), (DriftState::Ok, state), "{in_a_thousand}");
+        let rare = feature.rare_bin.as_ref().map(|rare| (rare.bin.clone(), rare.reference, rare.live));
+        let expected = (state == DriftState::Drift).then(|| ("2".into(), 0.002, in_a_thousand as f64 / 1000.0));
+        assert_eq!(rare, expected);
+    }
+}
+
+#[test]
+fn class_that_was_never_predicted_is_a_rare_one() {
+    let monitor = monitor_of_classes(&with_rare(50_000, 2));
+    let mut live = with_rare(100_000, 2);
+    live[..200].fill(7);
+    monitor.count(Answered::new(&[], &[classes(&live)]), Duration::from_secs(9));
+    let report = report(&monitor, 10);
+    let feature = report.features.iter().find(|feature| feature.tensor == "class").unwrap();
+    let rare = feature.rare_bin.as_ref().unwrap();
+    assert_eq!((&*rare.bin, rare.reference, rare.live), ("unseen", 0.0, 0.002));
+    assert_eq!(feature.quality.of(Check::Unseen).unwrap().state, DriftState::Ok, "under the floor of a share");
+}
+
+#[test]
+fn values_in_a_column_that_was_empty_are_told_as_unseen() {
+    let monitor = monitor_of_classes(&with_rare(10_000, 2));
+    let states = |now| {
+        let report = report(&monitor, now);
+        let one = |feature: &str| {
+            let found = report.features.iter().find(|known| known.feature == feature).unwrap();
+            (found.state, found.quality.of(Check::Unseen).unwrap().state)
+        };
+        [one("x"), one("s")]
+    };
+    let inputs = |x: f32, s: &'static str| {
+        let bytes: Vec<u8> = (0..1000).flat_map(|at| if at < 20 { x } else { f32::NAN }.to_le_bytes()).collect();
+        let texts = [vec![s; 20], vec![""; 980]].concat();
+        [Tensor::plain("x", DataType::Fp32, Shape::new(vec![1000]).unwrap(), bytes.into()).unwrap(), words(&texts)]
+    };
+    monitor.count(Answered::new(&inputs(f32::NAN, ""), &[]), Duration::from_secs(9));
+    assert_eq!(states(9), [(DriftState::Ok, DriftState::Ok); 2]);
+    monitor.count(Answered::new(&inputs(0.0, "a"), &[]), Duration::from_secs(400));
+    assert_eq!(states(400), [(DriftState::Drift, DriftState::Drift); 2]);
+    // No number and no text is within the contract.
+    let violation =
+        |x, s| monitor.violation(&inputs(x, s)).map(|violation| (violation.feature.clone(), violation.to_string()));
+    let found = violation(0.0, "").unwrap();
+    assert_eq!(found.1, "feature 'x' has a value, which it never had in the reference data (row 0, counted from 0)");
+    assert_eq!(violation(f32::NAN, "a").unwrap().0, "s");
+    assert_eq!(violation(f32::NAN, ""), None);
+    // As a reference of another version, what has come has no bins to be in.
+    let profile = monitor.live_profile(Duration::from_mins(5), Duration::from_secs(401));
+    assert_eq!(profile, None, "no class was answered");
 }
 
 proptest! {

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, Request, Response};
 use http_body_util::Either;
 use hyper::body::Incoming;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{codec::CompressionEncoding, service::Routes};
 use tower_service::Service;
@@ -21,8 +20,8 @@ use super::{
     DoorOptions,
     data_plane::DataPlane,
     http::{
-        answer,
-        server::{self, PlaneBody, is_grpc},
+        Listeners, answer,
+        server::{self, ConnectionLimits, PlaneBody, is_grpc},
     },
 };
 use crate::{
@@ -64,17 +63,18 @@ const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
 /// See [`super::serve_grpc`].
 pub(super) async fn serve<D: DataPlane>(
-    listener: TcpListener,
+    listeners: Listeners,
     gateway: Arc<D>,
     options: DoorOptions,
     shutdown: CancellationToken,
 ) {
     let limit = options.max_body_bytes;
+    let connections = ConnectionLimits { max_age: options.max_age, ..ConnectionLimits::default() };
     let service = service::Inference::new(gateway, options, shutdown.clone());
     let routes = routes(&service, limit, &shutdown);
     let service = Arc::new(service);
     let handler = move |request, _| answer_call(routes.clone(), Arc::clone(&service), limit, request);
-    server::serve("grpc", listener, handler, shutdown).await;
+    server::serve_within("grpc", listeners, handler, connections, shutdown).await;
 }
 
 async fn answer_call<D: DataPlane>(

@@ -60,7 +60,7 @@ impl Plane {
         let address = listener.local_addr().unwrap();
         let (gateway, shutdown) = (Arc::new(StandIn::default()), CancellationToken::new());
         let budget = Arc::clone(&options.budget);
-        let served = tokio::spawn(super::serve(listener, Arc::clone(&gateway), options, shutdown.clone()));
+        let served = tokio::spawn(super::serve(listener.into(), Arc::clone(&gateway), options, shutdown.clone()));
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         Self { gateway, budget, channel, address, shutdown, served }
     }

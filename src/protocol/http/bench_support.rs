@@ -6,7 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::json::{self, BinaryOutputs};
-use crate::domain::{InferReply, Tensor};
+use crate::{
+    domain::{InferReply, Tensor},
+    protocol::Nonfinite,
+};
 
 /// The inputs of a request. `json_length`: where the raw tensors begin, when there are any.
 ///
@@ -24,5 +27,5 @@ pub fn decode(body: &Bytes, json_length: Option<usize>) -> Arc<[Tensor]> {
 #[must_use]
 pub fn encode(reply: &InferReply, binary: bool) -> Vec<u8> {
     let wanted = BinaryOutputs { all: binary, single: Vec::new() };
-    json::encode(reply, &wanted).expect("the reply has a JSON form").body
+    json::encode(reply, &wanted, Nonfinite::Null).expect("the reply has a JSON form").body
 }

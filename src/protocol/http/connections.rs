@@ -2,8 +2,15 @@
 //!
 //! A timer for each request would cost more than the reading of its head. Here a request leaves a mark that it
 //! was there, and the plane looks at all of its connections eight times in an idle timeout.
+//!
+//! Where connections have a greatest age, no request may fail by it. One over HTTP/2 is told with GOAWAY that no new request is
+//! wanted, and a while later, when none can be on its way any more, which was the last (the first word is written here: h2 says the
+//! second right after a round trip, and takes a `WINDOW_UPDATE` of a request that came behind it for a breach of the protocol,
+//! which fails all the others). HTTP/1 has no such word: a connection that is closed while it is idle may have the next
+//! request on its way already. So there the answer to the next request says `Connection: close`.
 
 use std::{
+    hash::{BuildHasher, RandomState},
     io::{self, IoSlice},
     pin::Pin,
     sync::{
@@ -18,6 +25,7 @@ use http::Version;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::Instant,
 };
 
 /// Looks in an idle timeout.
@@ -25,19 +33,65 @@ const LOOKS: u32 = 8;
 /// Looks that a connection which was asked to end has for it, if nothing happens on it meanwhile.
 const GRACE: u32 = 2;
 
+/// How long a request that was sent before its client knew that none is wanted may be on its way.
+const ON_THE_WAY: Duration = Duration::from_secs(2);
+/// GOAWAY without an error, of the highest stream that there can be.
+const NO_NEW_REQUESTS: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+
 /// Pieces of no more together are written as one: to copy them costs less than the system's way with several.
 const SHORT: usize = 1 << 10;
+
+/// How old connections may become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxAge {
+    age: Duration,
+    /// How long what has begun on an HTTP/2 connection may go on from then on; `None`: until its end.
+    grace: Option<Duration>,
+}
+
+impl MaxAge {
+    /// An `age` of zero is no limit (`None`), a `grace` of zero none for what has begun.
+    #[must_use]
+    pub fn new(age: Duration, grace: Duration) -> Option<Self> {
+        (!age.is_zero()).then_some(Self { age, grace: (!grace.is_zero()).then_some(grace) })
+    }
+
+    /// The time between two looks at ages.
+    pub(super) fn interval(self) -> Duration {
+        (self.age / 20).clamp(Duration::from_millis(1), Duration::from_secs(1))
+    }
+
+    /// The age of one connection, up to a tenth more or less: those that came together must not all come again together.
+    /// `draw` is any number.
+    fn of_one(self, draw: u64) -> Duration {
+        let share = (draw >> 11) as f64 / (1_u64 << 53) as f64;
+        self.age.mul_f64(0.9 + 0.2 * share)
+    }
+}
 
 /// The connections of a plane.
 pub(super) struct Connections {
     /// Looks so far: the clock of all connections.
     looks: Arc<AtomicU32>,
-    all: Vec<Weak<Activity>>,
+    all: Vec<Known>,
+    max_age: Option<MaxAge>,
+    random: RandomState,
+    /// Connections so far.
+    count: u64,
+}
+
+/// A connection that there was.
+struct Known {
+    activity: Weak<Activity>,
+    /// When it is too old.
+    old_at: Option<Instant>,
+    /// When it was told that it is too old.
+    told_at: Option<Instant>,
 }
 
 impl Connections {
-    pub(super) fn new() -> Self {
-        Self { looks: Arc::default(), all: Vec::new() }
+    pub(super) fn new(max_age: Option<MaxAge>) -> Self {
+        Self { looks: Arc::default(), all: Vec::new(), max_age, random: RandomState::new(), count: 0 }
     }
 
     /// The time between two looks.
@@ -45,23 +99,54 @@ impl Connections {
         (idle_timeout / LOOKS).max(Duration::from_millis(1))
     }
 
-    pub(super) fn add(&mut self) -> Arc<Activity> {
+    pub(super) fn add(&mut self, now: Instant) -> Arc<Activity> {
         let activity = Arc::new(Activity {
             last: AtomicU32::new(self.looks.load(Relaxed)),
             looks: Arc::clone(&self.looks),
             requests: AtomicUsize::new(0),
             lasts: AtomicBool::new(false),
+            is_old: AtomicBool::new(false),
             stage: AtomicU8::new(Stage::Open as u8),
             waker: Mutex::default(),
         });
-        self.all.push(Arc::downgrade(&activity));
+        self.count += 1;
+        let draw = self.random.hash_one(self.count);
+        let old_at = self.max_age.and_then(|max_age| now.checked_add(max_age.of_one(draw)));
+        self.all.push(Known { activity: Arc::downgrade(&activity), old_at, told_at: None });
         activity
+    }
+
+    /// Tells the connections that are too old to end, and cuts those over HTTP/2 that have not within their grace.
+    pub(super) fn age(&mut self, now: Instant) {
+        let grace = self.max_age.and_then(|max_age| max_age.grace);
+        for known in &mut self.all {
+            if known.old_at.is_none_or(|old_at| now < old_at) {
+                continue;
+            }
+            let Some(activity) = known.activity.upgrade() else { continue };
+            activity.is_old.store(true, Relaxed);
+            if !activity.lasts.load(Relaxed) {
+                continue;
+            }
+            let Some(told_at) = known.told_at else {
+                known.told_at = Some(now);
+                activity.wake();
+                continue;
+            };
+            let since = now.saturating_duration_since(told_at);
+            if since >= ON_THE_WAY {
+                activity.raise(Stage::Ending);
+            }
+            if grace.is_some_and(|grace| since >= grace) {
+                activity.raise(Stage::Cut);
+            }
+        }
     }
 
     /// Ends the connections that have been idle, and forgets those that are gone.
     pub(super) fn look(&mut self) {
         let now = self.looks.fetch_add(1, Relaxed).wrapping_add(1);
-        self.all.retain(|connection| match connection.upgrade() {
+        self.all.retain(|known| match known.activity.upgrade() {
             Some(activity) => {
                 activity.look(now);
                 true
@@ -72,7 +157,7 @@ impl Connections {
 
     /// Asks all connections to end when what they have begun is answered.
     pub(super) fn end(&self) {
-        self.all.iter().filter_map(Weak::upgrade).for_each(|activity| activity.raise(Stage::Ending));
+        self.all.iter().filter_map(|known| known.activity.upgrade()).for_each(|activity| activity.raise(Stage::Ending));
     }
 }
 
@@ -95,6 +180,8 @@ pub(super) struct Activity {
     requests: AtomicUsize,
     /// Once it has had a request over HTTP/2, a connection may idle: its pings tell whether the client is there.
     lasts: AtomicBool,
+    /// The answer to its next request is to be its last, over HTTP/1.
+    is_old: AtomicBool,
     stage: AtomicU8,
     waker: Mutex<Option<Waker>>,
 }
@@ -102,6 +189,16 @@ pub(super) struct Activity {
 impl Activity {
     fn touch(&self) {
         self.last.store(self.looks.load(Relaxed), Relaxed);
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
+            waker.wake_by_ref();
+        }
+    }
+
+    pub(super) fn is_old(&self) -> bool {
+        self.is_old.load(Relaxed)
     }
 
     fn is_answering_http_1(&self) -> bool {
@@ -123,10 +220,8 @@ impl Activity {
     }
 
     fn raise(&self, stage: Stage) {
-        if self.stage.fetch_max(stage as u8, SeqCst) < stage as u8
-            && let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner)
-        {
-            waker.wake_by_ref();
+        if self.stage.fetch_max(stage as u8, SeqCst) < stage as u8 {
+            self.wake();
         }
     }
 
@@ -180,11 +275,25 @@ pub(super) struct Watched {
     activity: Arc<Activity>,
     /// More than the request has come, so that an end would not show.
     has_more: bool,
+    /// How much of [`NO_NEW_REQUESTS`] is written; `None` where it is not to be.
+    told: Option<usize>,
 }
 
 impl Watched {
     pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, has_more: false }
+        Self { stream, activity, has_more: false, told: None }
+    }
+
+    /// Writes what is left of the word that no new request is wanted, before anything else is written.
+    fn poll_tell(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(written) = self.told.filter(|written| *written < NO_NEW_REQUESTS.len()) {
+            let more = ready!(Pin::new(&mut self.stream).poll_write(context, &NO_NEW_REQUESTS[written..]))?;
+            if more == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.told = Some(written + more);
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// An error when the client is gone; the task is told when it goes.
@@ -215,6 +324,7 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_tell(context))?;
         let written = ready!(Pin::new(&mut self.stream).poll_write(context, from));
         self.activity.touch();
         Poll::Ready(written)
@@ -226,6 +336,7 @@ impl AsyncWrite for Watched {
         from: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if from.iter().map(|piece| piece.len()).sum::<usize>() > SHORT {
+            ready!(self.poll_tell(context))?;
             let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, from));
             self.activity.touch();
             return Poll::Ready(written);
@@ -243,11 +354,15 @@ impl AsyncWrite for Watched {
         self.stream.is_write_vectored()
     }
 
-    /// Asked whenever the connection has done what it can.
+    /// Asked whenever the connection has done what it can: over HTTP/2 all that was written so far are whole frames then.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.has_more && self.activity.is_answering_http_1() {
             self.poll_gone(context)?;
         }
+        if self.told.is_none() && self.activity.is_old() && self.activity.lasts.load(Relaxed) {
+            self.told = Some(0);
+        }
+        ready!(self.poll_tell(context))?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
@@ -270,8 +385,8 @@ mod tests {
 
     #[test]
     fn connection_ends_after_its_time_without_a_request_and_is_cut_if_that_does_not_help() {
-        let mut connections = Connections::new();
-        let activity = connections.add();
+        let mut connections = Connections::new(None);
+        let activity = connections.add(Instant::now());
         look(&mut connections, LOOKS);
         assert_eq!(stage(&activity), Stage::Open, "the time is not over before one more look");
         look(&mut connections, 1);
@@ -282,8 +397,8 @@ mod tests {
 
     #[test]
     fn connection_is_asked_before_it_is_cut_however_late_the_look() {
-        let mut connections = Connections::new();
-        let activity = connections.add();
+        let mut connections = Connections::new(None);
+        let activity = connections.add(Instant::now());
         connections.looks.fetch_add(10 * LOOKS, Relaxed);
         look(&mut connections, 1);
         assert_eq!(stage(&activity), Stage::Ending);
@@ -293,8 +408,8 @@ mod tests {
 
     #[test]
     fn connection_with_a_request_or_a_reader_stays() {
-        let mut connections = Connections::new();
-        let activity = connections.add();
+        let mut connections = Connections::new(None);
+        let activity = connections.add(Instant::now());
         let busy = Busy::new(&activity, Version::HTTP_11);
         look(&mut connections, 10 * LOOKS);
         assert_eq!(stage(&activity), Stage::Open);
@@ -310,8 +425,8 @@ mod tests {
 
     #[test]
     fn http_2_idles_as_long_as_it_likes_but_ends_with_the_plane() {
-        let mut connections = Connections::new();
-        let activity = connections.add();
+        let mut connections = Connections::new(None);
+        let activity = connections.add(Instant::now());
         drop(Busy::new(&activity, Version::HTTP_2));
         look(&mut connections, 10 * LOOKS);
         assert_eq!(stage(&activity), Stage::Open);
@@ -327,8 +442,8 @@ mod tests {
                 self.0.fetch_add(1, SeqCst);
             }
         }
-        let mut connections = Connections::new();
-        let activity = connections.add();
+        let mut connections = Connections::new(None);
+        let activity = connections.add(Instant::now());
         let count = Arc::new(Count(AtomicUsize::new(0)));
         activity.stage(&Waker::from(Arc::clone(&count)), &mut None);
         connections.end();
@@ -338,10 +453,69 @@ mod tests {
         assert_eq!(count.0.load(SeqCst), 2);
     }
 
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    #[test]
+    fn old_http_2_connection_is_told_and_after_its_grace_cut() {
+        let start = Instant::now();
+        let mut connections = Connections::new(MaxAge::new(10 * MINUTE, MINUTE));
+        let activity = connections.add(start);
+        let _busy = Busy::new(&activity, Version::HTTP_2);
+        connections.age(start + 9 * MINUTE - Duration::from_millis(1));
+        assert_eq!(stage(&activity), Stage::Open);
+        let told = start + 11 * MINUTE;
+        connections.age(told);
+        assert_eq!((activity.is_old(), stage(&activity)), (true, Stage::Open), "a request may be on its way");
+        connections.age(told + ON_THE_WAY);
+        assert_eq!(stage(&activity), Stage::Ending);
+        connections.age(told + MINUTE - Duration::from_millis(1));
+        assert_eq!(stage(&activity), Stage::Ending, "what has begun goes on");
+        connections.age(told + MINUTE);
+        assert_eq!(stage(&activity), Stage::Cut);
+
+        let mut connections = Connections::new(MaxAge::new(10 * MINUTE, Duration::ZERO));
+        let activity = connections.add(start);
+        drop(Busy::new(&activity, Version::HTTP_2));
+        (1..100).for_each(|times| connections.age(start + times * 10 * MINUTE));
+        assert_eq!(stage(&activity), Stage::Ending, "without a limit for what has begun it is never cut");
+    }
+
+    #[test]
+    fn old_http_1_connection_is_never_closed_but_by_the_next_answer() {
+        let start = Instant::now();
+        let mut connections = Connections::new(MaxAge::new(MINUTE, MINUTE));
+        let activity = connections.add(start);
+        drop(Busy::new(&activity, Version::HTTP_11));
+        connections.age(start + Duration::from_secs(53));
+        assert!(!activity.is_old());
+        let busy = Busy::new(&activity, Version::HTTP_11);
+        for times in 2..20 {
+            connections.age(start + times * MINUTE);
+            assert_eq!((activity.is_old(), stage(&activity)), (true, Stage::Open));
+        }
+        drop(busy);
+    }
+
+    #[test]
+    fn ages_differ_by_a_tenth_at_most() {
+        assert_eq!(MaxAge::new(Duration::ZERO, MINUTE), None);
+        let max_age = MaxAge::new(10 * MINUTE, MINUTE).unwrap();
+        assert_eq!(max_age.of_one(0), 9 * MINUTE);
+        assert!(max_age.of_one(u64::MAX) <= 11 * MINUTE);
+        let start = Instant::now();
+        let mut connections = Connections::new(Some(max_age));
+        let kept: Vec<_> = (0..1000).map(|_| connections.add(start)).collect();
+        connections.age(start + 10 * MINUTE);
+        let old = kept.iter().filter(|activity| activity.is_old()).count();
+        assert!((400..600).contains(&old), "{old}");
+        connections.age(start + 11 * MINUTE);
+        assert!(kept.iter().all(|activity| activity.is_old()));
+    }
+
     #[test]
     fn connections_that_are_gone_are_forgotten() {
-        let mut connections = Connections::new();
-        drop(connections.add());
+        let mut connections = Connections::new(None);
+        drop(connections.add(Instant::now()));
         look(&mut connections, 1);
         assert!(connections.all.is_empty());
     }

@@ -8,9 +8,9 @@ use super::{
     raw,
 };
 use crate::{
-    domain::{DataType, Dim},
+    domain::{DataType, Dim, InferReply},
     fuzzing::{one_input, reply},
-    protocol::BodyBudget,
+    protocol::{BodyBudget, Nonfinite},
 };
 
 pub(crate) fn json(bytes: &[u8]) {
@@ -30,13 +30,31 @@ pub(crate) fn binary(bytes: &[u8]) {
 
 /// What a request holds can be answered with, as JSON where the bytes are text, and raw.
 fn answer(decoded: Decoded) {
-    let wanted = decoded.binary;
+    let (wanted, nonfinite) = (decoded.binary, decoded.nonfinite.unwrap_or_default());
     let Some(reply) = reply(decoded.inputs.to_vec()) else { return };
-    let _ = json::encode(&reply, &wanted);
-    let raw = json::encode(&reply, &BinaryOutputs { all: true, single: Vec::new() }).expect("raw bytes need no text");
+    let _ = json::encode(&reply, &wanted, nonfinite);
+    read_again(&reply);
+    let all = BinaryOutputs { all: true, single: Vec::new() };
+    let raw = json::encode(&reply, &all, nonfinite).expect("raw bytes need no text");
     let length = raw.json_length.unwrap_or(raw.body.len());
     let blobs = raw.body.len() - length + raw.blobs.iter().map(Bytes::len).sum::<usize>();
     assert_eq!(blobs, reply.outputs.iter().map(|tensor| tensor.to_raw().len()).sum::<usize>());
+}
+
+/// What is written with words for numbers that are not finite is read as the same tensors, each NaN as a NaN.
+fn read_again(reply: &InferReply) {
+    let Ok(encoded) = json::encode(reply, &BinaryOutputs::default(), Nonfinite::Literal) else { return };
+    let text = String::from_utf8(encoded.body).expect("JSON is text");
+    let request = text.replacen("\"outputs\":[", "\"inputs\":[", 1);
+    let Ok(again) = json::decode(&request.into(), None) else { return };
+    for (one, other) in reply.outputs.iter().zip(&*again.inputs) {
+        let again = InferReply { outputs: [other.clone()].into(), ..reply.clone() };
+        let reply = InferReply { outputs: [one.clone()].into(), ..reply.clone() };
+        let [one, other] = [reply, again].map(|reply| {
+            json::encode(&reply, &BinaryOutputs::default(), Nonfinite::Literal).map(|encoded| encoded.body).ok()
+        });
+        assert_eq!(one, other);
+    }
 }
 
 /// A byte with the datatype, one with the rank, one with a dimension, then the body.

@@ -27,8 +27,8 @@ use crate::{
     fault::{ErrorCode, Fault},
     gateway::ModelView,
     protocol::{
-        DoorOptions, EXTENSIONS, PLATFORM, ROUTING_KEY_HEADER, SERVER_NAME, budget::BodyPermit, data_plane::DataPlane,
-        deadline, model_config, naming, refusal::Refusal, settings, trace,
+        DoorOptions, EXTENSIONS, Nonfinite, PLATFORM, ROUTING_KEY_HEADER, SERVER_NAME, budget::BodyPermit,
+        data_plane::DataPlane, deadline, model_config, naming, refusal::Refusal, settings, trace,
     },
     telemetry::in_span,
 };
@@ -102,7 +102,7 @@ impl<D: DataPlane> Door<D> {
     }
 
     async fn infer(&self, accepted: Accepted, spare: HeaderMap, span: &Span) -> Response<PlaneBody> {
-        let Accepted { request, binary, coding, permit } = accepted;
+        let Accepted { request, binary, nonfinite, coding, permit } = accepted;
         let reply = match self.gateway.infer(request).await {
             Ok(reply) => reply,
             Err(fault) => {
@@ -111,7 +111,7 @@ impl<D: DataPlane> Door<D> {
             }
         };
         trace::record_reply(span, &reply);
-        let response = match json::encode(&reply, &binary) {
+        let response = match json::encode(&reply, &binary, nonfinite) {
             Ok(encoded) => answered(encoded, coding, spare).await,
             // The gateway has counted this request by its run: here it is only told.
             Err(refusal) => answer::fault(&refusal),
@@ -165,7 +165,8 @@ impl<D: DataPlane> Door<D> {
             },
             protocol: Protocol::Http,
         };
-        Ok(Accepted { request, binary: decoded.binary, coding: encoding::for_answer(headers), permit })
+        let nonfinite = decoded.nonfinite.unwrap_or(self.options.nonfinite);
+        Ok(Accepted { request, binary: decoded.binary, nonfinite, coding: encoding::for_answer(headers), permit })
     }
 
     /// A raw binary request: nothing but the bytes of the one input, and so are the outputs.
@@ -180,6 +181,7 @@ impl<D: DataPlane> Door<D> {
             priority: None,
             timeout: None,
             binary: BinaryOutputs { all: true, single: Vec::new() },
+            nonfinite: None,
         })
     }
 
@@ -238,6 +240,7 @@ impl<D: DataPlane> Door<D> {
 struct Accepted {
     request: InferRequest,
     binary: BinaryOutputs,
+    nonfinite: Nonfinite,
     coding: Coding,
     /// For the memory of its body, until the answer is made.
     permit: BodyPermit,

@@ -73,7 +73,7 @@ impl Selector<'_> {
 
 /// Reads a path.
 pub(super) fn parse(path: &str) -> Result<Route<'_>, Refusal> {
-    let unknown = || Refusal::new(ErrorCode::NotFound, format!("the path '{}' is unknown", shown(path)));
+    let unknown = || Refusal::new(ErrorCode::NotFound, format!("the path '{}' is unknown{}", shown(path), hint(path)));
     let inner = path.strip_prefix('/').ok_or_else(unknown)?;
     let mut segments = inner.strip_suffix('/').unwrap_or(inner).split('/').map(decode);
     let mut next = || segments.next().transpose();
@@ -124,6 +124,37 @@ pub(super) fn parse(path: &str) -> Result<Route<'_>, Refusal> {
         _ => return Err(unknown()),
     };
     if next()?.is_some() { Err(unknown()) } else { Ok(route) }
+}
+
+/// Where what was looked for at an unknown path is, by what other servers have there.
+#[cold]
+fn hint(path: &str) -> &'static str {
+    let lower = path.get(..256).unwrap_or(path).to_ascii_lowercase();
+    let begins = |starts: &[&str]| starts.iter().any(|start| lower.starts_with(start));
+    let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    if begins(&["/metrics"]) {
+        ": metrics are on a port of their own, 8002 unless configured otherwise"
+    } else if begins(&["/admin", "/v2/repository/models"]) {
+        ": the admin API is on a port of its own, 8003 unless configured otherwise"
+    } else if begins(&[
+        "/livez",
+        "/readyz",
+        "/healthz",
+        "/health",
+        "/ping",
+        "/live",
+        "/ready",
+        "/v2/health",
+        "/v1/health",
+    ]) {
+        ": health is at /v2/health/live and /v2/health/ready"
+    } else if begins(&["/v1", "/infer"]) || has(&["predict", "invocations", "classify", "regress", "score", "/infer"]) {
+        ": inference is POST /v2/models/{model}/infer (Open Inference Protocol)"
+    } else if begins(&["/v2/models"]) {
+        ": a model is at /v2/models/{model}, inference at /v2/models/{model}/infer, the list of models at POST /v2/repository/index"
+    } else {
+        ": inference is POST /v2/models/{model}/infer; GET /v2 tells about this server"
+    }
 }
 
 /// One segment with its `%`-escapes resolved.
@@ -228,6 +259,26 @@ mod tests {
             "/v2/models/a/../b/infer",
         ] {
             assert_eq!(parse(path).unwrap_err().code(), ErrorCode::NotFound, "{path}");
+        }
+    }
+
+    #[test]
+    fn unknown_path_is_told_with_the_one_that_is_meant() {
+        for (path, words) in [
+            ("/predict", "POST /v2/models/{model}/infer"),
+            ("/v1/models/m:predict", "POST /v2/models/{model}/infer"),
+            ("/v2/models/m/predict", "POST /v2/models/{model}/infer"),
+            ("/v2/m/infer", "POST /v2/models/{model}/infer"),
+            ("/invocations", "POST /v2/models/{model}/infer"),
+            ("/", "POST /v2/models/{model}/infer; GET /v2 tells"),
+            ("/v2/models", "POST /v2/repository/index"),
+            ("/metrics", "8002"),
+            ("/admin/v1/models", "8003"),
+            ("/healthz", "/v2/health/ready"),
+            ("/v2/health", "/v2/health/ready"),
+        ] {
+            let told = parse(path).unwrap_err().to_string();
+            assert!(told.starts_with(&format!("the path '{path}' is unknown: ")) && told.contains(words), "{told}");
         }
     }
 

@@ -17,7 +17,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, Version,
+    header::{CONNECTION, CONTENT_TYPE},
+};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use hyper::{body::Incoming, service::service_fn};
@@ -26,15 +29,16 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     answer,
-    connections::{Activity, Busy, Connections, Stage, Watched},
+    connections::{Activity, Busy, Connections, MaxAge, Stage, Watched},
+    listeners::Listeners,
 };
 use crate::fault::ErrorCode;
 
@@ -59,42 +63,62 @@ const STREAMS_PER_CONNECTION: u32 = 1024;
 /// Serves `handler` until `shutdown` is cancelled and every request that had begun is
 /// answered. `plane` names the plane in the log. The caller bounds the wait: dropping the
 /// future closes all connections.
-pub(crate) async fn serve<H, F>(plane: &'static str, listener: TcpListener, handler: H, shutdown: CancellationToken)
+pub(crate) async fn serve<H, F>(plane: &'static str, listeners: Listeners, handler: H, shutdown: CancellationToken)
 where
     H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<PlaneBody>> + Send + 'static,
 {
-    serve_patiently(plane, listener, handler, IDLE_TIMEOUT, shutdown).await;
+    serve_within(plane, listeners, handler, ConnectionLimits::default(), shutdown).await;
 }
 
-/// As [`serve`], with the plane's own `idle_timeout`.
-pub(crate) async fn serve_patiently<H, F>(
+/// How long the connections of a plane may last.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConnectionLimits {
+    /// Of one without a request; see [`IDLE_TIMEOUT`].
+    pub(crate) idle_timeout: Duration,
+    /// Of any; `None`: there is no such limit.
+    pub(crate) max_age: Option<MaxAge>,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self { idle_timeout: IDLE_TIMEOUT, max_age: None }
+    }
+}
+
+/// As [`serve`], with the plane's own limits.
+pub(crate) async fn serve_within<H, F>(
     plane: &'static str,
-    listener: TcpListener,
+    listeners: Listeners,
     handler: H,
-    idle_timeout: Duration,
+    limits: ConnectionLimits,
     shutdown: CancellationToken,
 ) where
     H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<PlaneBody>> + Send + 'static,
 {
     let builder = connection_builder();
-    let mut connections = Connections::new();
-    let mut looks = interval(Connections::interval(idle_timeout));
+    let mut connections = Connections::new(limits.max_age);
+    let mut looks = interval(Connections::interval(limits.idle_timeout));
     looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    // Where there is no age, it is never looked at.
+    let mut ages = interval(limits.max_age.map_or(Duration::MAX, MaxAge::interval));
+    ages.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
             Some(_) = tasks.join_next() => {}
             _ = looks.tick() => connections.look(),
-            stream = accept(plane, &listener) => {
-                tasks.spawn(serve_connection(plane, stream, builder.clone(), handler.clone(), connections.add()));
+            _ = ages.tick(), if limits.max_age.is_some() => connections.age(Instant::now()),
+            stream = accept(plane, &listeners) => {
+                let activity = connections.add(Instant::now());
+                tasks.spawn(serve_connection(plane, stream, builder.clone(), handler.clone(), activity));
             }
         }
     }
     // New clients are turned away by the system from here on, rather than left waiting.
-    drop(listener);
+    drop(listeners);
     connections.end();
     loop {
         tokio::select! {
@@ -124,9 +148,9 @@ fn connection_builder() -> auto::Builder<TokioExecutor> {
 }
 
 /// The next connection. An error is never the end of the plane.
-async fn accept(plane: &'static str, listener: &TcpListener) -> TcpStream {
+async fn accept(plane: &'static str, listeners: &Listeners) -> TcpStream {
     loop {
-        match listener.accept().await {
+        match listeners.accept().await {
             Ok((stream, _)) => {
                 // Fails only when the peer is already gone, which the connection finds out itself.
                 let _ = stream.set_nodelay(true);
@@ -162,10 +186,15 @@ async fn serve_connection<H, F>(
     let service = service_fn(move |request: Request<Incoming>| {
         let handler = handler.clone();
         let busy = Busy::new(&watched, request.version());
+        let is_http1 = request.version() < Version::HTTP_2;
+        let activity = Arc::clone(&watched);
         async move {
             let is_grpc = is_grpc(request.headers());
             let answered = pin!(handler(request, peer));
-            let response = guarded(plane, is_grpc, answered).await;
+            let mut response = guarded(plane, is_grpc, answered).await;
+            if is_http1 && activity.is_old() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok::<_, Infallible>(response.map(|body| until_sent(body, busy)))
         }
     });

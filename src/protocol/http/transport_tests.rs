@@ -5,14 +5,25 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use http::Request;
+use http_body_util::Full;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, sleep, timeout},
 };
 
-use super::wire_tests::{LIMIT, Plane, ROW, assert_answer, read_all};
-use crate::{domain::DataType, fault::ErrorCode, protocol::stand_in};
+use super::{
+    Cors, MaxAge,
+    wire_tests::{LIMIT, Plane, ROW, assert_answer, read_all},
+};
+use crate::{
+    domain::DataType,
+    fault::ErrorCode,
+    protocol::{DoorOptions, stand_in},
+};
 
 const INFER: &str = "/v2/models/echo/infer";
 
@@ -251,5 +262,131 @@ async fn head_that_never_ends_is_cut_and_a_slow_reader_is_not() {
         assert!(bytes > 0, "cut after {read} bytes");
         read += bytes;
     }
+    plane.stop().await;
+}
+
+fn web_options(origins: &[&str]) -> DoorOptions {
+    let origins: Vec<String> = origins.iter().map(|origin| (*origin).to_owned()).collect();
+    DoorOptions { cors: Cors::new(&origins), ..stand_in::options(LIMIT) }
+}
+
+const PREFLIGHT: &str =
+    "access-control-request-method: POST\r\naccess-control-request-headers: content-type, traceparent\r\n";
+
+#[tokio::test]
+async fn web_page_of_an_allowed_origin_may_ask_and_read_the_answer() {
+    let plane = Plane::start_with(web_options(&["https://a.example", "http://localhost:3000"])).await;
+    let from = |origin: &str| format!("origin: {origin}\r\n");
+    let preflight = |origin: &str| from(origin) + PREFLIGHT;
+    for origin in ["https://a.example", "http://localhost:3000"] {
+        let (head, body) = split(&plane.call("OPTIONS", INFER, &preflight(origin), "").await);
+        for line in [
+            "HTTP/1.1 204 ",
+            &format!("access-control-allow-origin: {origin}\r\n"),
+            "access-control-allow-methods: GET, HEAD, POST\r\n",
+            "access-control-allow-headers: content-type, traceparent\r\n",
+            "access-control-max-age: 7200\r\n",
+            "vary: origin\r\n",
+        ] {
+            assert!(head.contains(line), "{line:?} in {head}");
+        }
+        assert_eq!(body, "");
+        let (head, body) = split(&plane.call("POST", INFER, &from(origin), ROW).await);
+        assert!(head.starts_with("HTTP/1.1 200 ") && body.contains("[1.0,2.5,3.0]"), "{head}");
+        assert!(head.contains(&format!("access-control-allow-origin: {origin}\r\n")), "{head}");
+        assert!(head.contains("access-control-expose-headers: inference-header-content-length, retry-after\r\n"));
+        // An error too, or the page could not show it.
+        let (head, _) = split(&plane.call("POST", INFER, &from(origin), "{}").await);
+        assert!(head.starts_with("HTTP/1.1 400 ") && head.contains("access-control-allow-origin: "), "{head}");
+    }
+    let (head, body) = split(&plane.call("OPTIONS", INFER, &preflight("https://evil.example"), "").await);
+    assert!(head.starts_with("HTTP/1.1 403 ") && !head.contains("access-control-allow-origin"), "{head}{body}");
+    // A request of another origin is answered as ever; the browser keeps the answer from the page.
+    for headers in [from("https://a.example.evil.example"), from("null"), String::new()] {
+        let (head, _) = split(&plane.call("POST", INFER, &headers, ROW).await);
+        assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("vary: origin\r\n"), "{head}");
+        assert!(!head.contains("access-control-allow-origin"), "{head}");
+    }
+    // What is no preflight is a method that the path does not have.
+    let (head, _) = split(&plane.call("OPTIONS", INFER, &from("https://a.example"), "").await);
+    assert!(head.starts_with("HTTP/1.1 405 "), "{head}");
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn all_web_pages_may_ask_where_it_is_so_configured_and_none_by_default() {
+    let all = Plane::start_with(web_options(&["*"])).await;
+    let headers = format!("origin: https://any.example\r\n{PREFLIGHT}");
+    let (head, _) = split(&all.call("OPTIONS", INFER, &headers, "").await);
+    assert!(head.starts_with("HTTP/1.1 204 ") && head.contains("access-control-allow-origin: *\r\n"), "{head}");
+    let large = ROW.replace("[1,3]", "[1,300]").replace("[[1,2.5,3]]", &format!("[{}0]", "1,".repeat(299)));
+    let headers = "origin: https://any.example\r\naccept-encoding: gzip\r\n";
+    let (head, _) = post(&all, INFER, headers, large.as_bytes()).await;
+    assert!(head.contains("access-control-allow-origin: *\r\n"), "{head}");
+    all.stop().await;
+
+    let none = Plane::start().await;
+    let headers = format!("origin: https://any.example\r\n{PREFLIGHT}");
+    let (head, _) = split(&none.call("OPTIONS", INFER, &headers, "").await);
+    assert!(head.starts_with("HTTP/1.1 405 ") && !head.contains("access-control"), "{head}");
+    none.stop().await;
+}
+
+/// The head, with its last line's end, and the body.
+fn split(answer: &str) -> (String, String) {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (format!("{head}\r\n"), body.to_owned())
+}
+
+#[tokio::test]
+async fn old_http_2_connection_takes_no_new_request_and_answers_the_one_that_it_has() {
+    let max_age = MaxAge::new(Duration::from_millis(50), Duration::ZERO);
+    let plane = Plane::start_with(DoorOptions { max_age, ..stand_in::options(LIMIT) }).await;
+    let connect = async || {
+        let stream = TokioIo::new(plane.connect().await);
+        let (send, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+        (send, tokio::spawn(connection))
+    };
+    let request = |model: &str| {
+        let body = Full::new(Bytes::from_static(ROW.as_bytes()));
+        Request::post(format!("http://t/v2/models/{model}/infer")).body(body).unwrap()
+    };
+    let (mut send, connection) = connect().await;
+    let begun = send.send_request(request("slow"));
+    let begun = tokio::spawn(begun);
+    plane.gateway.begun.notified().await;
+    // GOAWAY comes while the request waits.
+    timeout(Duration::from_secs(20), async {
+        // The client learns of it when it sends the next one, which it then does not send.
+        while let Ok(answer) = send.send_request(request("echo")).await {
+            assert_eq!(answer.status(), 200);
+        }
+    })
+    .await
+    .unwrap();
+    assert!(!begun.is_finished());
+    plane.gateway.let_go.notify_one();
+    let answer = timeout(Duration::from_secs(20), begun).await.unwrap().unwrap().unwrap();
+    assert_eq!(answer.status(), 200);
+    drop((answer, send));
+    timeout(Duration::from_secs(20), connection).await.unwrap().unwrap().unwrap();
+    // The next one is as good as new.
+    let (mut send, _) = connect().await;
+    assert_eq!(send.send_request(request("echo")).await.unwrap().status(), 200);
+    drop(send);
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn old_http_2_connection_is_cut_when_its_grace_is_over() {
+    let max_age = MaxAge::new(Duration::from_millis(20), Duration::from_millis(20));
+    let plane = Plane::start_with(DoorOptions { max_age, ..stand_in::options(LIMIT) }).await;
+    let stream = TokioIo::new(plane.connect().await);
+    let (mut send, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection);
+    let body = Full::new(Bytes::from_static(ROW.as_bytes()));
+    let request = Request::post("http://t/v2/models/slow/infer").body(body).unwrap();
+    let outcome = timeout(Duration::from_secs(20), send.send_request(request)).await.unwrap();
+    assert!(outcome.is_err(), "nobody lets it go");
     plane.stop().await;
 }

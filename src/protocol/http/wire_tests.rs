@@ -40,7 +40,7 @@ impl Plane {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (gateway, shutdown) = (Arc::new(StandIn::default()), CancellationToken::new());
-        let served = tokio::spawn(super::serve(listener, Arc::clone(&gateway), options, shutdown.clone()));
+        let served = tokio::spawn(super::serve(listener.into(), Arc::clone(&gateway), options, shutdown.clone()));
         Self { gateway, address, shutdown, served }
     }
 
@@ -110,7 +110,11 @@ async fn server_and_models_tell_about_themselves() {
         ),
         ("/v2/models/loading/ready", 503, r#"{"error":"model 'loading' is not ready"}"#),
         ("/v2/models/nobody", 404, r#"{"error":"model 'nobody' is unknown"}"#),
-        ("/v1/models", 404, r#"{"error":"the path '/v1/models' is unknown"}"#),
+        (
+            "/v1/models",
+            404,
+            r#"{"error":"the path '/v1/models' is unknown: inference is POST /v2/models/{model}/infer (Open Inference Protocol)"}"#,
+        ),
         ("/v2/models/echo/versions/x", 400, r#"{"error":"'x' is not a version: versions are whole numbers from 1"}"#),
     ] {
         assert_answer(&plane.get(path).await, status, body);

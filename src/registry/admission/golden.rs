@@ -2,7 +2,7 @@
 //!
 //! `{"request": …, "response": …, "rtol": …, "atol": …}`, both as the inference protocol writes
 //! them in JSON. An element of a float passes when `|got - expected| ≤ atol + rtol·|expected|`
-//! (NumPy's `allclose`); all others must be equal. What the response leaves out is not compared.
+//! (NumPy's `allclose`); all others must be equal, `NaN`, `Infinity` and `-Infinity` too, of which `null` is any. What the response leaves out is not compared.
 
 use std::path::Path;
 
@@ -62,11 +62,7 @@ struct Output {
 
 /// Replays all golden requests; `None` when there are none. Says how many there are.
 pub(super) fn replay(listing: &Listing, model: &dyn Model, decode: RequestDecoder) -> Option<Result<usize, Faults>> {
-    let is_golden = |name: &&String| {
-        let path = Path::new(name.as_str());
-        path.parent() == Some(Path::new(DIRECTORY)) && path.extension().is_some_and(|extension| extension == "json")
-    };
-    let names: Vec<&String> = listing.files.keys().filter(is_golden).collect();
+    let names: Vec<&String> = names(listing).collect();
     if names.is_empty() {
         return None;
     }
@@ -84,10 +80,30 @@ pub(super) fn replay(listing: &Listing, model: &dyn Model, decode: RequestDecode
     Some(if faults.reasons.is_empty() { Ok(names.len()) } else { Err(faults) })
 }
 
+fn names(listing: &Listing) -> impl Iterator<Item = &String> {
+    let is_golden = |name: &&String| {
+        let path = Path::new(name.as_str());
+        path.parent() == Some(Path::new(DIRECTORY)) && path.extension().is_some_and(|extension| extension == "json")
+    };
+    listing.files.keys().filter(is_golden)
+}
+
+/// The inputs of at most so many golden requests, of those that can be read: [`replay`] says what is wrong with others.
+pub(super) fn requests(listing: &Listing, decode: RequestDecoder, most: usize) -> Vec<Vec<Tensor>> {
+    let inputs = |name: &String| {
+        let text = listing.read(name).ok()??;
+        let golden: Golden<'_> = serde_json::from_slice(&text).ok()?;
+        let request = Bytes::copy_from_slice(golden.request.get().as_bytes());
+        decode(&request).ok().map(|(inputs, _)| inputs)
+    };
+    names(listing).take(most).filter_map(inputs).collect()
+}
+
 fn replay_one(text: &[u8], model: &dyn Model, decode: RequestDecoder) -> Result<(), Vec<String>> {
     let one = |fault: String| vec![fault];
-    let golden: Golden<'_> = serde_json::from_slice(text).map_err(|error| one(error.to_string()))?;
-    let request = Bytes::copy_from_slice(golden.request.get().as_bytes());
+    let json = literals::quoted(text);
+    let golden: Golden<'_> = serde_json::from_slice(&json).map_err(|error| one(error.to_string()))?;
+    let request = Bytes::copy_from_slice(literals::original(text, &json, golden.request.get()));
     let (inputs, outputs) = decode(&request).map_err(|fault| one(format!("request: {fault}")))?;
     if let Some(output) = outputs.iter().find(|output| output.classes.is_some()) {
         return Err(one(format!("request: output '{}' asks for classes: tensors are compared here", output.name)));
@@ -124,12 +140,17 @@ impl Golden<'_> {
     /// The first element that differs, and how many more do.
     fn mismatch(&self, tensor: &Tensor, expected: &[&Value]) -> Option<String> {
         let mut differing =
-            (0..expected.len()).filter(|&place| !self.is_close(&element(tensor, place), expected[place]));
+            (0..expected.len()).filter(|&place| !self.is_close(tensor, &element(tensor, place), expected[place]));
         let first = differing.next()?;
         let more = differing.count();
         let got = element(tensor, first);
         let index = index(first, tensor.shape().dimensions());
-        let mut words = format!("output '{}' at {index:?}: expected {}, got {got}", tensor.name(), expected[first]);
+        let shown = |value: &Value| match value {
+            Value::String(text) if tensor.datatype().is_float() => literals::unquoted(text).to_owned(),
+            value => value.to_string(),
+        };
+        let (name, wanted) = (tensor.name(), shown(expected[first]));
+        let mut words = format!("output '{name}' at {index:?}: expected {wanted}, got {}", shown(&got));
         if let (Value::Number(got), Value::Number(expected)) = (&got, expected[first])
             && let (Some(got), Some(expected), true) = (got.as_f64(), expected.as_f64(), tensor.datatype().is_float())
         {
@@ -142,12 +163,15 @@ impl Golden<'_> {
         Some(words)
     }
 
-    fn is_close(&self, got: &Value, expected: &Value) -> bool {
+    fn is_close(&self, tensor: &Tensor, got: &Value, expected: &Value) -> bool {
+        let is_float = tensor.datatype().is_float();
         match (got, expected) {
             (Value::Number(got), Value::Number(expected)) if got.is_f64() || expected.is_f64() => {
                 let (Some(got), Some(expected)) = (got.as_f64(), expected.as_f64()) else { return false };
                 (got - expected).abs() <= self.atol + self.rtol * expected.abs()
             }
+            // Null stands for any of them, as answers have it; a literal for itself.
+            (Value::String(got), Value::Null) if is_float => literals::is_one(got),
             (got, expected) => got == expected,
         }
     }
@@ -161,7 +185,7 @@ fn flatten<'a>(data: &'a Value, elements: &mut Vec<&'a Value>) {
     }
 }
 
-/// An element as JSON has it: what is not a finite number is `null`, as in answers.
+/// An element as JSON has it: what is not a finite number is its literal, quoted.
 fn element(tensor: &Tensor, place: usize) -> Value {
     macro_rules! at {
         ($type:ty, $bytes:expr, $convert:expr) => {{
@@ -171,7 +195,8 @@ fn element(tensor: &Tensor, place: usize) -> Value {
             $convert(<$type>::from_le_bytes(raw))
         }};
     }
-    let float = |value: f64| serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number);
+    let nonfinite = |value| Value::String(literals::of(value).into());
+    let float = |value: f64| serde_json::Number::from_f64(value).map_or_else(|| nonfinite(value), Value::Number);
     match tensor.elements() {
         Elements::Text(elements) => Value::String(String::from_utf8_lossy(&elements[place]).into_owned()),
         Elements::Plain { datatype, bytes } => match datatype {
@@ -210,5 +235,6 @@ fn index(mut place: usize, dimensions: &[i64]) -> Vec<usize> {
     index
 }
 
+mod literals;
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,13 @@ use std::{
     sync::Arc,
 };
 
+use prost::Message;
+
 use super::{external::external_files, listing::Listing, locale, sequence, zipmap};
-use crate::engine::{EngineError, EngineOptions, ModelFile, OnnxModel, Runtime};
+use crate::{
+    engine::{EngineError, EngineOptions, ModelFile, OnnxModel, Runtime},
+    proto::onnx::ModelProto,
+};
 
 /// The bytes of a model that may be opened.
 pub(super) struct Source {
@@ -55,6 +60,11 @@ pub(super) fn contained(bytes: Vec<u8>, name: &str, listing: &Listing) -> Result
 }
 
 impl Source {
+    /// The graph, for looking at it.
+    pub(super) fn graph(&self) -> Option<ModelProto> {
+        ModelProto::decode(&self.bytes[..]).ok()
+    }
+
     /// A model is loaded from the bytes that were checked, so that nobody can swap the file in between. The
     /// files of its weights are opened by their names, and looked at again afterwards.
     pub(super) fn open(

@@ -14,7 +14,7 @@
 //! | load | `load`, `kind`, `zipmap`, `sequence`, `locale`, over the `fields` of its bytes; `declared`, `columns`, the profile |
 //! | signature | `signature` |
 //! | golden | `golden` |
-//! | warmup | `warmup`, and the trial of the room `schedule` |
+//! | warmup | `warmup`, `samples`, `random`, and the trial of the room `schedule` |
 //!
 //! `report` is what is kept of it.
 
@@ -33,7 +33,9 @@ mod listing;
 mod load;
 mod locale;
 mod manifest;
+mod random;
 mod report;
+mod samples;
 mod sandbox;
 mod sequence;
 mod signature;
@@ -51,7 +53,7 @@ pub use self::{
     columns::columns,
     golden::RequestDecoder,
     manifest::{SignaturePolicy, SigningKey},
-    report::{AdmissionReport, Outcome, Step, StepReport},
+    report::{AdmissionReport, ChangedFiles, Outcome, Step, StepReport},
     sandbox::{SandboxOptions, serve as serve_trials},
     signature::{Baseline, SignatureChange},
 };
@@ -65,12 +67,14 @@ use self::{
     sandbox::{Job, Reply, Sandbox},
 };
 use crate::{
-    config::{AdmissionConfig, ModelConfig, ModelConfigError},
+    config::{AdmissionConfig, ModelConfig, ModelConfigError, Nondeterministic},
     domain::{ServingSettings, Signature, Tensor},
     engine::{EngineOptions, Model, OnnxModel, Runtime},
+    independence::{self, Reason},
     monitor::Profile,
     registry::facts::PROFILE_KEY,
-    schedule::{Stopwatch, Trial, thread_time, wall_time},
+    schedule::{self, Known, Sample, Stopwatch, Trial, thread_time, wall_time},
+    store::ModelFiles,
 };
 
 /// What admissions go by.
@@ -83,6 +87,8 @@ pub struct AdmissionOptions {
     pub link_roots: Vec<PathBuf>,
     /// `None`: models are not tried out in processes of their own.
     pub sandbox: Option<SandboxOptions>,
+    /// What becomes of a version whose answers to one request differ between two runs.
+    pub nondeterministic: Nondeterministic,
     /// Reads golden requests.
     pub decode: RequestDecoder,
 }
@@ -107,6 +113,7 @@ impl AdmissionOptions {
             allow_hard_links: config.allow_hard_links,
             link_roots,
             sandbox,
+            nondeterministic: config.nondeterministic,
             decode,
         })
     }
@@ -131,6 +138,8 @@ pub struct Candidate<'a> {
     pub baselines: &'a dyn Fn() -> Result<Vec<Baseline>, String>,
     /// What becomes of a break of the signature.
     pub signature_change: &'a SignatureChange,
+    /// The files that were released under its number, where it must have those; `None`: whatever is there.
+    pub released: Option<&'a ModelFiles>,
     /// Inputs of requests that other versions have answered.
     pub recent: Vec<Arc<[Tensor]>>,
     /// Nothing else needs the processor more.
@@ -152,12 +161,24 @@ pub struct Admitted {
 
 /// A model that could be loaded.
 struct Loaded {
-    model: OnnxModel,
+    opened: Opened,
     profile: Option<Profile>,
+    samples: Vec<Sample>,
+}
+
+/// A model that could be opened.
+struct Opened {
+    model: OnnxModel,
     /// Bytes of its files.
     size: u64,
     /// The files of its weights.
     external: BTreeSet<String>,
+    /// What its graph says of its rows.
+    verdict: Arc<independence::Verdict>,
+    /// A node of it that draws at random.
+    random: Option<String>,
+    /// What an operator should know of how it was changed before it was loaded.
+    notes: Vec<String>,
 }
 
 impl Admission {
@@ -187,16 +208,30 @@ impl Admission {
         }
         let (digests, model_file) = (digests?, parts.model_file.as_ref()?);
         let digest = digest::in_words(digests.get(model_file)?);
+        let changed = |released: &str, found: &str| {
+            (released != found).then(|| ChangedFiles { released: released.to_owned(), found: found.to_owned() })
+        };
+        if let Some(changed) = candidate.released.and_then(|released| changed(&released.digest, &digest)) {
+            report.refuse_changed(model_file, changed);
+            return None;
+        }
         self.try_out(&parts, &digest, candidate.is_urgent, report)?;
-        let Loaded { model, profile, size, external } = self.load(candidate, &parts, report)?;
-        let identity = digest::of_model(model_file, &external, &digests)?;
+        let Loaded { opened, profile, samples } = self.load(candidate, &parts, report)?;
+        let Opened { model, size, external, .. } = &opened;
+        let identity = digest::of_model(model_file, external, &digests)?;
+        // The weights in files of their own are known now.
+        if let Some(changed) = candidate.released.and_then(|released| changed(&released.identity, &identity)) {
+            report.refuse_changed(model_file, changed);
+            return None;
+        }
         report.run(Step::Signature, || compare(candidate, model.signature(), &digest));
-        report.run(Step::Golden, || self.replay(&parts.listing, &model));
+        report.run(Step::Golden, || self.replay(&parts.listing, model));
         if !report.is_passed() {
             return None;
         }
-        let trial = report.run(Step::WarmUp, || warm_up(candidate, &model))?;
-        Some(Admitted { model, digest, identity, memory_bytes: size, profile, trial })
+        let memory_bytes = *size;
+        let trial = report.run(Step::WarmUp, || self.warm_up(candidate, &opened, &samples))?;
+        Some(Admitted { model: opened.model, digest, identity, memory_bytes, profile, trial })
     }
 
     fn digest(&self, listing: &Listing) -> Verdict<BTreeMap<String, FileDigest>> {
@@ -241,24 +276,26 @@ impl Admission {
         let mut outside = Vec::new();
         let loaded = report.run(Step::Load, || {
             match open(&self.runtime, candidate.engine, parts, candidate.config.as_ref().ok()) {
-                Ok((model, size, external, notes)) => {
-                    let (profile, mut faults) = profile(&model, parts);
+                Ok(mut opened) => {
+                    let (profile, mut faults) = profile(&opened.model, parts);
+                    let (listing, decode) = (&parts.listing, self.options.decode);
+                    let samples = samples::of(candidate, listing, decode, opened.model.signature(), profile.as_ref());
+                    let declared = Arc::clone(opened.model.signature());
+                    let mut notes = std::mem::take(&mut opened.notes);
+                    notes.extend(see(&mut opened.model, &samples));
+                    let model = &opened.model;
                     let origin = if parts.profile.is_some() { "profile.json" } else { PROFILE_KEY };
                     let profiled = profile.as_ref().map(|profile| (origin, profile));
                     let config = candidate.config.as_ref().ok();
-                    faults.extend(misfits(&model, config, profiled));
+                    faults.extend(misfits(model, &declared, config, profiled));
                     let names = config.and_then(|config| columns(config, model.metadata(), model.signature()).ok());
                     let note = names.zip(profile.as_ref()).and_then(|(names, profile)| other_names(profile, &names));
                     if let Some(note) = &note {
                         tracing::warn!(directory = %candidate.directory.display(), "{note}");
                     }
-                    let notes: Vec<String> = notes
-                        .into_iter()
-                        .chain(note)
-                        .chain(config.and_then(|config| labels::note(config, model.signature())))
-                        .collect();
-                    let note = (!notes.is_empty()).then(|| notes.join("; "));
-                    Verdict::with_faults(Loaded { model, profile, size, external }, faults, note)
+                    notes.extend(note);
+                    notes.extend(config.and_then(|config| labels::note(config, model.signature())));
+                    Verdict::with_faults(Loaded { opened, profile, samples }, faults, notes)
                 }
                 Err(OpenError::Outside(faults)) => {
                     outside = faults;
@@ -303,13 +340,19 @@ enum OpenError {
     Faults(Faults),
 }
 
-/// The model, the bytes of its files, and the files of its weights.
+/// Takes the shapes of outputs that runs show for those that they have, and says where the file declares others.
+pub fn see(model: &mut OnnxModel, samples: &[Sample]) -> Vec<String> {
+    let (seen, differences) = schedule::seen_outputs(model, samples);
+    model.see_outputs(seen);
+    differences
+}
+
 fn open(
     runtime: &Runtime,
     options: EngineOptions,
     parts: &Parts,
     config: Option<&ModelConfig>,
-) -> Result<(OnnxModel, u64, BTreeSet<String>, Vec<String>), OpenError> {
+) -> Result<Opened, OpenError> {
     let name = parts.model_file.as_deref().unwrap_or_default();
     let bytes = parts.listing.read(name).map_err(OpenError::Faults)?.unwrap_or_default();
     let source = load::contained(bytes, name, &parts.listing).map_err(|fault| match fault {
@@ -327,7 +370,11 @@ fn open(
     if let Some(triton) = config.and_then(|config| config.triton.as_ref()) {
         declared::reshape(triton, &mut model);
     }
-    Ok((model, source.size, source.external, source.notes))
+    let unreadable = || independence::Verdict::Unknown(Reason::of_model("the model's graph cannot be read"));
+    let graph = source.graph();
+    let verdict = Arc::new(graph.as_ref().map_or_else(unreadable, independence::prove));
+    let random = graph.as_ref().and_then(random::operator);
+    Ok(Opened { model, size: source.size, external: source.external, notes: source.notes, verdict, random })
 }
 
 /// The profile beside the model, otherwise the one in its own metadata; and what is wrong with that.
@@ -339,14 +386,24 @@ fn profile(model: &OnnxModel, parts: &Parts) -> (Option<Profile>, Vec<String>) {
     }
 }
 
-/// What is said of the model and is not true.
-fn misfits(model: &OnnxModel, config: Option<&ModelConfig>, profile: Option<(&str, &Profile)>) -> Vec<String> {
+/// What is said of the model and is not true. A `config.pbtxt` may also say what the model's file `declares`: that is what
+/// Triton compares it with.
+fn misfits(
+    model: &OnnxModel,
+    declares: &Signature,
+    config: Option<&ModelConfig>,
+    profile: Option<(&str, &Profile)>,
+) -> Vec<String> {
     let mut faults = Vec::new();
     if let Some(config) = config {
         faults.extend(columns(config, model.metadata(), model.signature()).err().unwrap_or_default());
-        let triton = config.triton.as_ref();
-        let signature = model.own_signature().unwrap_or(model.signature());
-        faults.extend(triton.into_iter().flat_map(|declared| declared::faults(declared, signature)));
+        if let Some(triton) = &config.triton {
+            let declares = model.own_signature().map_or(declares, AsRef::as_ref);
+            let found = declared::faults(triton, model.signature());
+            if !found.is_empty() && !declared::faults(triton, declares).is_empty() {
+                faults.extend(found);
+            }
+        }
     }
     if let Some((origin, profile)) = profile {
         faults.extend(profile.fit(model.signature()).into_iter().map(|fault| format!("{origin}: {fault}")));
@@ -377,24 +434,57 @@ fn compare(candidate: &Candidate<'_>, signature: &Signature, digest: &str) -> Ve
     Verdict::with_faults((), faults, None)
 }
 
-fn warm_up(candidate: &Candidate<'_>, model: &OnnxModel) -> Verdict<Trial> {
-    let config = candidate.config.as_ref().ok();
-    if let Some(config) = config
-        && let Err(faults) = warmup::warm_up_samples(model, config, candidate.directory)
-    {
-        return Verdict::failed(faults.into());
+impl Admission {
+    fn warm_up(&self, candidate: &Candidate<'_>, opened: &Opened, samples: &[Sample]) -> Verdict<Trial> {
+        let Opened { model, verdict, random, .. } = opened;
+        let config = candidate.config.as_ref().ok();
+        if let Some(config) = config
+            && let Err(faults) = warmup::warm_up_samples(model, config, candidate.directory)
+        {
+            return Verdict::failed(faults.into());
+        }
+        let recent = warmup::warm_up_recent(model, &candidate.recent);
+        // Behind everything else a run may take any time: what counts is how long it would take before it.
+        let stopwatch: Stopwatch = if candidate.is_urgent { wall_time } else { thread_time };
+        // What the gateway's configuration says of all models is no word on this one.
+        let is_asked_for = config.and_then(|config| config.batching.enabled).unwrap_or(false);
+        let known = Known { verdict: Arc::clone(verdict), is_asked_for, samples };
+        let trial = Trial::of(model, candidate.serving, &known, stopwatch);
+        let recent = if recent == 0 { String::new() } else { format!("{recent} recent requests run; ") };
+        let mut notes = vec![format!("{recent}{}", trial.in_words()), rows_in_words(verdict)];
+        let mut warnings = trial.warnings.clone();
+        if let Some(output) = &trial.unsteady {
+            let random = random.as_ref().map(|node| format!(" ({node} draws at random)")).unwrap_or_default();
+            let fault = format!(
+                "output '{output}' differs between two runs on the same request{random}: export the model for inference, \
+                 in torch after model.eval()"
+            );
+            if self.options.nondeterministic == Nondeterministic::Refuse {
+                let fault = format!("{fault} (admission.nondeterministic is \"refuse\")");
+                return Verdict::failed(Faults::lasting(fault));
+            }
+            warnings.push(fault);
+        }
+        for warning in warnings {
+            tracing::warn!(directory = %candidate.directory.display(), "{warning}");
+            notes.push(format!("warning: {warning}"));
+        }
+        Verdict::passed_with(trial, notes)
     }
-    let recent = warmup::warm_up_recent(model, &candidate.recent);
-    // Behind everything else a run may take any time: what counts is how long it would take before it.
-    let stopwatch: Stopwatch = if candidate.is_urgent { wall_time } else { thread_time };
-    let is_forced = config.and_then(|config| config.batching.enabled).unwrap_or(false);
-    let trial = Trial::of(model, candidate.serving, is_forced, stopwatch);
-    let recent = if recent == 0 { String::new() } else { format!("{recent} recent requests run; ") };
-    let note = format!("{recent}{}", trial.in_words());
-    Verdict::passed(trial, note)
 }
 
-/// Opens the version in `directory` without its profile: for building one.
+/// What the proof found, for an operator.
+fn rows_in_words(verdict: &independence::Verdict) -> String {
+    use independence::Verdict::{Dependent, Independent, Unknown};
+    match verdict {
+        Independent(_) => "rows are independent: proven from the graph".into(),
+        Dependent(reason) => format!("rows are dependent: {reason}"),
+        Unknown(reason) => format!("whether rows are independent is unknown: {reason}"),
+    }
+}
+
+/// Opens the version in `directory` without its profile: for building one. The shapes of its outputs are those that runs
+/// on made-up rows or golden requests, read by `decode`, show.
 ///
 /// # Errors
 /// Everything that is wrong with its files, in words for an operator.
@@ -404,11 +494,15 @@ pub fn open_version(
     config: &ModelConfig,
     directory: &Path,
     link_roots: &[PathBuf],
+    decode: RequestDecoder,
 ) -> Result<OnnxModel, Refusal> {
     let parts = complete::files(directory, link_roots, Some(config));
     let parts = parts.map_err(|faults| Refusal(faults.reasons))?;
     match open(runtime, options, &parts, Some(config)) {
-        Ok((model, ..)) => Ok(model),
+        Ok(Opened { mut model, .. }) => {
+            see(&mut model, &samples::of_files(&parts.listing, decode));
+            Ok(model)
+        }
         Err(OpenError::Outside(faults)) => Err(Refusal(faults)),
         Err(OpenError::Faults(faults)) => Err(Refusal(faults.reasons)),
     }

@@ -89,9 +89,31 @@ pub struct AdmissionReport {
     pub steps: Vec<StepReport>,
     /// Every fault may pass by itself: trying again makes sense though no file changes.
     pub is_transient: bool,
+    /// The files are not those that were released, which is why they were refused.
+    pub changed: Option<ChangedFiles>,
+}
+
+/// The model of a released version as it was released, and as it is on disk now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedFiles {
+    /// `sha256:` and the hex digest, of the model file and of the files of its weights.
+    pub released: String,
+    pub found: String,
 }
 
 impl AdmissionReport {
+    /// Refuses files that are not those that were released.
+    pub(super) fn refuse_changed(&mut self, model_file: &str, changed: ChangedFiles) {
+        let ChangedFiles { released, found } = &changed;
+        let words = format!(
+            "{model_file} or its weights are not what was released under this number: {found} is there, {released} was \
+             released; put those files back, publish the new model under a new number, or accept it: `tidegate load MODEL \
+             VERSION --accept-changed`"
+        );
+        self.amend(Step::Digest, Faults::lasting(words));
+        self.changed = Some(changed);
+    }
+
     /// No step failed: the version may serve.
     #[must_use]
     pub fn is_passed(&self) -> bool {
@@ -212,10 +234,15 @@ impl<T> Verdict<T> {
         Self { value: None, outcome: Outcome::Failed, why: faults.reasons, is_transient: faults.is_transient }
     }
 
+    /// With any number of notes.
+    pub(super) fn passed_with(value: T, notes: Vec<String>) -> Self {
+        Self { value: Some(value), outcome: Outcome::Passed, why: notes, is_transient: false }
+    }
+
     /// Failed when there are `faults`; what follows may go on with `value` all the same.
-    pub(super) fn with_faults(value: T, faults: Vec<String>, note: impl Into<Option<String>>) -> Self {
+    pub(super) fn with_faults(value: T, faults: Vec<String>, notes: impl IntoIterator<Item = String>) -> Self {
         if faults.is_empty() {
-            return Self::passed(value, note);
+            return Self::passed_with(value, notes.into_iter().collect());
         }
         Self { value: Some(value), ..Self::failed(faults.into()) }
     }

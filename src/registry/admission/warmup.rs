@@ -52,7 +52,8 @@ pub(super) fn warm_up_recent(model: &dyn Model, recent: &[Arc<[Tensor]>]) -> usi
     runs.count()
 }
 
-fn inputs(sample: &WarmupSample, signature: &Signature, version: &Path) -> Result<Vec<Tensor>, String> {
+/// The inputs of one sample.
+pub(super) fn inputs(sample: &WarmupSample, signature: &Signature, version: &Path) -> Result<Vec<Tensor>, String> {
     let zeros = WarmupInput { shape: None, data: WarmupData::Zeros };
     if let Some(unknown) = sample.inputs.keys().find(|name| signature.input(name).is_none()) {
         return Err(format!("the model has no input '{unknown}'"));

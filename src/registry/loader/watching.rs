@@ -194,6 +194,9 @@ fn settings_of(settings: &MonitorSettings, config: Option<&ModelConfig>) -> Moni
         thresholds.warning = config.warning.unwrap_or(config.drift.map_or(warning, |drift| warning.min(drift)));
         thresholds.drift = config.drift.unwrap_or(drift.max(thresholds.warning));
         thresholds.min_rows = config.min_rows.unwrap_or(thresholds.min_rows);
+        if let Some(windows) = &config.windows {
+            settings.windows = windows.iter().map(|window| window.0).collect();
+        }
         settings.contract = config.contract.map_or(settings.contract, Into::into);
         settings.baseline = config.baseline.map_or(settings.baseline, Into::into);
         settings.segments = config.segments.clone().unwrap_or(settings.segments);
@@ -289,5 +292,14 @@ mod tests {
         assert_eq!(of(Some(0.15), None), ["0.15", "0.2"]);
         assert_eq!(of(Some(0.5), None), ["0.5", "0.5"]);
         assert_eq!(of(Some(0.01), Some(0.05)), ["0.01", "0.05"]);
+    }
+
+    #[test]
+    fn windows_that_a_model_sets_are_its_own() {
+        let (settings, mut config) = (MonitorSettings::default(), ModelConfig::default());
+        assert_eq!(settings_of(&settings, Some(&config)).windows, settings.windows);
+        let day = Duration::from_hours(24);
+        config.monitor.windows = Some(vec![config::Span(day), config::Span(7 * day)]);
+        assert_eq!(settings_of(&settings, Some(&config)).windows, [day, 7 * day]);
     }
 }

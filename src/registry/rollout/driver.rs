@@ -23,6 +23,7 @@ impl RolloutDriver {
         let thread = thread::Builder::new().name("rollout".into()).spawn(move || {
             while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
                 registry.look_at_rollouts();
+                registry.look_at_traffic();
             }
         })?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })

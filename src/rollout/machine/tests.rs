@@ -12,7 +12,14 @@ fn v(number: u64) -> Version {
 }
 
 fn rollout() -> Rollout {
-    Rollout::start(plan(&[1.0, 5.0, 50.0, 100.0]), v(3), UNIX_EPOCH).unwrap()
+    started(plan(&[1.0, 5.0, 50.0, 100.0]))
+}
+
+/// A rollout of a model that has neither classes nor scores.
+fn started(plan: Plan) -> Rollout {
+    let mut rollout = Rollout::start(plan, v(3), UNIX_EPOCH).unwrap();
+    rollout.cuts = Some(Cuts::default());
+    rollout
 }
 
 fn well() -> Vitals {
@@ -20,9 +27,15 @@ fn well() -> Vitals {
     Vitals { stable: serving.clone(), canary: serving, drift: Drift::Unknown, worse_quality: None }
 }
 
-/// Requests of this step, all answered.
+/// Requests of this step, all answered within 5 ms.
 fn answer(rollout: &mut Rollout, stable: u64, canary: u64) {
     count(rollout, Outcome::Ok, stable, canary);
+    let (segment, counts) = (rollout.segment_mut(), Pair::new(stable, canary));
+    let bucket = latency::bucket(Duration::from_millis(5));
+    let cells = [&mut segment.seen.latency[bucket], &mut segment.fresh.cells_mut()[cell::LATENCY.start]];
+    for cell in cells {
+        *cell = *cell + counts;
+    }
 }
 
 fn count(rollout: &mut Rollout, outcome: Outcome, stable: u64, canary: u64) {
@@ -86,16 +99,29 @@ fn without_traffic_it_holds_and_says_so() {
     holds(&rollout.look(60 * MINUTE, &well()), "no traffic");
     assert_eq!(rollout.note, "holding: no traffic: version 4 has had no request in this step");
     answer(&mut rollout, 9_900, 99);
-    holds(&rollout.look(MINUTE, &well()), "99 requests of the 100");
+    holds(&rollout.look(MINUTE, &well()), "holding: latency: 99 of 100 compared requests of the canary");
     answer(&mut rollout, 0, 1);
     assert!(matches!(rollout.look(MINUTE, &well()), Decision::Advance(_)));
 }
 
 #[test]
-fn plan_without_minimum_goes_on_without_traffic() {
-    let plan = Plan { min_requests: 0, ..plan(&[1.0, 100.0]) };
-    let mut rollout = Rollout::start(plan, v(3), UNIX_EPOCH).unwrap();
+fn plan_without_minimum_goes_on_without_traffic_but_not_to_everything() {
+    let mut rollout = started(Plan { min_requests: 0, ..plan(&[1.0, 5.0, 100.0]) });
     assert!(matches!(rollout.look(10 * MINUTE, &well()), Decision::Advance(_)));
+    rollout.advance();
+    holds(
+        &rollout.look(100 * MINUTE, &well()),
+        "more compared requests, to tell a version half of whose answers differ",
+    );
+}
+
+#[test]
+fn nothing_is_promoted_that_was_not_compared_on_both_arms() {
+    let mut rollout = started(plan(&[50.0, 100.0]));
+    answer(&mut rollout, 99, 500);
+    holds(&rollout.look(60 * MINUTE, &well()), "holding: latency: 99 of 100 compared requests of stable");
+    answer(&mut rollout, 1, 0);
+    assert!(matches!(rollout.look(MINUTE, &well()), Decision::Advance(_)));
 }
 
 #[test]
@@ -224,7 +250,7 @@ fn drift_of_the_answers_holds_or_rolls_back_or_is_ignored() {
     let with = |on_drift| {
         let good = plan(&[1.0, 100.0]);
         let plan = Plan { limits: Limits { on_drift, ..good.limits }, ..good };
-        let mut rollout = Rollout::start(plan, v(3), UNIX_EPOCH).unwrap();
+        let mut rollout = started(plan);
         answer(&mut rollout, 9_900, 100);
         rollout.look(10 * MINUTE, &drifted)
     };
@@ -241,6 +267,24 @@ fn worse_quality_rolls_back() {
 
 #[test]
 fn evidence_is_shown_for_people() {
-    assert_eq!(shown_evidence(100_f64.ln()), "100.0");
-    assert_eq!(shown_evidence(1_000.0), "1e434");
+    let shown = |evidence: f64| shown_evidence(evidence);
+    assert_eq!(
+        [shown(0.624), shown(100.0), shown(6.14e8), shown(1e300), shown(f64::INFINITY)],
+        ["0.62", "100.00", "6.1e8", "more than 1e300", "more than 1e300"]
+    );
+}
+
+#[test]
+fn reason_names_the_limit_and_the_option_and_the_evidence_of_the_table() {
+    let mut rollout = rollout();
+    answer(&mut rollout, 990, 60);
+    let scores = &mut rollout.segment_mut().fresh.cells_mut()[cell::SCORE];
+    (scores[0], scores[1]) = (Pair::new(900, 0), Pair::new(90, 60));
+    let in_all = shown_evidence(rollout.findings().log_combined.exp());
+    rolled_back(rollout.clone().look(MINUTE, &well()), "score", "above the limit of 0.1 (--output-tolerance");
+    rolled_back(
+        rollout.look(MINUTE, &well()),
+        "score",
+        &format!("; evidence {in_all} in all, rolled back from 100.00 on"),
+    );
 }

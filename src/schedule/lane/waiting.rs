@@ -114,7 +114,7 @@ impl Core {
     /// The wait of a request that is queued now, by the measured cost of what is before it.
     fn expected_wait(&self, rows: usize) -> Duration {
         let waiting = self.waiting.rows.load(SeqCst) + rows;
-        let per_row = self.costs.per_row(self.max_rows());
+        let per_row = self.plan.per_row(self.wanted_rows());
         per_row.saturating_mul(u32::try_from(waiting / self.instances).unwrap_or(u32::MAX))
     }
 
@@ -158,6 +158,7 @@ impl Core {
         if is_background { self.accepts_as_is(rows, bytes) } else { self.accepts(rows, bytes) }?;
         let (reply, receiver) = oneshot::channel();
         let job = Job {
+            is_joinable: work.inputs.len() == self.required_inputs,
             inputs: work.inputs,
             outputs: work.outputs,
             rows,

@@ -115,6 +115,7 @@ fn other_weights_beside_the_model_are_another_model_and_other_files_are_not() {
     let repository = Repository::new();
     let onnx = crate::onnx::external_data("w.bin");
     repository.add_files("m", 1, &[("model.onnx", &onnx), ("w.bin", &1.0_f32.to_le_bytes())]);
+    repository.write("m/model.toml", "[release]\nreload_changed = \"auto\"\n");
     let send = |gateway: &Gateway, rows: u16| {
         let data: Vec<_> = (0..rows).map(|row| f32::from(row % 97)).collect();
         let input = json!({"name": "x", "datatype": "FP32", "shape": [rows, 1], "data": data});

@@ -33,7 +33,8 @@ fn counts_go_on_after_a_stop() {
     send(&gateway, &usual(100));
     assert_eq!(rows(&drift(&gateway, "?window=1h")), 600);
     let counted = [("version", "1"), ("feature", "x")];
-    assert_eq!(gateway.metric("tidegate_feature_observations_total", &counted), Some(600.0));
+    let shown = gateway.metric("tidegate_feature_observations_total", &counted);
+    assert_eq!(shown, Some(100.0), "counters begin with the process: Prometheus has the rows before");
     assert!(gateway.log().contains("the monitor's counts go on"));
 }
 
@@ -42,7 +43,7 @@ fn drift_that_was_told_before_a_stop_is_not_told_again() {
     let repository = repository(1);
     let mut gateway = start(&repository, "");
     send(&gateway, &low(600));
-    let told = |gateway: &Gateway| gateway.log().contains("feature 'x' is in state drift, was ok");
+    let told = |gateway: &Gateway| gateway.log().contains("drift over 5m, was ");
     gateway.wait("the drift to be told", || told(&gateway).then_some(()));
     gateway.terminate();
     let gateway = start(&repository, "");

@@ -1,6 +1,7 @@
 //! What the monitor says: of a canary beside the stable version, of windows, and when a verdict changes.
 
 use std::{
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -66,7 +67,7 @@ fn report_without_a_window_is_of_the_one_that_tells_most() {
     let report = drift(&gateway, "");
     assert_eq!((&report["window"], &report["state"], rows(&report)), (&json!("1h"), &json!("drift"), 1200));
     let asked = drift(&gateway, "?window=3s");
-    assert_eq!((&asked["state"], rows(&asked)), (&json!("ok"), 0));
+    assert_eq!((&asked["state"], rows(&asked), &asked["min_rows"]), (&json!("too_few_rows"), 0, &json!(200)));
     for query in ["?window=2h", "?window=0s", "?window=soon"] {
         assert_eq!(gateway.admin("GET", &format!("{DRIFT}{query}"), None).0, 400, "{query}");
     }
@@ -84,7 +85,7 @@ fn verdicts_that_change_are_events_and_lines_of_the_log() {
         let (name, event) = events.next();
         assert_eq!((&*name, &event["model"], &event["version"]), ("drift", &json!("m"), &json!(1)));
         let message = event["message"].as_str().unwrap().to_owned();
-        let is_it = message.contains("feature 'x'") && message.contains("over 3s") && event["what"] == what;
+        let is_it = message.contains('x') && message.contains("over 3s") && event["what"] == what;
         told.push(message.clone());
         if is_it {
             return message;
@@ -92,12 +93,48 @@ fn verdicts_that_change_are_events_and_lines_of_the_log() {
     };
     send(&gateway, &low(600));
     let message = next("drift");
-    assert!(message.contains("was ok") && message.contains("corrected PSI"), "{message}");
-    // Silence for the length of the window: no rows, no drift.
-    let message = next("ok");
-    assert!(message.contains("was drift"), "{message}");
+    assert!(message.starts_with("drift over 3s, was too_few_rows: ") && message.contains("corrected PSI"), "{message}");
+    // Silence for the length of the window: no rows, no verdict.
+    let message = next("too_few_rows");
+    assert!(message.starts_with("no verdict over 3s, was drift: 0 of 100 rows; "), "{message}");
     let log = gateway.log();
-    let line = log.lines().find(|line| line.contains("feature 'x' is in state drift") && line.contains("over 3s"));
-    assert!(line.is_some_and(|line| line.contains("WARN") && line.contains("\"feature\":\"x\"")), "{log}");
-    assert!(log.lines().any(|line| line.contains("feature 'x' is in state ok") && line.contains("INFO")), "{log}");
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("over 3s")).collect();
+    // One for all features that drift, and one for their end.
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].contains("WARN") && lines[0].contains("\"features\":\"") && lines[0].contains('x'), "{lines:?}");
+    assert!(lines[1].contains("INFO") && lines[1].contains("\"state\":\"too_few_rows\""), "{lines:?}");
+}
+
+#[test]
+fn fewer_rows_than_it_takes_are_a_state_of_their_own_on_every_wire() {
+    let repository = repository(1);
+    let gateway = start(&repository, "");
+    send(&gateway, &low(100));
+    let report = drift(&gateway, "?window=5m");
+    assert_eq!((&report["state"], rows(&report), &report["min_rows"]), (&json!("too_few_rows"), 100, &json!(200)));
+    assert_eq!(feature(&report, "x")["state"], "too_few_rows");
+    let url = format!("http://{}", gateway.addresses.admin);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let output = command.args(["drift", "m", "--window", "5m", "--admin-url", &url]).output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains("m version 1: too few rows: 100 of 200 in the last 5m against its profile"), "{shown}");
+    let of_x = [("feature", "x"), ("window", "5m")];
+    gateway.wait("a look", || gateway.metric("tidegate_drift_rows", &of_x).filter(|rows| *rows > 99.0));
+    assert_eq!(gateway.metric("tidegate_drift_state", &of_x), None);
+    assert_eq!(gateway.metric("tidegate_drift_min_rows", &[("model", "m")]), Some(200.0));
+    send(&gateway, &low(100));
+    assert_eq!(drift(&gateway, "?window=5m")["state"], "drift");
+    gateway.wait("the verdict", || gateway.metric("tidegate_drift_state", &of_x).filter(|state| *state > 1.0));
+}
+
+#[test]
+fn windows_of_a_model_are_its_own() {
+    let repository = repository(1);
+    repository.write("m/model.toml", "[monitor]\nwindows = [\"2h\", \"7d\"]\n");
+    let gateway = start(&repository, "windows = [\"3s\", \"1h\"]");
+    send(&gateway, &usual(600));
+    let report = drift(&gateway, "");
+    assert_eq!((&report["window"], &report["state"]), (&json!("2h"), &json!("ok")));
+    assert_eq!(rows(&drift(&gateway, "?window=7d")), 600);
+    assert_eq!(gateway.admin("GET", &format!("{DRIFT}?window=8d"), None).0, 400);
 }

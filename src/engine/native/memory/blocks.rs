@@ -26,6 +26,9 @@ pub(super) struct Kept {
     peak: usize,
     previous_peak: usize,
     runs: u32,
+    /// The same in this while and in the one before, whatever the number of runs.
+    peak_of_while: usize,
+    previous_peak_of_while: usize,
     /// The session is gone: nothing is kept any more.
     is_closed: bool,
 }
@@ -66,6 +69,7 @@ impl Blocks {
     pub(in crate::engine) fn trim(&self) {
         let mut kept = self.lock();
         (kept.peak, kept.previous_peak) = (kept.in_use, 0);
+        (kept.peak_of_while, kept.previous_peak_of_while) = (kept.in_use, 0);
         let surplus = kept.surplus();
         drop(kept);
         free_all(surplus);
@@ -112,6 +116,18 @@ impl Blocks {
         free_all(surplus);
     }
 
+    /// See [`super::age`].
+    pub(super) fn age(&self) {
+        let mut kept = self.lock();
+        (kept.previous_peak_of_while, kept.peak_of_while) = (kept.peak_of_while, kept.in_use);
+        let allowed = kept.previous_peak_of_while;
+        kept.peak = kept.peak.min(allowed);
+        kept.previous_peak = kept.previous_peak.min(allowed);
+        let surplus = kept.surplus();
+        drop(kept);
+        free_all(surplus);
+    }
+
     fn end_of_run(&self) {
         let mut kept = self.lock();
         kept.runs += 1;
@@ -129,6 +145,7 @@ impl Kept {
     fn uses(&mut self, size: usize) {
         self.in_use += size;
         self.peak = self.peak.max(self.in_use);
+        self.peak_of_while = self.peak_of_while.max(self.in_use);
     }
 
     /// What is kept beyond what recent runs held at once, taken off the lists.

@@ -77,6 +77,34 @@ fn what_is_kept_follows_what_recent_runs_held() {
 }
 
 #[test]
+fn what_is_kept_goes_back_with_time_where_runs_are_few() {
+    let blocks = Blocks::new();
+    let run = |size| blocks.during(usize::MAX, || give(get(size).unwrap())).0;
+    run(64 * MIB);
+    blocks.age();
+    assert_eq!(kept(&blocks), class(64 * MIB + HEADER), "a run of this while may be followed by another");
+    run(MIB);
+    blocks.age();
+    assert!(kept(&blocks) <= class(MIB + HEADER), "{}", kept(&blocks));
+    blocks.age();
+    assert_eq!(kept(&blocks), 0, "nothing ran");
+    // Steady runs keep their blocks, however many whiles pass, and small ones hold nothing back.
+    let first = blocks.during(usize::MAX, || get(4 * MIB).inspect(|&content| give(content))).0;
+    for _ in 0..10 {
+        blocks.age();
+        assert_eq!(blocks.during(usize::MAX, || get(4 * MIB).inspect(|&content| give(content))).0, first);
+    }
+    // What is in use stays, and is kept no longer than the rest.
+    let output = blocks.during(usize::MAX, || get(32 * MIB).unwrap()).0;
+    (0..3).for_each(|_| blocks.age());
+    assert!(blocks.lock().in_use > 32 * MIB);
+    give(output);
+    assert!(kept(&blocks) > 32 * MIB);
+    (0..2).for_each(|_| blocks.age());
+    assert_eq!((kept(&blocks), blocks.lock().in_use), (0, 0));
+}
+
+#[test]
 fn outputs_outlive_their_session_and_are_not_kept_then() {
     let blocks = Blocks::new();
     let output = blocks.during(usize::MAX, || get(MIB).unwrap()).0;

@@ -98,7 +98,7 @@ fn false_alarms(mut traffic: Traffic, alpha: f64, looks: u32) -> ([f64; 2], f64)
         let found = traffic.look(&judge, &reference, [DriftState::Ok; 2]);
         effects.extend(found[0].design_effect);
         for (alarms, found) in alarms.iter_mut().zip(found) {
-            *alarms += u32::from(found.state != DriftState::Ok);
+            *alarms += u32::from(found.state.is_alarm());
         }
     }
     (
@@ -256,7 +256,7 @@ fn stream_of_dependent_rows_keeps_the_budget() {
             traffic.flow(&shares);
             let next = traffic.look(&judge, &reference, states).map(|found| found.state);
             for ((began, state), next) in began.iter_mut().zip(states).zip(next) {
-                *began += u32::from(next != DriftState::Ok && state == DriftState::Ok);
+                *began += u32::from(next.is_alarm() && !state.is_alarm());
             }
             states = next;
         }

@@ -1,11 +1,17 @@
 //! A place in JSON text that moves forward over it once: no value tree, no recursion, and no
 //! memory but for strings with escapes and the nesting of what is skipped where it is deep.
+//!
+//! The grammar is that of JSON, and the words `NaN`, `Infinity` and `-Infinity` besides, where a value may stand: Python's
+//! `json` writes them, and other servers of the protocol take them.
 
 use std::{borrow::Cow, fmt};
 
 use smallvec::SmallVec;
 
-use super::number::{self, Number, Short};
+use super::{
+    number::{self, Number, Short},
+    words,
+};
 use crate::protocol::refusal::{Refusal, shown};
 
 /// Why the text cannot go on as it does.
@@ -115,7 +121,7 @@ impl<'a> Cursor<'a> {
             Some(b'"') => "string",
             Some(b't' | b'f') => "boolean",
             Some(b'n') => "null",
-            Some(b'-' | b'0'..=b'9') => "integer",
+            Some(b'-' | b'0'..=b'9' | b'N' | b'I') => "integer",
             _ => return self.syntax("expected value"),
         };
         let at = self.at;
@@ -124,7 +130,7 @@ impl<'a> Cursor<'a> {
         }
         let text = self.since(at);
         let words = match kind {
-            "integer" if text.contains(['.', 'e', 'E']) => format!("floating point `{}`", shown(text)),
+            "integer" if text.contains(['.', 'e', 'E', 'N', 'I']) => format!("floating point `{}`", shown(text)),
             "integer" | "boolean" => format!("{kind} `{}`", shown(text)),
             "string" => format!("string {}", shown(text)),
             _ => kind.to_owned(),
@@ -303,7 +309,7 @@ impl<'a> Cursor<'a> {
         self.short_numbers(values, read)
     }
 
-    /// A number, or `None` when the next value is none.
+    /// A number of digits, or `None` when the next value is none.
     #[inline]
     pub(super) fn number(&mut self) -> Result<Option<Number<'a>>, JsonFault> {
         match self.byte() {
@@ -315,8 +321,17 @@ impl<'a> Cursor<'a> {
                 self.at += number.length();
                 Ok(Some(number))
             }
-            None => Err(self.syntax("invalid number")),
+            None if self.rest().starts_with("-Infinity") => Ok(None),
+            None => Err(self.no_value("invalid number")),
         }
+    }
+
+    /// A word for a number that is not finite, or `None` when the next value is none. `null` is one: JSON has no other way to say
+    /// that a number is missing.
+    pub(super) fn nonfinite(&mut self) -> Option<f64> {
+        let (word, value) = words::nonfinite(self.rest())?;
+        self.at += word.len();
+        Some(value)
     }
 
     /// Moves over the comma behind an item, and one blank, when a number or a word follows.
@@ -327,10 +342,12 @@ impl<'a> Cursor<'a> {
         next.is_some()
     }
 
-    /// A whole number, or `None` when the next value is none that fits.
+    /// A whole number, or `None` when the next value is none that fits. `2.0` is one: there are languages in which all
+    /// numbers are floats.
     pub(super) fn whole<T: TryFrom<i64> + TryFrom<u64>>(&mut self) -> Option<T> {
         self.peek();
-        self.number().ok().flatten()?.to_integer()
+        let number = self.number().ok().flatten()?;
+        number.to_integer().or_else(|| T::try_from(number.whole_float()?).ok())
     }
 
     /// `true` or `false`, or `None` when the next value is neither.
@@ -363,7 +380,9 @@ impl<'a> Cursor<'a> {
                     self.quoted()?;
                 }
                 Some(b'-' | b'0'..=b'9') => {
-                    self.number()?;
+                    if self.number()?.is_none() {
+                        self.skip_word()?;
+                    }
                 }
                 _ => self.skip_word()?,
             }
@@ -392,17 +411,22 @@ impl<'a> Cursor<'a> {
         if self.take(b':') { Ok(()) } else { Err(self.syntax("expected `:`")) }
     }
 
-    /// Moves over `true`, `false` or `null`.
+    /// Moves over one of the words that are values.
     fn skip_word(&mut self) -> Result<(), JsonFault> {
-        let rest = &self.text.as_bytes()[self.at..];
-        let word = [&b"true"[..], b"false", b"null"].into_iter().find(|word| rest.starts_with(word));
-        match word {
+        let rest = self.rest();
+        match words::VALUES.into_iter().find(|word| rest.starts_with(word)) {
             Some(word) => {
                 self.at += word.len();
                 Ok(())
             }
-            None => Err(self.syntax("expected value")),
+            None => Err(self.no_value("expected value")),
         }
+    }
+
+    /// No value stands here.
+    #[cold]
+    fn no_value(&self, words: &'static str) -> JsonFault {
+        self.syntax(words::for_misspelt(self.rest()).unwrap_or(words))
     }
 }
 
@@ -429,7 +453,7 @@ const BEGINS_SCALAR: [bool; 256] = {
     let mut begins = [false; 256];
     let mut byte = u8::MAX;
     while byte > 0 {
-        begins[byte as usize] = matches!(byte, b'-' | b'0'..=b'9' | b'a'..=b'z');
+        begins[byte as usize] = matches!(byte, b'-' | b'0'..=b'9' | b'a'..=b'z' | b'N' | b'I');
         byte -= 1;
     }
     begins

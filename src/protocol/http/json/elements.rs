@@ -3,6 +3,9 @@
 //!
 //! `data` may be flat, nested like the shape, or in between; nested in full, its lists must have
 //! the sizes of the shape.
+//!
+//! In a tensor of floats `NaN`, `Infinity` and `-Infinity` stand for themselves, and `null` for NaN; in a tensor of texts `null`
+//! is the empty one. That is how a JSON client says "missing". Other tensors have no such value.
 
 use bytes::Bytes;
 
@@ -81,7 +84,7 @@ pub(super) fn tensor_by(
                 cursor.numbers(elements, |text, at, elements| lanes.singles(text, at, elements), short)
             };
             elements(datatype, &shape, cursor, several, |cursor| {
-                float(cursor, |number| number.to_f32(), f32::is_finite).map(f32::to_le_bytes)
+                float(cursor, |number| number.to_f32(), f32::is_finite, single).map(f32::to_le_bytes)
             })
         }
         DataType::Fp64 => {
@@ -90,15 +93,15 @@ pub(super) fn tensor_by(
                 cursor.numbers(elements, |text, at, elements| lanes.doubles(text, at, elements), short)
             };
             elements(datatype, &shape, cursor, several, |cursor| {
-                float(cursor, |number| number.to_f64(), f64::is_finite).map(f64::to_le_bytes)
+                float(cursor, |number| number.to_f64(), f64::is_finite, |value| value).map(f64::to_le_bytes)
             })
         }
         DataType::Fp16 => plain(datatype, &shape, cursor, |cursor| {
-            float(cursor, |number| half::f16::from_f64(number.to_f64()), half::f16::is_finite)
+            float(cursor, |number| half::f16::from_f64(number.to_f64()), half::f16::is_finite, half::f16::from_f64)
                 .map(half::f16::to_le_bytes)
         }),
         DataType::Bf16 => plain(datatype, &shape, cursor, |cursor| {
-            float(cursor, |number| half::bf16::from_f64(number.to_f64()), half::bf16::is_finite)
+            float(cursor, |number| half::bf16::from_f64(number.to_f64()), half::bf16::is_finite, half::bf16::from_f64)
                 .map(half::bf16::to_le_bytes)
         }),
     }?;
@@ -166,6 +169,10 @@ fn text(name: &str, shape: Shape, cursor: &mut Cursor<'_>, body: &Bytes) -> Resu
     walk(cursor, &shape, |index, cursor| {
         let start = cursor.clone();
         let wrong = |expected| fault_of(Misfit::Kind(expected), index, DataType::Bytes, start.clone());
+        if cursor.null()? {
+            elements.push(Bytes::new());
+            return Ok(1);
+        }
         if cursor.byte() != Some(b'"') {
             return Err(wrong("a string"));
         }
@@ -229,14 +236,25 @@ fn whole<T: TryFrom<i64> + TryFrom<u64>>(cursor: &mut Cursor<'_>) -> Result<T, M
     }
 }
 
+/// A float: a number that `read` makes one of and that `fits`, or a word for one that is not finite, which `other` makes one of.
 #[inline]
 fn float<T: Copy>(
     cursor: &mut Cursor<'_>,
     read: impl Fn(Number<'_>) -> T,
     fits: impl Fn(T) -> bool,
+    other: impl Fn(f64) -> T,
 ) -> Result<T, Misfit> {
-    let value = read(cursor.number()?.ok_or(Misfit::Kind("a number"))?);
-    if fits(value) { Ok(value) } else { Err(Misfit::Range) }
+    match cursor.number()?.map(read) {
+        Some(value) if fits(value) => Ok(value),
+        Some(_) => Err(Misfit::Range),
+        None => cursor.nonfinite().map(other).ok_or(Misfit::Kind("a number")),
+    }
+}
+
+/// A single that is not finite.
+#[expect(clippy::cast_possible_truncation, reason = "NaN and the infinities have no digits to lose")]
+fn single(nonfinite: f64) -> f32 {
+    nonfinite as f32
 }
 
 fn short(text: &str) -> String {

@@ -1,5 +1,5 @@
 //! OIP v2 JSON: `request` reads it, `elements` turns `data` into element bytes, both by way of
-//! `cursor` (the grammar) and `number`, and on x86 `lanes` (many numbers at once); `repeated` knows it again; `reply` writes the answer.
+//! `cursor` (the grammar, with `words`) and `number`, and on x86 `lanes` (many numbers at once); `repeated` knows it again; `reply` writes the answer.
 
 mod cursor;
 mod elements;
@@ -14,6 +14,7 @@ mod reply;
 mod request;
 #[cfg(test)]
 mod round_trip_tests;
+mod words;
 
 pub(super) use reply::{Encoded, encode};
 pub(super) use request::{BinaryOutputs, Decoded, decode};

@@ -318,6 +318,17 @@ impl Number<'_> {
     }
 }
 
+impl Number<'_> {
+    /// The whole number that this is, however it is written: `2.0`, `1e3`. `None` beyond 2⁵³, where floats are no longer exact.
+    #[cold]
+    pub(super) fn whole_float(self) -> Option<i64> {
+        let float = self.to_f64();
+        let is_exact = float.fract() == 0.0 && float.abs() <= (1_u64 << f64::MANTISSA_DIGITS) as f64;
+        #[expect(clippy::cast_possible_truncation, reason = "it is whole and small enough")]
+        is_exact.then_some(float as i64)
+    }
+}
+
 #[inline]
 fn signed(size: f64, is_negative: bool) -> f64 {
     if is_negative { -size } else { size }

@@ -10,7 +10,10 @@ use bytes::Bytes;
 use twox_hash::XxHash3_64;
 
 use super::request::{BinaryOutputs, Decoded};
-use crate::domain::{DataType, OutputRequest, Priority, RequestId, Shape, Tensor};
+use crate::{
+    domain::{DataType, OutputRequest, Priority, RequestId, Shape, Tensor},
+    protocol::Nonfinite,
+};
 
 /// Longer heads are read each time.
 const LONGEST: usize = 1 << 10;
@@ -41,6 +44,7 @@ struct Head {
     priority: Option<Priority>,
     timeout: Option<Duration>,
     binary: BinaryOutputs,
+    nonfinite: Option<Nonfinite>,
 }
 
 struct Input {
@@ -103,6 +107,7 @@ impl Head {
             priority: decoded.priority,
             timeout: decoded.timeout,
             binary: decoded.binary.clone(),
+            nonfinite: decoded.nonfinite,
         })
     }
 
@@ -134,6 +139,7 @@ impl Head {
             priority: self.priority,
             timeout: self.timeout,
             binary: self.binary.clone(),
+            nonfinite: self.nonfinite,
         })
     }
 }

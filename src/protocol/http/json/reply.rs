@@ -2,7 +2,8 @@
 //!
 //! Elements are written flat, floats in the shortest form that reads back to the same value
 //! (FP16 and BF16 as the FP32 of equal value). JSON has no NaN and no infinity: both become
-//! `null`. Bytes that are not UTF-8 cannot be written; binary data can carry them.
+//! `null`, or words that many readers take (`NaN`, `Infinity`, `-Infinity`) where those are wanted. Bytes that are not UTF-8
+//! cannot be written; binary data can carry them.
 //!
 //! An output wanted as binary data has `parameters.binary_data_size` in place of `data`; its
 //! raw bytes stand behind the JSON, in the order of the outputs.
@@ -13,7 +14,7 @@ use super::{BinaryOutputs, cursor::plain_length};
 use crate::{
     domain::{DataType, Elements, InferReply, Tensor},
     protocol::{
-        VIOLATION_PARAMETER,
+        Nonfinite, VIOLATION_PARAMETER,
         refusal::{Refusal, shown},
     },
 };
@@ -34,7 +35,7 @@ pub(crate) struct Encoded {
 }
 
 /// A reply as JSON, with the outputs that are `wanted` in binary behind it.
-pub(crate) fn encode(reply: &InferReply, wanted: &BinaryOutputs) -> Result<Encoded, Refusal> {
+pub(crate) fn encode(reply: &InferReply, wanted: &BinaryOutputs, nonfinite: Nonfinite) -> Result<Encoded, Refusal> {
     let is_binary = |tensor: &Tensor| wanted.wants(tensor.name());
     let binary = || reply.outputs.iter().filter(|tensor| is_binary(tensor));
     let is_contiguous = binary().map(Tensor::raw_size).sum::<usize>() < CONTIGUOUS;
@@ -70,7 +71,7 @@ pub(crate) fn encode(reply: &InferReply, wanted: &BinaryOutputs) -> Result<Encod
             text.push(b'}');
         } else {
             text.extend_from_slice(b",\"data\":");
-            data(text, tensor)?;
+            data(text, tensor, nonfinite)?;
         }
         text.push(b'}');
         Ok(())
@@ -87,7 +88,7 @@ pub(crate) fn encode(reply: &InferReply, wanted: &BinaryOutputs) -> Result<Encod
 }
 
 /// The elements of a tensor.
-fn data(to: &mut Vec<u8>, tensor: &Tensor) -> Result<(), Refusal> {
+fn data(to: &mut Vec<u8>, tensor: &Tensor, nonfinite: Nonfinite) -> Result<(), Refusal> {
     let (datatype, bytes) = match tensor.elements() {
         Elements::Plain { datatype, bytes } => (*datatype, bytes),
         Elements::Text(elements) => {
@@ -110,10 +111,14 @@ fn data(to: &mut Vec<u8>, tensor: &Tensor) -> Result<(), Refusal> {
         DataType::Int16 => elements(to, bytes, |to, value| integer(to, i16::from_le_bytes(value))),
         DataType::Int32 => elements(to, bytes, |to, value| integer(to, i32::from_le_bytes(value))),
         DataType::Int64 => elements(to, bytes, |to, value| integer(to, i64::from_le_bytes(value))),
-        DataType::Fp16 => elements(to, bytes, |to, value| single(to, half::f16::from_le_bytes(value).to_f32())),
-        DataType::Bf16 => elements(to, bytes, |to, value| single(to, half::bf16::from_le_bytes(value).to_f32())),
-        DataType::Fp32 => elements(to, bytes, |to, value| single(to, f32::from_le_bytes(value))),
-        DataType::Fp64 => elements(to, bytes, |to, value| double(to, f64::from_le_bytes(value))),
+        DataType::Fp16 => {
+            elements(to, bytes, |to, value| single(to, half::f16::from_le_bytes(value).to_f32(), nonfinite));
+        }
+        DataType::Bf16 => {
+            elements(to, bytes, |to, value| single(to, half::bf16::from_le_bytes(value).to_f32(), nonfinite));
+        }
+        DataType::Fp32 => elements(to, bytes, |to, value| single(to, f32::from_le_bytes(value), nonfinite)),
+        DataType::Fp64 => elements(to, bytes, |to, value| double(to, f64::from_le_bytes(value), nonfinite)),
     }
     Ok(())
 }
@@ -160,14 +165,31 @@ fn integer(to: &mut Vec<u8>, value: impl itoa::Integer) {
     to.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-fn single(to: &mut Vec<u8>, value: f32) {
+fn single(to: &mut Vec<u8>, value: f32, nonfinite: Nonfinite) {
     let mut digits = zmij::Buffer::new();
-    to.extend_from_slice(if value.is_finite() { digits.format_finite(value).as_bytes() } else { b"null" });
+    let is_finite = value.is_finite();
+    to.extend_from_slice(if is_finite {
+        digits.format_finite(value).as_bytes()
+    } else {
+        word(value.into(), nonfinite)
+    });
 }
 
-fn double(to: &mut Vec<u8>, value: f64) {
+fn double(to: &mut Vec<u8>, value: f64, nonfinite: Nonfinite) {
     let mut digits = zmij::Buffer::new();
-    to.extend_from_slice(if value.is_finite() { digits.format_finite(value).as_bytes() } else { b"null" });
+    let is_finite = value.is_finite();
+    to.extend_from_slice(if is_finite { digits.format_finite(value).as_bytes() } else { word(value, nonfinite) });
+}
+
+/// The word for a number that is not finite.
+#[cold]
+fn word(value: f64, nonfinite: Nonfinite) -> &'static [u8] {
+    match nonfinite {
+        Nonfinite::Null => b"null",
+        Nonfinite::Literal if value.is_nan() => b"NaN",
+        Nonfinite::Literal if value > 0.0 => b"Infinity",
+        Nonfinite::Literal => b"-Infinity",
+    }
 }
 
 fn string(to: &mut Vec<u8>, text: &str) {
@@ -215,14 +237,14 @@ mod tests {
     }
 
     fn encode(reply: &InferReply) -> Result<Vec<u8>, Refusal> {
-        super::encode(reply, &BinaryOutputs::default()).map(|encoded| encoded.body)
+        super::encode(reply, &BinaryOutputs::default(), Nonfinite::Null).map(|encoded| encoded.body)
     }
 
     #[test]
     fn output_wanted_in_binary_stands_behind_the_json() {
         let wanted = BinaryOutputs { all: true, single: vec![("j".into(), false)] };
         let outputs = vec![vector("b", DataType::Int8, vec![1, 2]), vector("j", DataType::Int8, vec![3])];
-        let encoded = super::encode(&reply(outputs), &wanted).unwrap();
+        let encoded = super::encode(&reply(outputs), &wanted, Nonfinite::Null).unwrap();
         let (json, blobs) = encoded.body.split_at(encoded.json_length.unwrap());
         let json = std::str::from_utf8(json).unwrap();
         assert!(json.contains(r#"{"name":"b","datatype":"INT8","shape":[2],"parameters":{"binary_data_size":2}}"#));
@@ -234,7 +256,7 @@ mod tests {
     fn large_output_wanted_in_binary_is_not_copied() {
         let wanted = BinaryOutputs { all: true, single: vec![] };
         let tensor = vector("b", DataType::Int8, vec![7; CONTIGUOUS]);
-        let encoded = super::encode(&reply(vec![tensor.clone()]), &wanted).unwrap();
+        let encoded = super::encode(&reply(vec![tensor.clone()]), &wanted, Nonfinite::Null).unwrap();
         assert_eq!(encoded.json_length, Some(encoded.body.len()));
         assert_eq!(encoded.blobs.len(), 1);
         assert_eq!(encoded.blobs[0].as_ptr(), tensor.to_raw().as_ptr());
@@ -264,9 +286,26 @@ mod tests {
     }
 
     #[test]
-    fn float_that_is_not_finite_becomes_null() {
-        let body = encode(&reply(vec![fp32(&[f32::NAN, f32::INFINITY, -0.0])])).unwrap();
-        assert!(String::from_utf8(body).unwrap().contains(r#""data":[null,null,-0.0]"#));
+    fn float_that_is_not_finite_becomes_null_or_the_word_for_it() {
+        let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0];
+        let raw = |datatype| match datatype {
+            DataType::Fp16 => values.iter().flat_map(|value| half::f16::from_f64(*value).to_le_bytes()).collect(),
+            DataType::Bf16 => values.iter().flat_map(|value| half::bf16::from_f64(*value).to_le_bytes()).collect(),
+            DataType::Fp32 => {
+                values.iter().flat_map(|value| half::f16::from_f64(*value).to_f32().to_le_bytes()).collect()
+            }
+            _ => values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>(),
+        };
+        for datatype in [DataType::Fp16, DataType::Bf16, DataType::Fp32, DataType::Fp64] {
+            let reply = reply(vec![vector("y", datatype, raw(datatype))]);
+            for (nonfinite, data) in [
+                (Nonfinite::Null, r#""data":[null,null,null,-0.0]"#),
+                (Nonfinite::Literal, r#""data":[NaN,Infinity,-Infinity,-0.0]"#),
+            ] {
+                let body = super::encode(&reply, &BinaryOutputs::default(), nonfinite).unwrap().body;
+                assert!(String::from_utf8(body).unwrap().contains(data), "{datatype:?} {nonfinite:?}");
+            }
+        }
     }
 
     #[test]

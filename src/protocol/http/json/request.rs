@@ -20,7 +20,7 @@ use super::{
 use crate::{
     domain::{DataType, Dimensions, OutputRequest, Priority, RequestId, Shape, Tensor},
     protocol::{
-        ROUTING_KEY_PARAMETER,
+        NONFINITE_PARAMETER, Nonfinite, ROUTING_KEY_PARAMETER,
         elsewhere::{self, SHARED_MEMORY_PARAMETER},
         is_kept, literal_text,
         refusal::{Refusal, shown},
@@ -41,6 +41,8 @@ pub(crate) struct Decoded {
     /// Triton's `timeout`, which is in microseconds on the wire; 0 and absent mean none.
     pub(crate) timeout: Option<Duration>,
     pub(crate) binary: BinaryOutputs,
+    /// How the answer says numbers that are not finite; absent means as configured.
+    pub(crate) nonfinite: Option<Nonfinite>,
 }
 
 /// Which outputs the client wants as raw bytes behind the JSON of the answer.
@@ -156,6 +158,7 @@ impl Reader<'_> {
             priority: parameters.priority.and_then(Priority::from_wire),
             timeout: parameters.timeout.filter(|&micros| micros > 0).map(Duration::from_micros),
             binary: BinaryOutputs { all: parameters.binary_data_output, single: outputs.binary },
+            nonfinite: parameters.nonfinite,
             outputs: outputs.wanted,
         })
     }
@@ -271,6 +274,7 @@ struct Parameters {
     binary_data_output: bool,
     priority: Option<u64>,
     timeout: Option<u64>,
+    nonfinite: Option<Nonfinite>,
     others: Vec<(Arc<str>, String)>,
 }
 
@@ -314,6 +318,10 @@ fn request_parameters(cursor: &mut Cursor<'_>) -> Result<Parameters, Fault> {
             "timeout" => {
                 let words = "a whole number of microseconds, 0 or more";
                 read.timeout = parameter(cursor, Cursor::whole, key, words)?;
+            }
+            NONFINITE_PARAMETER => {
+                let read_word = |cursor: &mut Cursor<'_>| cursor.string().ok()?.parse().ok();
+                read.nonfinite = parameter(cursor, read_word, key, "\"null\" or \"literal\"")?;
             }
             _ => read.keep(key, cursor)?,
         }

@@ -65,6 +65,24 @@ fn replayed_text(golden: &str) -> Result<usize, String> {
     outcome.map_err(|faults| faults.reasons.join("; "))
 }
 
+#[test]
+fn golden_request_that_python_wrote_may_have_literals() {
+    let request = REQUEST.replace("[1, 2]", "[NaN, -Infinity]");
+    let golden = |data: &str| {
+        replayed_text(&format!(r#"{{"request": {request}, "response": {{"outputs": [{}]}}}}"#, scores(data)))
+    };
+    assert_eq!(golden("[0.1, 0.9, 0.25, NaN]"), Ok(1));
+    assert_eq!(golden("[0.1, 0.9, 0.25, null]"), Ok(1));
+    for (data, fault) in [
+        ("[0.1, 0.9, 0.25, -Infinity]", "'scores' at [1, 1]: expected -Infinity, got NaN"),
+        ("[0.1, 0.9, NaN, NaN]", "'scores' at [1, 0]: expected NaN, got 0.25"),
+        ("[0.1, 0.9, null, NaN]", "'scores' at [1, 0]: expected null, got 0.25"),
+        ("[0.1, 0.9, 0.25, 1]", "'scores' at [1, 1]: expected 1, got NaN"),
+    ] {
+        assert!(golden(data).unwrap_err().contains(fault), "{data}: {:?}", golden(data));
+    }
+}
+
 fn scores(data: &str) -> String {
     format!(r#"{{"name": "scores", "datatype": "FP32", "shape": [2, 2], "data": {data}}}"#)
 }

@@ -30,7 +30,18 @@ fn is_json(text: &str) -> bool {
 
 #[test]
 fn skip_knows_the_grammar() {
-    for good in ["1", "-0", "0.5e-3", "[ ]", "{}", "[[],{},\"\"]", r#"{"a":[1,{"b":null}]}"#, r#""\u00e4\n""#] {
+    for good in [
+        "NaN",
+        "[Infinity,-Infinity]",
+        "1",
+        "-0",
+        "0.5e-3",
+        "[ ]",
+        "{}",
+        "[[],{},\"\"]",
+        r#"{"a":[1,{"b":null}]}"#,
+        r#""\u00e4\n""#,
+    ] {
         assert!(is_json(good), "{good}");
     }
     for bad in [
@@ -53,7 +64,11 @@ fn skip_knows_the_grammar() {
         "-",
         "+1",
         "1e",
-        "NaN",
+        "nan",
+        "-NaN",
+        "Infinit",
+        "-Inf",
+        "NaNs",
         "nul",
         "truex",
         "\"",

@@ -34,6 +34,23 @@ fn request_without_an_id_gets_one() {
 }
 
 #[test]
+fn whole_number_may_be_written_as_a_float() {
+    let body = r#"{"parameters":{"priority":2.0,"timeout":1e3,"nonfinite":"literal","k":NaN},
+        "inputs":[{"name":"x","shape":[2.0,1e0],"datatype":"INT8","data":[1,-2]}],
+        "outputs":[{"name":"y","parameters":{"classification":3.0}}]}"#;
+    let decoded = decode(&Bytes::from(body), None).unwrap();
+    assert_eq!(decoded.inputs[0].shape().dimensions(), [2, 1]);
+    assert_eq!(decoded.priority, Priority::from_wire(2));
+    assert_eq!(decoded.timeout, Some(Duration::from_millis(1)));
+    assert_eq!(decoded.outputs[0].classes.map(NonZeroUsize::get), Some(3));
+    assert_eq!((decoded.nonfinite, decoded.parameters.len()), (Some(Nonfinite::Literal), 0));
+    for (parameter, value) in [("priority", "2.5"), ("timeout", "-1.0"), ("priority", "1e300"), ("timeout", "NaN")] {
+        let body = format!(r#"{{"inputs":[],"parameters":{{"{parameter}":{value}}}}}"#);
+        assert!(refused(&body).contains(&format!("'{parameter}' is {value}, expected a whole number")), "{body}");
+    }
+}
+
+#[test]
 fn shared_memory_is_refused_in_the_words_of_grpc() {
     let region = r#"{"shared_memory_region":"r","shared_memory_byte_size":8}"#;
     let input = format!(r#"{{"inputs":[{{"name":"x","shape":[2],"datatype":"FP32","parameters":{region}}}]}}"#);
@@ -62,7 +79,16 @@ fn request_that_is_no_object_is_refused_in_clear_words() {
         (r#"{"inputs":[],"outputs":[{}]}"#, "missing field `name`"),
         (r#"{"inputs":[],"parameters":[]}"#, "expected a JSON object"),
         (r#"{"inputs":[],"parameters":{"routing_key":5}}"#, "'routing_key' is 5, expected a string"),
-        (r#"{"inputs":[{"name":"x","data":[NaN]}]}"#, "the request is not valid JSON: expected value"),
+        (r#"{"inputs":[{"name":"x","data":[nan]}]}"#, "the request is not valid JSON: expected value: a number that"),
+        (
+            r#"{"inputs":[{"name":"x","data":[x]}]}"#,
+            "the request is not valid JSON: expected value at line 1 column 32",
+        ),
+        (
+            r#"{"inputs":[],"parameters":{"nonfinite":"NaN"}}"#,
+            "'nonfinite' is \"NaN\", expected \"null\" or \"literal\"",
+        ),
+        (r#"{"inputs":[],"id":NaN}"#, "invalid type: floating point `NaN`, expected a string"),
     ] {
         let message = refused(body);
         assert!(message.contains(words), "{body}: {message}");
