@@ -33,6 +33,7 @@ mod listing;
 mod load;
 mod locale;
 mod manifest;
+mod offline;
 mod random;
 mod report;
 mod samples;
@@ -53,6 +54,7 @@ pub use self::{
     columns::columns,
     golden::RequestDecoder,
     manifest::{SignaturePolicy, SigningKey},
+    offline::{Refusal, open_version},
     report::{AdmissionReport, ChangedFiles, Outcome, Step, StepReport},
     sandbox::{SandboxOptions, serve as serve_trials},
     signature::{Baseline, SignatureChange},
@@ -482,36 +484,6 @@ fn rows_in_words(verdict: &independence::Verdict) -> String {
         Unknown(reason) => format!("whether rows are independent is unknown: {reason}"),
     }
 }
-
-/// Opens the version in `directory` without its profile: for building one. The shapes of its outputs are those that runs
-/// on made-up rows or golden requests, read by `decode`, show.
-///
-/// # Errors
-/// Everything that is wrong with its files, in words for an operator.
-pub fn open_version(
-    runtime: &Runtime,
-    options: EngineOptions,
-    config: &ModelConfig,
-    directory: &Path,
-    link_roots: &[PathBuf],
-    decode: RequestDecoder,
-) -> Result<OnnxModel, Refusal> {
-    let parts = complete::files(directory, link_roots, Some(config));
-    let parts = parts.map_err(|faults| Refusal(faults.reasons))?;
-    match open(runtime, options, &parts, Some(config)) {
-        Ok(Opened { mut model, .. }) => {
-            see(&mut model, &samples::of_files(&parts.listing, decode));
-            Ok(model)
-        }
-        Err(OpenError::Outside(faults)) => Err(Refusal(faults)),
-        Err(OpenError::Faults(faults)) => Err(Refusal(faults.reasons)),
-    }
-}
-
-/// Why a version cannot be used: everything found, in words for an operator.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", .0.join("; "))]
-pub struct Refusal(pub Vec<String>);
 
 /// The directory of a version.
 pub(super) fn version_directory(model: &Path, version: crate::domain::Version) -> PathBuf {
