@@ -11,8 +11,13 @@ pub(super) fn of_load(message: &str) -> String {
     known.iter().find_map(|translate| translate(said)).unwrap_or_else(|| in_node(&plain(said)))
 }
 
+/// The IR version that a refusal in these words tells to take.
+pub(super) fn ir_version_to_take(words: &str) -> Option<i64> {
+    between(words, "`ir_version=", |char| !char.is_ascii_digit())?.parse().ok()
+}
+
 /// The largest IR version that the runtime says it takes, where that is what it refused.
-pub(super) fn largest_ir_version(message: &str) -> Option<i64> {
+fn largest_ir_version(message: &str) -> Option<i64> {
     between(message, "max supported IR version: ", |char| !char.is_ascii_digit())?.parse().ok()
 }
 
@@ -281,6 +286,7 @@ mod tests {
             for word in words {
                 assert!(told.contains(word), "{word}: {told}");
             }
+            assert_eq!(ir_version_to_take(&told), told.contains("IR version").then_some(13));
             assert!(!told.contains("onnxruntime_src") && !told.contains("::") && !told.contains("secret"), "{told}");
         }
     }

@@ -76,6 +76,15 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// The IR version that the model must be written with, where it has one that is too new.
+    #[must_use]
+    pub fn ir_version_to_take(&self) -> Option<i64> {
+        match self {
+            Self::Unservable(reason) => load_words::ir_version_to_take(reason),
+            _ => None,
+        }
+    }
+
     /// It failed since memory could not be had.
     #[must_use]
     pub fn is_out_of_memory(&self) -> bool {

@@ -10,7 +10,6 @@ use ort::{
     },
     value::{Outlet, TensorElementType, ValueType},
 };
-use prost::Message;
 use smallvec::SmallVec;
 
 use super::{
@@ -25,10 +24,7 @@ use super::{
     reshape::{OwnShape, Reshape},
     words,
 };
-use crate::{
-    domain::{DataType, Dim, Signature, Tensor, TensorSpec},
-    proto::onnx::{GraphProto, ModelProto, NodeProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto},
-};
+use crate::domain::{DataType, Dim, Signature, Tensor, TensorSpec};
 
 /// Bytes of outputs that an answer can carry: a protobuf message ends at 2 GiB, with its names.
 const LARGEST_ANSWER: usize = (2 << 30) - (1 << 20);
@@ -64,11 +60,7 @@ impl OnnxModel {
         options: EngineOptions,
     ) -> Result<Self, EngineError> {
         let unservable = |error: ort::Error| EngineError::Unservable(load_words::of_load(error.message()));
-        let session = commit(environment, file, options).map_err(|error| {
-            let too_new = newer_opsets(environment, file, options, error.message());
-            let said = load_words::of_load(error.message());
-            EngineError::Unservable(too_new.map_or(said.clone(), |more| format!("{said}; and {more}")))
-        })?;
+        let session = commit(environment, file, options).map_err(unservable)?;
         let signature = Arc::new(signature(&session)?);
         let metadata = metadata(&session).map_err(unservable)?;
         let dimension_names = session.inputs().iter().map(dimension_names).collect();
@@ -251,36 +243,6 @@ fn commit(environment: &Environment, file: &ModelFile<'_>, options: EngineOption
         builder = builder.with_external_initializer_file_in_memory(name, Arc::clone(bytes))?;
     }
     builder.commit_from_memory(file.bytes)
-}
-
-/// ONNX Runtime tells the first thing only that is too new for it. Where that was the IR version, its opsets are asked after
-/// too, with a model that has nothing else.
-fn newer_opsets(environment: &Environment, file: &ModelFile<'_>, options: EngineOptions, said: &str) -> Option<String> {
-    let ir_version = load_words::largest_ir_version(said)?;
-    let model = ModelProto::decode(file.bytes).ok()?;
-    let value = |name: &str| {
-        let tensor = type_proto::Tensor { elem_type: Some(1), shape: Some(TensorShapeProto::default()) };
-        let kind = TypeProto { value: Some(type_proto::Value::TensorType(tensor)) };
-        ValueInfoProto { name: Some(name.into()), r#type: Some(kind) }
-    };
-    let (input, output, op_type) = (vec!["x".into()], vec!["y".into()], Some("Identity".into()));
-    let node = NodeProto { input, output, op_type, ..NodeProto::default() };
-    let graph = GraphProto {
-        name: Some("probe".into()),
-        node: vec![node],
-        input: vec![value("x")],
-        output: vec![value("y")],
-        ..GraphProto::default()
-    };
-    let probe = ModelProto {
-        ir_version: Some(ir_version),
-        graph: Some(graph),
-        opset_import: model.opset_import,
-        ..ModelProto::default()
-    };
-    let bytes = probe.encode_to_vec();
-    let file = ModelFile { bytes: &bytes, weights: None, in_memory: &[] };
-    commit(environment, &file, options).err().map(|error| load_words::of_load(error.message()))
 }
 
 fn fit_an_answer(outputs: &[Tensor], limit: usize) -> Result<(), EngineError> {

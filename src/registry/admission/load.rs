@@ -11,7 +11,7 @@ use prost::Message;
 use super::{external::external_files, listing::Listing, locale, sequence, zipmap};
 use crate::{
     engine::{EngineError, EngineOptions, ModelFile, OnnxModel, Runtime},
-    proto::onnx::ModelProto,
+    proto::onnx::{GraphProto, ModelProto, NodeProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto},
 };
 
 /// The bytes of a model that may be opened.
@@ -82,6 +82,40 @@ impl Source {
             let bytes = listing.read(name).map_err(|faults| EngineError::Unservable(faults.reasons.join("; ")))?;
             in_memory.push((location.clone(), Arc::from(bytes.unwrap_or_default())));
         }
-        runtime.open(&ModelFile { bytes: &self.bytes, weights, in_memory: &in_memory }, options)
+        let file = ModelFile { bytes: &self.bytes, weights, in_memory: &in_memory };
+        runtime.open(&file, options).map_err(|error| self.with_opsets(runtime, error))
+    }
+
+    /// ONNX Runtime tells the first thing only that is too new for it. Where that was the IR version, the opsets are asked
+    /// after too, with a model that has nothing else.
+    fn with_opsets(&self, runtime: &Runtime, error: EngineError) -> EngineError {
+        let probe = error.ir_version_to_take().and_then(|ir_version| self.probe(ir_version));
+        let Some(bytes) = probe else { return error };
+        let file = ModelFile { bytes: &bytes, weights: None, in_memory: &[] };
+        match runtime.open(&file, EngineOptions::default()) {
+            Ok(_) => error,
+            Err(more) => EngineError::Unservable(format!("{error}; and {more}")),
+        }
+    }
+
+    /// `y = x` with the opsets of this model.
+    fn probe(&self, ir_version: i64) -> Option<Vec<u8>> {
+        let value = |name: &str| {
+            let tensor = type_proto::Tensor { elem_type: Some(1), shape: Some(TensorShapeProto::default()) };
+            let kind = TypeProto { value: Some(type_proto::Value::TensorType(tensor)) };
+            ValueInfoProto { name: Some(name.into()), r#type: Some(kind) }
+        };
+        let (input, output, op_type) = (vec!["x".into()], vec!["y".into()], Some("Identity".into()));
+        let graph = GraphProto {
+            name: Some("probe".into()),
+            node: vec![NodeProto { input, output, op_type, ..NodeProto::default() }],
+            input: vec![value("x")],
+            output: vec![value("y")],
+            ..GraphProto::default()
+        };
+        let opset_import = self.graph()?.opset_import;
+        let probe =
+            ModelProto { ir_version: Some(ir_version), graph: Some(graph), opset_import, ..ModelProto::default() };
+        Some(probe.encode_to_vec())
     }
 }
