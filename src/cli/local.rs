@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Output;
-use crate::config::Address;
+use crate::{config::Address, monitor::ColumnType};
 
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
@@ -74,13 +74,71 @@ pub struct ProfileArgs {
     #[arg(value_name = "MODEL_VERSION_DIR")]
     pub version_dir: PathBuf,
 
-    /// The reference data: a .parquet or .csv file with a column for each feature.
-    #[arg(long, value_name = "FILE")]
-    pub data: PathBuf,
+    /// The reference data, with a column for each feature: a file of Parquet, CSV or lines of JSON, a directory of them, or a
+    /// pattern such as 'part-*.parquet'. May be given several times.
+    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
+    pub data: Vec<PathBuf>,
+
+    /// What separates the fields of a CSV file: comma, semicolon, tab, pipe or a character [default: found out].
+    #[arg(long, value_name = "CHARACTER", value_parser = delimiter)]
+    pub delimiter: Option<u8>,
+
+    /// What the decimals of numbers have in a CSV file [default: found out].
+    #[arg(long, value_enum, value_name = "MARK")]
+    pub decimal: Option<DecimalMark>,
+
+    /// The columns of an input that has several, in the order that the model was trained on. Wins over [columns] of model.toml.
+    #[arg(long, value_name = "INPUT=COLUMN,…", value_parser = columns_of_input)]
+    pub columns: Vec<(String, Vec<String>)>,
+
+    /// What columns are taken for: categorical, numeric, text or ignore. Wins over [monitor.features] of model.toml [default: what
+    /// their values look like].
+    #[arg(long, value_name = "COLUMN=TYPE", value_delimiter = ',', value_parser = column_type)]
+    pub types: Vec<(String, ColumnType)>,
 
     /// Where the profile goes [default: profile.json in the version's directory].
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+}
+
+/// `region=categorical`.
+fn column_type(text: &str) -> Result<(String, ColumnType), String> {
+    let (column, wanted) = text
+        .rsplit_once('=')
+        .filter(|(column, _)| !column.is_empty())
+        .ok_or_else(|| format!("'{text}' is no column and its type: write COLUMN=TYPE, such as region=categorical"))?;
+    Ok((column.to_owned(), wanted.parse()?))
+}
+
+/// `comma`, or the character itself.
+fn delimiter(text: &str) -> Result<u8, String> {
+    match text {
+        "comma" => Ok(b','),
+        "semicolon" => Ok(b';'),
+        "tab" | "\\t" => Ok(b'\t'),
+        "pipe" => Ok(b'|'),
+        _ => match text.as_bytes() {
+            [byte] if !byte.is_ascii_alphanumeric() => Ok(*byte),
+            _ => Err("not comma, semicolon, tab, pipe or one character of ASCII".to_owned()),
+        },
+    }
+}
+
+/// `X=a,b,c`.
+fn columns_of_input(text: &str) -> Result<(String, Vec<String>), String> {
+    let (input, columns) = text.split_once('=').filter(|(input, _)| !input.is_empty()).ok_or_else(|| {
+        format!("'{text}' is no input and its columns: write INPUT=COLUMN,COLUMN, such as X=age,income")
+    })?;
+    Ok((input.to_owned(), columns.split(',').map(str::to_owned).collect()))
+}
+
+/// What is before the decimals of a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DecimalMark {
+    #[value(alias = ".")]
+    Point,
+    #[value(alias = ",")]
+    Comma,
 }
 
 #[derive(Debug, Clone, Copy, Args)]

@@ -20,7 +20,8 @@ pub use check::check;
 pub use complete::{complete_if_asked, completions};
 pub use configuration::{load_config, print_schema, show_config};
 pub use local::{
-    CheckArgs, ConfigCommand, ConfigFlags, ConfigFormat, ConfigShowArgs, ProfileArgs, SchemaArgs, ServeArgs,
+    CheckArgs, ConfigCommand, ConfigFlags, ConfigFormat, ConfigShowArgs, DecimalMark, ProfileArgs, SchemaArgs,
+    ServeArgs,
 };
 pub use operator::OperatorCommand;
 pub use output::{Output, causes, print};
@@ -69,7 +70,10 @@ pub enum Command {
     /// Build the reference profile that the drift monitor compares with.
     #[command(after_help = "Examples:
   tidegate profile models/fraud/4 --data reference.parquet
-  tidegate profile models/fraud/4 --data reference.csv --out profile.json")]
+  tidegate profile models/fraud/4 --data reference.csv --out profile.json
+  tidegate profile models/fraud/4 --data 'log/model=fraud/*/date=2026-11-*'
+  tidegate profile models/iris/1 --data iris.csv --columns X=sepal_length,sepal_width,petal_length,petal_width
+  tidegate profile models/fraud/4 --data reference.csv --types order_id=ignore,region=categorical")]
     Profile(ProfileArgs),
 
     #[command(flatten)]

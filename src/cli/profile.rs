@@ -12,15 +12,19 @@ use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    ConfigFlags, ProfileArgs,
+    ConfigFlags, DecimalMark, ProfileArgs,
     check::load_runtime,
     load_config,
-    output::{causes, complain},
+    output::{Look, causes, complain, print, printable},
+    view,
 };
 use crate::{
     config::ModelConfig,
+    domain::Version,
     engine::{EngineOptions, Model, OnnxModel},
-    monitor::{FeatureProfile, Profile, ProfileBuilder, RareValues, Table},
+    monitor::{
+        ColumnType, FeatureProfile, MonitorSettings, Profile, ProfileBuilder, RareValues, Table, TableOptions, Taken,
+    },
     protocol::decode_json_request,
     registry::{self, open_version},
     schedule::Sample,
@@ -49,30 +53,53 @@ fn run(args: &ProfileArgs) -> Result<()> {
     if !directory.is_dir() {
         bail!("{} is not a directory: name a model version's directory, such as models/fraud/4", directory.display());
     }
-    let config = ModelConfig::read(&directory.join(".."))?;
+    if let Some(version) = version_of_model(directory) {
+        bail!("{} is a model, not a version of it: did you mean {}?", directory.display(), version.display());
+    }
+    let mut config = ModelConfig::read(&directory.join(".."))?;
+    config.columns.extend(args.columns.iter().cloned());
     // There is no configuration file here; the environment may say where links may lead.
     let roots = load_config(&ConfigFlags::default()).map(|config| config.admission.link_roots).unwrap_or_default();
     let roots: Vec<PathBuf> = roots.iter().filter_map(|root| root.canonicalize().ok()).collect();
     let mut model = open_version(&runtime, EngineOptions::default(), &config, directory, &roots, decode_json_request)?;
-    let table = Table::open(&args.data)?;
+    let is_comma = |decimal| decimal == DecimalMark::Comma;
+    let options = TableOptions { delimiter: args.delimiter, decimal_comma: args.decimal.map(is_comma) };
+    let table = Table::open_all(&args.data, options)?;
+    table.notes().iter().for_each(|note| eprintln!("{}", printable(note)));
     see(&mut model, &config, &table);
     let columns = registry::columns(&config, model.metadata(), model.signature())
         .map_err(|faults| anyhow::Error::msg(faults.join("; ")))?;
     let signature = model.signature().clone();
+    let mut types = registry::column_types(&config);
+    types.extend(args.types.iter().cloned());
+    let faults = types.faults(&signature, &columns);
+    if !faults.is_empty() {
+        bail!("the types of columns (--types, and [monitor.features] of model.toml): {}", faults.join("; "));
+    }
     let all: Vec<usize> = (0..signature.outputs.len()).collect();
     let progress = progress(table.row_count());
-    let mut builder = ProfileBuilder::new(columns.clone());
-    for batch in table.batches(&signature, &columns, BATCH)? {
-        let inputs = batch?;
-        let outputs = model.run(&inputs, &all).with_context(|| format!("after row {}", progress.position()))?;
-        progress.inc(inputs.first().map_or(0, |input| input.shape().rows() as u64));
+    let mut builder = ProfileBuilder::new(columns.clone()).with_types(types);
+    let mut batches = table.batches(&signature, &columns, BATCH)?;
+    for batch in &mut batches {
+        let batch = batch?;
+        let outputs = model.run(&batch.inputs, &all).with_context(|| format!("after row {}", progress.position()))?;
+        progress.inc(batch.rows as u64);
+        let [inputs, outputs] = [&batch.inputs, &outputs]
+            .map(|tensors| tensors.iter().map(|tensor| batch.own_rows(tensor)).collect::<Vec<_>>());
         builder.add(&inputs, &outputs);
     }
     progress.finish_and_clear();
-    if progress.position() == 0 {
-        bail!("{} has no rows: nothing to compare live traffic with", args.data.display());
+    let rows = progress.position();
+    if rows == 0 {
+        bail!("{} has no rows: nothing to compare live traffic with", data(args));
+    }
+    batches.notes().iter().for_each(|note| eprintln!("{}", printable(note)));
+    if rows < MonitorSettings::default().thresholds.min_rows {
+        eprintln!("warning: {rows} rows are too few to tell a drift from chance: take thousands where there are some");
     }
     let built = builder.finish();
+    // Whoever reads it has seen enough where it cannot be written.
+    let _ = print(view::taken(&built.taken, Look::of_stdout()).as_bytes());
     for skipped in &built.skipped {
         eprintln!("not profiled: {}: {}", skipped.name, skipped.reason);
     }
@@ -82,16 +109,30 @@ fn run(args: &ProfileArgs) -> Result<()> {
             "{feature}: it has more than {most} rare values: values that it never had will not be told from them"
         );
     }
-    for feature in built.profile.features.iter().filter(|feature| feature.is_empty()) {
-        eprintln!("{}: it has no value in the data: any value that comes will be reported as unseen", feature.feature);
-    }
+    built.taken.iter().filter_map(warning).for_each(|warning| eprintln!("{warning}"));
     if built.profile.features.iter().all(FeatureProfile::is_empty) {
-        bail!("no column of {} has a value: nothing to compare live traffic with", args.data.display());
+        bail!("no column of {} has a value: nothing to compare live traffic with", data(args));
     }
     let out = args.out.clone().unwrap_or_else(|| directory.join("profile.json"));
     write(&built.profile, &out)?;
     eprintln!("{}: {} features from {} rows", out.display(), built.profile.features.len(), built.profile.rows);
     Ok(())
+}
+
+/// The paths of the data, in words.
+fn data(args: &ProfileArgs) -> String {
+    args.data.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// The newest version in a directory that is a model rather than a version.
+fn version_of_model(directory: &Path) -> Option<PathBuf> {
+    if directory.join("model.onnx").exists() {
+        return None;
+    }
+    let versions =
+        fs::read_dir(directory).ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<Version>().ok());
+    let newest = versions.filter(|version| directory.join(version.to_string()).is_dir()).max()?;
+    Some(directory.join(newest.to_string()))
 }
 
 /// A model that takes no made-up rows shows the shapes of its outputs on the first rows of the data. What is wrong with those is
@@ -101,8 +142,19 @@ fn see(model: &mut OnnxModel, config: &ModelConfig, table: &Table) {
     let columns = registry::columns(config, model.metadata(), &signature).unwrap_or_default();
     let first = table.batches(&signature, &columns, SEEN).ok().and_then(|mut batches| batches.next()?.ok());
     let samples: Vec<Sample> =
-        first.into_iter().map(|inputs| Sample { origin: "the reference data", inputs: inputs.into() }).collect();
+        first.into_iter().map(|batch| Sample { origin: "the reference data", inputs: batch.inputs.into() }).collect();
     registry::see(model, &samples);
+}
+
+/// What to do about a column that will drift for ever.
+fn warning(Taken { column, warning, .. }: &Taken) -> Option<String> {
+    let (column, ignore) = (printable(column), ColumnType::Ignore);
+    warning.as_ref().map(|why| {
+        format!(
+            "warning: {column}: {why}: it will seem to drift for ever. Leave it out with --types '{column}={ignore}', or with \
+             \"{column}\" = \"{ignore}\" under [monitor.features] in model.toml"
+        )
+    })
 }
 
 /// Written beside and renamed, so that a gateway that watches never sees half of it.

@@ -9,6 +9,7 @@ mod runs;
 mod self_test;
 mod shadow;
 mod table;
+mod taken;
 mod traffic;
 
 pub(super) use admission::admission;
@@ -17,6 +18,7 @@ pub(super) use history::history;
 pub(super) use learning::learning;
 pub(super) use rollout::rollout;
 pub(super) use self_test::self_test;
+pub(super) use taken::taken;
 
 use admission::{admissions, admissions_in_short};
 use comfy_table::{Cell, Color};

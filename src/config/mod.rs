@@ -26,7 +26,9 @@ pub use self::{
     address::Address,
     admission::{AdmissionConfig, Nondeterministic, WarmupConfig},
     load::{ConfigError, Overrides, faults_of_file, load},
-    model::{ModelConfig, ModelConfigError, Policy, VersionPolicyConfig, WarmupData, WarmupInput, WarmupSample},
+    model::{
+        ColumnType, ModelConfig, ModelConfigError, Policy, VersionPolicyConfig, WarmupData, WarmupInput, WarmupSample,
+    },
     monitor::{Baseline, Contract, MonitorConfig},
     rollout::{DriftAction, RolloutConfig},
     triton::{DeclaredTensor, TritonModel},

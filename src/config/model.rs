@@ -196,6 +196,22 @@ pub struct ModelMonitorConfig {
     pub baseline: Option<super::Baseline>,
     /// What happens to a request with values that the profile has never seen.
     pub contract: Option<super::Contract>,
+    /// What columns are taken for, by the name of the column, or of a tensor for all its columns. Absent: what their values
+    /// look like.
+    pub features: BTreeMap<String, ColumnType>,
+}
+
+/// What a column is taken for when a profile is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ColumnType {
+    /// Values that are told apart: classes, codes.
+    Categorical,
+    Numeric,
+    /// Free text: its length and its characters are watched.
+    Text,
+    /// Not watched at all, also where a profile has it.
+    Ignore,
 }
 
 impl ModelMonitorConfig {
@@ -344,6 +360,15 @@ mod tests {
             assert!(error.contains(words), "{error}");
         }
         assert!(read("[monitor]\nwarning = 0.05\ndrift = 0.05\n").is_ok());
+    }
+
+    #[test]
+    fn types_of_columns_are_read_by_name() {
+        let config = read("[monitor.features]\nid = \"ignore\"\n\"x[0]\" = \"categorical\"\n").unwrap();
+        let types: Vec<_> = config.monitor.features.into_iter().collect();
+        assert_eq!(types, [("id".into(), ColumnType::Ignore), ("x[0]".into(), ColumnType::Categorical)]);
+        let error = read("[monitor.features]\nid = \"none\"\n").unwrap_err().to_string();
+        assert!(error.contains("ignore") && error.contains("line 2"), "{error}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::{cell::LazyCell, cmp::Ordering, fmt, ops::Range, time::Duration};
 
 use super::{
     BinCount, DriftState, FeatureReport, Measures, RareBin,
+    buckets::{Grouping, HashBuckets},
     columns::declared_columns,
     histogram::{Classifier, Layout, reference_cells},
     measures,
@@ -99,7 +100,7 @@ impl Rows {
     fn sides(&self, layout: Layout) -> Sides<'_> {
         let (finest, is_one_value) = match layout {
             Layout::Numeric { .. } => (self.fine.as_slice(), self.is_one_number()),
-            // Each cell is one value.
+            // Each cell is one value; buckets are not among them.
             Layout::Categorical { categories, .. } => (&self.bins[..categories], Some(true)),
         };
         Sides { bins: &self.bins, finest, is_one_value, over_time: &Vec::new }
@@ -239,12 +240,18 @@ impl MonitoredFeature {
                 let (min, max, mean, std) = (*min, *max, *mean, *std);
                 Distribution::Numeric { min, max, mean, std, edges: edges.clone(), counts: folded, fine }
             }
-            Distribution::Categorical { categories, rare, .. } => {
+            Distribution::Categorical { categories, rare, buckets, .. } => {
                 let of = |(category, &count): (&Category, &u64)| Category { count, ..category.clone() };
                 let other = folded[categories.len()..].iter().sum();
-                // Which values were unseen is not known, so that they are not told from new ones any more.
-                let rare = rare.clone().filter(|_| folded[layout.outside()] == 0);
-                Distribution::Categorical { categories: categories.iter().zip(&folded).map(of).collect(), other, rare }
+                let unseen = folded[layout.outside()];
+                let buckets = buckets
+                    .as_ref()
+                    .map(|_| HashBuckets { counts: folded[categories.len()..layout.outside()].to_vec(), once: unseen });
+                // Which values were unseen is not known, so that they are not told from new ones any more; where there are
+                // buckets, as many new ones are expected.
+                let rare = rare.clone().filter(|_| unseen == 0 || buckets.is_some());
+                let categories = categories.iter().zip(&folded).map(of).collect();
+                Distribution::Categorical { categories, other, rare, buckets }
             }
         };
         let nonfinite = match layout {
@@ -292,24 +299,28 @@ impl MonitoredFeature {
         let (reference, live) = (reference.rows, live.rows);
         let (reference_bins, live_bins) = self.compared(&reference.bins, &live.bins);
         let judged = self.judged_bins(reference, reference_bins.len());
-        let series_of = |side: usize, judged: usize| {
-            let judged = |bins: &Vec<u64>| layout.fold(bins)[..judged].to_vec();
+        let grouping = layout.grouping(&reference_bins, live_bins.iter().sum());
+        let series_of = |side: usize, grouping: Grouping, judged: usize| {
+            let judged = |bins: &Vec<u64>| grouping.of(&layout.fold(bins)[..judged]);
             over_time[side].iter().map(|series| series.iter().map(judged).collect()).collect()
         };
         let verdict = judge.judge_samples(
-            Sample { bins: &reference_bins[..judged], over_time: &|| series_of(0, judged) },
-            Sample { bins: &live_bins[..judged], over_time: &|| series_of(1, judged) },
+            Sample { bins: &grouping.of(&reference_bins[..judged]), over_time: &|| series_of(0, grouping, judged) },
+            Sample { bins: &grouping.of(&live_bins[..judged]), over_time: &|| series_of(1, grouping, judged) },
             look,
             standing.distribution,
         );
-        // A class that was never predicted in the reference is a rare one.
+        // Each bin for itself: an exact test needs no rows enough, and a group would have no name. A class that was never predicted
+        // in the reference is a rare one.
         let (floors, named) = match self.profile.role {
             FeatureRole::Output => (RareFloors::OF_OUTPUT, reference_bins.len()),
             FeatureRole::Input | FeatureRole::Joint => (RareFloors::OF_INPUT, judged),
         };
+        // How many new codes are to be expected is an estimate, and far less certain than a count: quality alone judges it.
+        let named = if layout.has_buckets() { named.min(layout.outside()) } else { named };
         let rare_bins = judge.judge_rare_bins(
-            Sample { bins: &reference_bins[..named], over_time: &|| series_of(0, named) },
-            Sample { bins: &live_bins[..named], over_time: &|| series_of(1, named) },
+            Sample { bins: &reference_bins[..named], over_time: &|| series_of(0, Grouping::NONE, named) },
+            Sample { bins: &live_bins[..named], over_time: &|| series_of(1, Grouping::NONE, named) },
             floors,
             look,
             standing.rare_bins,
@@ -364,7 +375,8 @@ impl MonitoredFeature {
     ) -> Verdict {
         let (reference_bins, live_bins) = self.compared(&reference.bins, &live.bins);
         let judged = self.judged_bins(reference, reference_bins.len());
-        judge.judge(&reference_bins[..judged], &live_bins[..judged], look, standing)
+        let grouping = self.classifier.layout().grouping(&reference_bins, live_bins.iter().sum());
+        judge.judge(&grouping.of(&reference_bins[..judged]), &grouping.of(&live_bins[..judged]), look, standing)
     }
 
     /// What was found of these rows, with the rows.

@@ -1,6 +1,7 @@
 //! Does a profile fit a model? Found out when a version is admitted, so that counting cannot fail.
 
 use super::columns::declared_columns;
+use super::histogram::float_of_text;
 use super::pca::ComponentFeature;
 use super::profile::{Distribution, FeatureProfile, FeatureRole, Profile, Source};
 use crate::domain::{DataType, Signature, TensorSpec};
@@ -58,15 +59,15 @@ fn kind_misfit(feature: &FeatureProfile, spec: &TensorSpec) -> Option<String> {
         (Distribution::Numeric { .. }, Source::Value) => !matches!(datatype, DataType::Bool | DataType::Bytes),
         (_, Source::Length | Source::Letters | Source::Digits | Source::Spaces) => datatype == DataType::Bytes,
         (Distribution::Numeric { .. }, _) => datatype != DataType::Bytes,
-        (Distribution::Categorical { .. }, _) => !datatype.is_float(),
+        (Distribution::Categorical { .. }, _) => true,
     };
     if !fits {
         let kind = feature.kind().as_str();
         return Some(format!("feature '{name}' is {kind}, but {role} '{}' has datatype {datatype}", spec.name));
     }
     let Distribution::Categorical { categories, rare, .. } = &feature.distribution else { return None };
-    if rare.is_some() && datatype != DataType::Bytes {
-        return Some(format!("feature '{name}' has rare values, but {role} '{}' has no texts", spec.name));
+    if rare.is_some() && datatype == DataType::Bool {
+        return Some(format!("feature '{name}' has rare values, but {role} '{}' is BOOL", spec.name));
     }
     let stranger = categories.iter().find(|category| !is_value_of(&category.value, datatype))?;
     Some(format!(
@@ -80,6 +81,7 @@ fn is_value_of(text: &str, datatype: DataType) -> bool {
     match datatype {
         DataType::Bytes => true,
         DataType::Bool => matches!(text, "true" | "false"),
+        float if float.is_float() => float_of_text(text, float).is_some(),
         // One spelling for one number: no sign of plus, no leading zeros.
         _ => text.parse::<i128>().is_ok_and(|number| number.to_string() == text),
     }

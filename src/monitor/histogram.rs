@@ -1,17 +1,18 @@
 //! The histogram of a feature: which bins there are, and which bin a value belongs to.
 //!
 //! The cells of a numeric feature are its bins, then `below`, `above`, `missing`, `nonfinite`;
-//! of a categorical one its categories, `other` where its rare values are known, then `unseen`, `missing`. Every row
-//! lands in exactly one.
+//! of a categorical one its categories, then the buckets of values by hash, or `other` where its rare values are known, then
+//! `unseen`, `missing`. Every row lands in exactly one.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt, fmt::Write};
 
 use super::{
-    columns::{columns_of, each_whole, read_numbers},
+    buckets::{self, BUCKETS, Grouping, Pool},
+    columns::{columns_of, each_number, each_whole, read_numbers},
     derived,
     edges::Edges,
+    precision::Precision,
     profile::{Distribution, FeatureProfile, Source},
-    rare::RareValues,
 };
 use crate::domain::{DataType, Elements, Tensor};
 
@@ -21,10 +22,11 @@ pub(super) enum Layout {
     Numeric {
         bins: usize,
     },
-    /// `has_other`: the reference's rare values have a cell apart from those that it never had.
+    /// `pooled`: cells of the reference's rarer values, apart from those that it never had: one for each bucket; one in all; or
+    /// none.
     Categorical {
         categories: usize,
-        has_other: bool,
+        pooled: usize,
     },
 }
 
@@ -41,8 +43,9 @@ impl Layout {
     pub(super) fn of(distribution: &Distribution) -> Self {
         match distribution {
             Distribution::Numeric { counts, .. } => Self::Numeric { bins: counts.len() },
-            Distribution::Categorical { categories, rare, .. } => {
-                Self::Categorical { categories: categories.len(), has_other: rare.is_some() }
+            Distribution::Categorical { categories, rare, buckets, .. } => {
+                let pooled = if buckets.is_some() { BUCKETS } else { usize::from(rare.is_some()) };
+                Self::Categorical { categories: categories.len(), pooled }
             }
         }
     }
@@ -59,7 +62,7 @@ impl Layout {
     pub(super) fn outside(self) -> usize {
         match self {
             Self::Numeric { bins } => bins,
-            Self::Categorical { categories, has_other } => categories + usize::from(has_other),
+            Self::Categorical { categories, pooled } => categories + pooled,
         }
     }
 
@@ -91,6 +94,19 @@ impl Layout {
         }
     }
 
+    /// Whether rarer values are counted by bucket.
+    pub(super) fn has_buckets(self) -> bool {
+        matches!(self, Self::Categorical { pooled: BUCKETS, .. })
+    }
+
+    /// Which buckets are judged together where there are `rows` live rows, given the reference's rows by bin.
+    pub(super) fn grouping(self, reference: &[u64], rows: u64) -> Grouping {
+        match self {
+            Self::Categorical { categories, pooled: BUCKETS } => Grouping::new(reference, categories, rows),
+            _ => Grouping::NONE,
+        }
+    }
+
     /// The value of the label `bin` of each cell.
     ///
     /// A category that is spelt like one of the words for other cells gets a `=` in front, and one
@@ -101,13 +117,19 @@ impl Layout {
                 let words = ["below", "above", "missing", "nonfinite"].map(String::from);
                 (0..counts.len()).map(|bin| bin.to_string()).chain(words).collect()
             }
-            Distribution::Categorical { categories, rare, .. } => {
+            Distribution::Categorical { categories, rare, buckets, .. } => {
+                let is_word = |word: &str| WORDS.contains(&word) || (buckets.is_some() && buckets::is_label(word));
                 let marked = |value: &String| match value.trim_start_matches('=') {
-                    word if WORDS.contains(&word) => format!("={value}"),
+                    word if is_word(word) => format!("={value}"),
                     _ => value.clone(),
                 };
-                let words = rare.iter().map(|_| "other").chain(["unseen", "missing"]).map(String::from);
-                categories.iter().map(|category| marked(&category.value)).chain(words).collect()
+                let pooled: Vec<String> = match (buckets, rare) {
+                    (Some(_), _) => (0..BUCKETS).map(buckets::label).collect(),
+                    (None, Some(_)) => vec!["other".into()],
+                    (None, None) => Vec::new(),
+                };
+                let words = ["unseen", "missing"].map(String::from);
+                categories.iter().map(|category| marked(&category.value)).chain(pooled).chain(words).collect()
             }
         }
     }
@@ -119,15 +141,13 @@ pub(super) fn reference_cells(feature: &FeatureProfile) -> Vec<u64> {
         Distribution::Numeric { counts, .. } => {
             counts.iter().copied().chain([0, 0, feature.missing, feature.nonfinite]).collect()
         }
-        Distribution::Categorical { categories, other, rare } => {
-            let unseen = rare.iter().map(|_| 0);
-            categories
-                .iter()
-                .map(|category| category.count)
-                .chain([*other])
-                .chain(unseen)
-                .chain([feature.missing])
-                .collect()
+        Distribution::Categorical { categories, other, rare, buckets } => {
+            let pooled = match (buckets, rare) {
+                (Some(buckets), _) => [&*buckets.counts, &[buckets.once]].concat(),
+                (None, Some(_)) => vec![*other, 0],
+                (None, None) => vec![*other],
+            };
+            categories.iter().map(|category| category.count).chain(pooled).chain([feature.missing]).collect()
         }
     }
 }
@@ -140,6 +160,8 @@ pub(super) struct Classifier {
     source: Source,
     layout: Layout,
     classes: Classes,
+    /// What numbers are rounded to first.
+    precision: Option<Precision>,
     /// The bin that each fine bin is part of.
     coarse: Box<[usize]>,
 }
@@ -150,8 +172,71 @@ enum Classes {
     /// Between the fine bins.
     Numeric(Edges),
     /// Whole numbers and booleans: sorted, with their cells.
-    Whole(Box<[(i128, usize)]>),
-    Text(HashMap<Box<[u8]>, usize>, Option<RareValues>),
+    Whole(Box<[(i128, usize)]>, Pool),
+    /// Numbers that stand for classes, the same way.
+    Float(Box<[(f64, usize)]>, Pool),
+    Text(HashMap<Box<[u8]>, usize>, Pool),
+}
+
+/// Room for the text of a number: the longest one that is read has fewer bytes.
+struct NumberText {
+    bytes: [u8; 400],
+    length: usize,
+}
+
+impl NumberText {
+    fn new() -> Self {
+        Self { bytes: [0; 400], length: 0 }
+    }
+
+    /// The text of a number.
+    fn of(&mut self, number: impl fmt::Display) -> &[u8] {
+        self.length = 0;
+        // What does not fit is cut off, the same way each time.
+        let _ = write!(self, "{number}");
+        &self.bytes[..self.length]
+    }
+}
+
+impl Write for NumberText {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.bytes.get_mut(self.length..self.length + text.len()).ok_or(fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.length += text.len();
+        Ok(())
+    }
+}
+
+/// Hands `each` every element of a column of numbers as the text that a category has, empty where it is NaN. Nothing is
+/// allocated for an element.
+pub(super) fn each_text(datatype: DataType, bytes: &[u8], columns: usize, column: usize, mut each: impl FnMut(&[u8])) {
+    let mut text = NumberText::new();
+    if datatype.is_float() {
+        each_number(datatype, bytes, columns, column, |number| each(float_text(&mut text, datatype, number)));
+    } else {
+        each_whole(datatype, bytes, columns, column, |whole| match (datatype, whole) {
+            (DataType::Bool, 0) => each(b"false"),
+            (DataType::Bool, _) => each(b"true"),
+            _ => each(text.of(whole)),
+        });
+    }
+}
+
+/// The shortest text that means the number in its datatype: one spelling for one number.
+fn float_text(text: &mut NumberText, datatype: DataType, number: f64) -> &[u8] {
+    if number.is_nan() {
+        return &[];
+    }
+    // Without the sign of zero.
+    let number = number + 0.0;
+    #[expect(clippy::cast_possible_truncation, reason = "the number is one of 32 bits, or of fewer")]
+    if datatype == DataType::Fp64 { text.of(number) } else { text.of(number as f32) }
+}
+
+/// The number that a category of a column of floats means; `None` where it is not spelt as [`each_text`] does.
+pub(super) fn float_of_text(text: &str, datatype: DataType) -> Option<f64> {
+    let number = if datatype == DataType::Fp64 { text.parse::<f64>().ok()? } else { text.parse::<f32>().ok()?.into() };
+    (float_text(&mut NumberText::new(), datatype, number) == text.as_bytes()).then_some(number)
 }
 
 impl Classifier {
@@ -166,12 +251,14 @@ impl Classifier {
                 };
                 (Classes::Numeric(Edges::new(fine_edges, *min, *max)), coarse)
             }
-            Distribution::Categorical { categories, rare, .. } => {
+            Distribution::Categorical { categories, rare, buckets, .. } => {
                 let values = categories.iter().map(|category| category.value.as_str());
-                (classes_of(values, rare.as_ref(), datatype), Vec::new())
+                let pool = Pool::new(categories.len(), layout.outside(), buckets.is_some(), rare.clone());
+                (classes_of(values, pool, datatype), Vec::new())
             }
         };
-        Self { column: feature.column, source: feature.source, layout, classes, coarse: coarse.into() }
+        let (column, source, precision) = (feature.column, feature.source, feature.precision);
+        Self { column, source, layout, classes, precision, coarse: coarse.into() }
     }
 
     /// Tells `each` the row and the cell of the feature in every row of `tensor`. A tensor that has no such column,
@@ -192,24 +279,34 @@ impl Classifier {
                 let (mut numbers, mut cells) = ([0.0; BLOCK], [0; BLOCK]);
                 for rows in bytes.chunks((BLOCK * columns * datatype.size().unwrap_or(1)).max(1)) {
                     let read = read_numbers(*datatype, rows, columns, self.column, &mut numbers);
+                    self.round(&mut numbers[..read]);
                     edges.cells_of(&numbers[..read], &mut cells);
                     cells[..read].iter().for_each(|cell| next(*cell as usize));
                 }
             }
-            (Classes::Whole(values), Elements::Plain { datatype, bytes }) => {
-                let unseen = self.layout.outside();
+            (Classes::Whole(values, pool), Elements::Plain { datatype, bytes }) => {
+                let (only, mut text) = (pool.only_cell(), NumberText::new());
                 each_whole(*datatype, bytes, columns, self.column, |value| {
-                    let found = values.binary_search_by_key(&value, |(known, _)| *known);
-                    next(found.map_or(unseen, |at| values[at].1));
+                    let found = values.binary_search_by_key(&value, |(known, _)| *known).ok().map(|at| values[at].1);
+                    next(found.or(only).unwrap_or_else(|| pool.cell_of(text.of(value))));
                 });
             }
-            (Classes::Text(values, rare), Elements::Text(elements)) => {
-                let is_rare = |value: &[u8]| rare.as_ref().is_some_and(|rare| rare.contains(value));
-                let unknown = |value: &[u8]| if is_rare(value) { values.len() } else { self.layout.outside() };
+            (Classes::Float(values, pool), Elements::Plain { datatype, bytes }) => {
+                let mut text = NumberText::new();
+                each_number(*datatype, bytes, columns, self.column, |value| {
+                    let found = values.binary_search_by(|(known, _)| known.total_cmp(&(value + 0.0)));
+                    next(match found {
+                        Ok(at) => values[at].1,
+                        Err(_) if value.is_nan() => self.layout.missing(),
+                        Err(_) => pool.cell_of(float_text(&mut text, *datatype, value)),
+                    });
+                });
+            }
+            (Classes::Text(values, pool), Elements::Text(elements)) => {
                 for element in elements.iter().skip(self.column).step_by(columns) {
                     next(match element.as_ref() {
                         [] => self.layout.missing(),
-                        value => values.get(value).copied().unwrap_or_else(|| unknown(value)),
+                        value => values.get(value).copied().unwrap_or_else(|| pool.cell_of(value)),
                     });
                 }
             }
@@ -218,7 +315,17 @@ impl Classifier {
                     next(self.cell_of(derived::of_text(self.source, element)));
                 }
             }
-            (Classes::Whole(_), Elements::Text(_)) | (Classes::Text(..), Elements::Plain { .. }) => {}
+            (Classes::Whole(..) | Classes::Float(..), Elements::Text(_))
+            | (Classes::Text(..), Elements::Plain { .. }) => {}
+        }
+    }
+
+    /// Rounds numbers of the feature to the precision of its reference.
+    pub(super) fn round(&self, numbers: &mut [f64]) {
+        if let Some(precision) = self.precision {
+            for number in numbers {
+                *number = precision.round(*number);
+            }
         }
     }
 
@@ -241,7 +348,7 @@ impl Classifier {
     pub(super) fn cell_of(&self, value: f64) -> usize {
         match &self.classes {
             Classes::Numeric(edges) => edges.cell_of(value),
-            Classes::Whole(_) | Classes::Text(..) => self.layout.missing(),
+            Classes::Whole(..) | Classes::Float(..) | Classes::Text(..) => self.layout.missing(),
         }
     }
 
@@ -285,10 +392,16 @@ impl Classifier {
 }
 
 /// The categories with their cells, in the form that the tensor's values have.
-fn classes_of<'a>(values: impl Iterator<Item = &'a str>, rare: Option<&RareValues>, datatype: DataType) -> Classes {
+fn classes_of<'a>(values: impl Iterator<Item = &'a str>, pool: Pool, datatype: DataType) -> Classes {
     if datatype == DataType::Bytes {
         let cells = values.enumerate().map(|(cell, value)| (value.as_bytes().into(), cell)).collect();
-        return Classes::Text(cells, rare.cloned());
+        return Classes::Text(cells, pool);
+    }
+    if datatype.is_float() {
+        let float = |(cell, value): (usize, &str)| Some((float_of_text(value, datatype)?, cell));
+        let mut floats: Vec<_> = values.enumerate().filter_map(float).collect();
+        floats.sort_unstable_by(|(one, _), (other, _)| one.total_cmp(other));
+        return Classes::Float(floats.into(), pool);
     }
     let whole = |value: &str| match value {
         "false" => 0,
@@ -298,7 +411,7 @@ fn classes_of<'a>(values: impl Iterator<Item = &'a str>, rare: Option<&RareValue
     };
     let mut wholes: Vec<_> = values.enumerate().map(|(cell, value)| (whole(value), cell)).collect();
     wholes.sort_unstable();
-    Classes::Whole(wholes.into())
+    Classes::Whole(wholes.into(), pool)
 }
 
 #[cfg(test)]

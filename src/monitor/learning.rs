@@ -18,7 +18,7 @@ pub use self::progress::LearningProgress;
 
 use self::file::{Found, LearningFile, Saved};
 use super::{
-    Answered, Built, ColumnNames, MAX_COLUMNS, MonitorSettings, Profile, ProfileBuilder, VersionMonitor,
+    Answered, Built, ColumnNames, ColumnTypes, MAX_COLUMNS, MonitorSettings, Profile, ProfileBuilder, VersionMonitor,
     columns::columns_of,
 };
 use crate::domain::{Elements, Signature, Tensor};
@@ -37,6 +37,14 @@ struct Chunk {
     bytes: usize,
 }
 
+impl Chunk {
+    /// One to add rows to.
+    fn of(options: &LearningOptions) -> Self {
+        let builder = ProfileBuilder::new(options.names.clone()).with_types(options.types.clone());
+        Self { builder, ..Self::default() }
+    }
+}
+
 /// Whose rows are learnt from, and what for.
 pub struct LearningOptions {
     /// From the first row on.
@@ -44,6 +52,8 @@ pub struct LearningOptions {
     /// Tells the version's model apart from others.
     pub model_identity: String,
     pub names: ColumnNames,
+    /// What columns are taken for.
+    pub types: ColumnTypes,
     pub signature: Arc<Signature>,
     pub settings: MonitorSettings,
     /// Is told the profile, on a thread of its own; true when it is kept for good, and the rows need not be.
@@ -73,9 +83,13 @@ pub(super) type SharedFile = Arc<Mutex<LearningFile>>;
 impl Learning {
     #[must_use]
     pub fn new(options: LearningOptions) -> Self {
-        let LearningOptions { model_identity, names, signature, .. } = &options;
-        let identity = twox_hash::XxHash3_64::oneshot(format!("{model_identity} {signature:?} {names:?}").as_bytes());
-        let (sealed, fresh) = (Vec::new(), Chunk::default());
+        let LearningOptions { model_identity, names, types, signature, .. } = &options;
+        let mut of = format!("{model_identity} {signature:?} {names:?}");
+        if !types.is_empty() {
+            of += &format!(" {types}");
+        }
+        let identity = twox_hash::XxHash3_64::oneshot(of.as_bytes());
+        let (sealed, fresh) = (Vec::new(), Chunk::of(&options));
         Self { options, identity, began: None, sealed, fresh, rows: 0, bytes: 0, is_full: false, file: None }
     }
 
@@ -149,7 +163,8 @@ impl Learning {
     /// Begins a new chunk; all others, and when the first one began. `None` before the first row.
     fn seal(&mut self) -> Option<(Duration, Vec<Arc<Chunk>>)> {
         if self.fresh.rows > 0 {
-            self.sealed.push(Arc::new(std::mem::take(&mut self.fresh)));
+            let fresh = Chunk::of(&self.options);
+            self.sealed.push(Arc::new(std::mem::replace(&mut self.fresh, fresh)));
         }
         Some((self.began?, self.sealed.clone()))
     }
@@ -162,8 +177,8 @@ impl Learning {
     /// The monitor that compares with what was learnt.
     pub(super) fn finish(self) -> Option<VersionMonitor> {
         let Self { options, sealed, fresh, file, .. } = self;
-        let LearningOptions { model_identity, names, signature, settings, keep, .. } = options;
-        let mut builder = ProfileBuilder::new(names);
+        let LearningOptions { model_identity, names, types, signature, settings, keep, .. } = options;
+        let mut builder = ProfileBuilder::new(names).with_types(types);
         for chunk in sealed.into_iter().chain([Arc::new(fresh)]) {
             builder.append(Arc::unwrap_or_clone(chunk).builder);
         }

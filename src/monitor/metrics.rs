@@ -426,7 +426,6 @@ impl Families {
 }
 
 /// Bin, bin of the PSI, and the reference's smoothed share of each cell that the PSI looks at.
-///
 /// Where the reference has nothing in `unseen`, the shares of the categories are those of the PSI without that bin;
 /// when rows come up in it they are off by one part in twice the reference's rows.
 fn reference_ratios(feature: &MonitoredFeature) -> Vec<(String, String, f64)> {

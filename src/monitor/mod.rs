@@ -5,8 +5,10 @@
 //! of the profile ([`VersionMonitor`]). Scores and verdicts are computed from the counts once a second, and
 //! when somebody asks for a report, never on the way of a request or of a scrape. [`ProfileBuilder`] and [`Table`] make profiles.
 
+mod buckets;
 mod builder;
 mod change;
+mod column_types;
 mod columns;
 mod comparison;
 mod counts;
@@ -21,6 +23,8 @@ mod histogram;
 mod intake;
 mod joint;
 mod keeper;
+#[cfg(test)]
+mod kinds;
 mod learning;
 mod leb128;
 mod leftovers;
@@ -29,6 +33,7 @@ mod lot;
 pub mod measures;
 mod metrics;
 mod pca;
+mod precision;
 mod profile;
 mod quality;
 mod quantile;
@@ -50,8 +55,10 @@ mod version_monitor;
 mod watch;
 mod window;
 
-pub use builder::{Built, ProfileBuilder, Skipped};
+pub use buckets::HashBuckets;
+pub use builder::{Built, ProfileBuilder, Skipped, Taken};
 pub use change::{Change, FeatureChange};
+pub use column_types::{ColumnType, ColumnTypes};
 pub use columns::{ColumnNames, MAX_COLUMNS, feature_names, numbers};
 pub use feature::Violation;
 pub use keeper::{
@@ -60,6 +67,7 @@ pub use keeper::{
 pub use learning::{Learning, LearningOptions, LearningProgress};
 pub use metrics::{ExportSettings, MonitorCollector, window_label};
 pub use pca::{ComponentFeature, MAX_COMPONENT_FEATURES, Moments, PrincipalComponents};
+pub use precision::Precision;
 pub use profile::{Category, Distribution, FeatureProfile, FeatureRole, FineBins, Profile, ProfileError, Source};
 pub use quality::{Check, Checked, Quality};
 pub use quantile::inner_edges;
@@ -72,7 +80,7 @@ pub use saved::SavedError;
 pub use self_test::{CHANCE_ALPHA, FeatureSelfTest, FoundShift, SelfTest};
 pub use service::{Clock, Monitor, MonitorHandle, Observation};
 pub use settings::{Baseline, Contract, MonitorSettings};
-pub use table::{Batches, Table, TableError};
+pub use table::{Batch, Batches, MissingColumn, Table, TableError, TableOptions};
 pub use verdict::{
     Judge, RareBinVerdict, RareFloors, Sample, Series, ShareSample, ShareVerdict, SmallestShift, Tests, Thresholds,
     Verdict, smallest_shift,

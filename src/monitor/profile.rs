@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{FeatureKind, pca::PrincipalComponents, rare::RareValues};
+use super::{
+    ColumnTypes, FeatureKind, buckets::HashBuckets, pca::PrincipalComponents, precision::Precision, rare::RareValues,
+};
 
 /// More bins than this are refused: each is a time series of every replica.
 pub(super) const MAX_BINS: usize = 1000;
@@ -74,6 +76,8 @@ pub enum Source {
 
 /// What stands for the tensor of a feature that is of several.
 pub(super) const JOINT_TENSOR: &str = "inputs";
+/// The name of the only feature that is of several inputs.
+pub(super) const JOINT_FEATURE: &str = "reconstruction_error";
 
 impl Source {
     /// What is looked at of a free text.
@@ -139,6 +143,9 @@ pub struct FeatureProfile {
     pub missing: u64,
     /// Infinite values.
     pub nonfinite: u64,
+    /// The precision that live values are compared at, where it is less than that of the tensor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
     #[serde(rename = "kind")]
     pub distribution: Distribution,
 }
@@ -169,6 +176,9 @@ pub enum Distribution {
         /// The rarer values. Without them they and values that the reference never had are one bin.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rare: Option<RareValues>,
+        /// The rows of rarer values by the hash of the value, where they are many. Without them these rows are one bin.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        buckets: Option<HashBuckets>,
     },
 }
 
@@ -193,8 +203,8 @@ pub struct Category {
 }
 
 impl Profile {
-    /// Format 3 has no features without any value, format 2 lacks also `rare`, format 1 also `fine`, `source` and
-    /// `components`; all are read too.
+    /// Format 3 lacks features without any value, `buckets` and `precision`, format 2 also `rare`, format 1 also `fine`,
+    /// `source` and `components`; all are read too.
     pub const FORMAT: u32 = 4;
 
     /// The JSON Schema of the file.
@@ -226,20 +236,21 @@ impl Profile {
         if faults.is_empty() { Ok(profile) } else { Err(ProfileError::Inconsistent(faults)) }
     }
 
-    /// The profile as the text of its file: a line for each feature, so that two of them can be compared by `diff`. What an
-    /// earlier format can say is written in it, for programs that know no other: in format 2 all but rare values and what a
-    /// profile was learnt from, in format 3 all but features without any value.
+    /// The profile as the text of its file: a line for each feature, so that two of them can be compared by `diff`. It has the
+    /// lowest format that can say it, for programs that know no later one.
     ///
     /// # Errors
     /// Never for a profile that was parsed or built; the type cannot say so.
     pub fn to_json(&self) -> Result<String, ProfileError> {
         let Self { format: _, rows, learnt_from, features, components } = self;
-        let has_rare = |feature: &FeatureProfile| feature.distribution.rare().is_some();
-        let format = match () {
-            () if features.iter().any(FeatureProfile::is_empty) => 4,
-            () if learnt_from.is_some() || features.iter().any(has_rare) => 3,
-            () => 2,
+        let of_feature = |feature: &FeatureProfile| match &feature.distribution {
+            Distribution::Categorical { buckets: Some(_), .. } => 4,
+            _ if feature.precision.is_some() || feature.is_empty() => 4,
+            Distribution::Categorical { rare: Some(_), .. } => 3,
+            _ => 2,
         };
+        let of_all = if learnt_from.is_some() { 3 } else { 2 };
+        let format = features.iter().map(of_feature).fold(of_all, u32::max);
         let mut json = format!("{{\n\"format\": {format},\n\"rows\": {rows},\n");
         if let Some(model) = learnt_from {
             json.push_str("\"learnt_from\": ");
@@ -267,6 +278,28 @@ impl Profile {
                 && matches!(feature.distribution, Distribution::Categorical { other: 1.., rare: None, .. })
         };
         self.features.iter().filter(is_it).map(|feature| &*feature.feature)
+    }
+
+    /// The profile without the features that are not to be watched, and without the components that one of them is part of.
+    #[must_use]
+    pub fn without_ignored(mut self, types: &ColumnTypes) -> Self {
+        let is_watched = |feature: &FeatureProfile| !types.ignores(&feature.tensor, feature.column_name());
+        let ignored: BTreeSet<(String, usize)> = self
+            .features
+            .iter()
+            .filter(|feature| feature.role == FeatureRole::Input && !is_watched(feature))
+            .map(|feature| (feature.tensor.clone(), feature.column))
+            .collect();
+        self.features.retain(is_watched);
+        let is_of_ignored = |components: &PrincipalComponents| {
+            components.features.iter().any(|part| ignored.contains(&(part.tensor.clone(), part.column)))
+        };
+        let is_joint = |feature: &FeatureProfile| feature.role == FeatureRole::Joint;
+        if self.components.as_ref().is_some_and(is_of_ignored) {
+            self.features.retain(|feature| !is_joint(feature));
+        }
+        self.components = self.components.filter(|_| self.features.iter().any(is_joint));
+        self
     }
 
     fn faults(&self) -> Vec<String> {
@@ -306,18 +339,15 @@ impl Distribution {
         }
     }
 
-    /// The rare values of a categorical feature, where they are known.
-    pub(super) fn rare(&self) -> Option<&RareValues> {
-        match self {
-            Self::Numeric { .. } => None,
-            Self::Categorical { rare, .. } => rare.as_ref(),
-        }
-    }
-
     /// That of a numeric column which has no number: one bin, without rows.
     pub(super) fn without_numbers() -> Self {
         let (edges, counts) = (Vec::new(), vec![0]);
         Self::Numeric { min: 0.0, max: 0.0, mean: 0.0, std: 0.0, edges, counts, fine: None }
+    }
+
+    /// That of a categorical column which has no value.
+    pub(super) fn without_categories() -> Self {
+        Self::Categorical { categories: Vec::new(), other: 0, rare: None, buckets: None }
     }
 
     /// The rows in bins, of a distribution that was built or checked.
@@ -327,6 +357,12 @@ impl Distribution {
 }
 
 impl FeatureProfile {
+    /// The name of the column, where the feature is what is derived of its values.
+    #[must_use]
+    pub fn column_name(&self) -> &str {
+        self.feature.strip_suffix(&*self.source.name("")).unwrap_or(&self.feature)
+    }
+
     /// Whether no row of the reference has a value: then each that comes is new.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -356,8 +392,15 @@ impl FeatureProfile {
                 }
                 faults
             }
-            Distribution::Categorical { categories, .. } => categorical_faults(categories, self.nonfinite),
+            Distribution::Categorical { categories, other, buckets, .. } => {
+                let mut faults = categorical_faults(categories, self.nonfinite);
+                faults.extend(buckets.as_ref().and_then(|buckets| buckets.faults(*other)));
+                faults
+            }
         };
+        if self.precision.is_some() && !matches!(self.distribution, Distribution::Numeric { .. }) {
+            faults.push("only numbers have a precision".into());
+        }
         if self.source != Source::Value && !matches!(self.distribution, Distribution::Numeric { .. }) {
             faults.push("what is derived is numeric".into());
         }

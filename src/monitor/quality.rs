@@ -211,9 +211,9 @@ mod tests {
         assert_eq!(checked(numeric, &reference, &[390, 390, 0, 0, 220, 0]), [(Check::Missing, DriftState::Drift)]);
         assert_eq!(checked(numeric, &reference, &[430, 430, 20, 20, 100, 0]), [(Check::OutOfRange, DriftState::Drift)]);
         assert_eq!(checked(numeric, &reference, &[430, 430, 0, 0, 100, 40]), [(Check::Nonfinite, DriftState::Drift)]);
-        let categorical = Layout::Categorical { categories: 2, has_other: false };
+        let categorical = Layout::Categorical { categories: 2, pooled: 0 };
         assert_eq!(checked(categorical, &[5000, 5000, 0, 0], &[490, 490, 20, 0]), [(Check::Unseen, DriftState::Drift)]);
-        let with_other = Layout::Categorical { categories: 2, has_other: true };
+        let with_other = Layout::Categorical { categories: 2, pooled: 1 };
         let unseen = [(Check::Unseen, DriftState::Drift)];
         assert_eq!(checked(with_other, &[4500, 4500, 1000, 0, 0], &[440, 440, 100, 20, 0]), unseen);
         assert_eq!(checked(with_other, &[4500, 4500, 1000, 0, 0], &[430, 430, 140, 0, 0]), []);
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn value_that_stands_still_is_found_unless_it_nearly_did_before() {
-        let categorical = Layout::Categorical { categories: 2, has_other: false };
+        let categorical = Layout::Categorical { categories: 2, pooled: 0 };
         let constant = [(Check::Constant, DriftState::Drift)];
         assert_eq!(checked(categorical, &[5000, 5000, 0, 0], &[200, 0, 0, 0]), constant);
         assert_eq!(checked(categorical, &[5000, 5000, 0, 0], &[5, 0, 0, 0]), []);
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(checked_of(numeric, &[5000, 5000, 0, 0, 0, 0], &[300, 0, 0, 0, 0, 0], true), constant);
         assert_eq!(checked_of(numeric, &[5000, 5000, 0, 0, 0, 0], &[300, 0, 0, 0, 0, 0], false), []);
         // `other` is no value, and beside it the rows of one category are not all.
-        let with_other = Layout::Categorical { categories: 2, has_other: true };
+        let with_other = Layout::Categorical { categories: 2, pooled: 1 };
         let reference = [3000, 3000, 4000, 0, 0];
         assert_eq!(checked(with_other, &reference, &[200, 0, 0, 0, 0]), constant);
         for live in [[0, 0, 200, 0, 0], [200, 0, 300, 0, 0]] {
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(checked(numeric, &reference, &[0, 0, 0, 500, 0]), []);
         assert_eq!(checked(numeric, &reference, &[4, 3, 3, 490, 0]), unseen);
         assert_eq!(checked(numeric, &reference, &[0, 0, 4, 496, 0]), [], "less than a point");
-        let categorical = Layout::Categorical { categories: 0, has_other: false };
+        let categorical = Layout::Categorical { categories: 0, pooled: 0 };
         assert_eq!(checked(categorical, &[0, 10_000], &[10, 490]), unseen);
     }
 }

@@ -5,7 +5,8 @@ use std::{borrow::Cow, fmt::Write, sync::Arc};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use twox_hash::XxHash3_64;
+
+use super::buckets::hash_of;
 
 /// The hexadecimal digits of a hash.
 const DIGITS: usize = 16;
@@ -25,7 +26,7 @@ impl RareValues {
     /// `None` when there is none, or when they are more than [`RareValues::MOST`].
     #[must_use]
     pub fn of<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Self> {
-        let mut hashes: Vec<u64> = values.map(XxHash3_64::oneshot).collect();
+        let mut hashes: Vec<u64> = values.map(hash_of).collect();
         hashes.sort_unstable();
         hashes.dedup();
         (1..=Self::MOST).contains(&hashes.len()).then(|| Self(hashes.into()))
@@ -33,7 +34,18 @@ impl RareValues {
 
     #[must_use]
     pub fn contains(&self, value: &[u8]) -> bool {
-        self.0.binary_search(&XxHash3_64::oneshot(value)).is_ok()
+        self.contains_hash(hash_of(value))
+    }
+
+    /// Whether one of them has this hash.
+    pub(super) fn contains_hash(&self, hash: u64) -> bool {
+        self.0.binary_search(&hash).is_ok()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
     }
 }
 

@@ -60,7 +60,7 @@ pub(super) fn each_of_tensor(features: &[MonitoredFeature], tensor: &Tensor, tak
         let Elements::Plain { datatype, bytes } = tensor.elements() else { return };
         let of_numbers = features.iter().filter_map(|feature| {
             let (column, edges) = feature.classifier.column_of_numbers(tensor)?;
-            Some((column, edges, feature.cells.start))
+            Some((column, edges, feature))
         });
         let count = of_numbers.clone().count();
         if count == 0 {
@@ -78,8 +78,10 @@ pub(super) fn each_of_tensor(features: &[MonitoredFeature], tensor: &Tensor, tak
                 &of_numbers.clone().map(|(column, ..)| column),
                 (numbers, stride),
             );
-            for ((_, edges, first), numbers) in of_numbers.clone().zip(numbers.chunks(stride)) {
-                take.numbers(block * BLOCK, first, (edges, &numbers[..rows]), cells);
+            for ((_, edges, feature), numbers) in of_numbers.clone().zip(numbers.chunks_mut(stride)) {
+                let numbers = &mut numbers[..rows];
+                feature.classifier.round(numbers);
+                take.numbers(block * BLOCK, feature.cells.start, (edges, numbers), cells);
             }
         }
     });

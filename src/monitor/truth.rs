@@ -161,7 +161,7 @@ fn wasserstein_and_kolmogorov_smirnov_of_fine_bins_are_near_the_exact_ones() {
     let mut compared = 0;
     for (number, batch) in (0..).zip(batches) {
         let monitor = VersionMonitor::new(profile.clone(), &signature, &settings).unwrap();
-        monitor.count(Answered::new(&batch.unwrap(), &[]), LOOK);
+        monitor.count(Answered::new(&batch.unwrap().inputs, &[]), LOOK);
         let version = Version::new(1).unwrap();
         let report = monitor.report(&"car_loan".parse().unwrap(), version, settings.windows[0], LOOK);
         for feature in &report.features {
@@ -289,7 +289,7 @@ fn car_loan_profile() -> Option<Profile> {
     }
     let mut builder = ProfileBuilder::default();
     for batch in Table::open(&path).unwrap().batches(&car_loan_signature(), &ColumnNames::new(), 4096).unwrap() {
-        builder.add(&batch.unwrap(), &[]);
+        builder.add(&batch.unwrap().inputs, &[]);
     }
     let built = builder.finish();
     assert_eq!(built.skipped, []);
@@ -314,7 +314,7 @@ fn profile_of_the_data_set_equals_the_truth_to_the_bit() {
                 assert!(close(std / sigma, 1.0, 1e-9), "{}: {std} for {sigma}", feature.feature);
             }
             (
-                Distribution::Categorical { categories, other: 0, rare: None },
+                Distribution::Categorical { categories, other: 0, rare: None, buckets: None },
                 Reference::Categorical { categories: true_categories, counts },
             ) => {
                 let got: Vec<_> = categories.iter().map(|category| (&category.value, category.count)).collect();
@@ -343,6 +343,6 @@ fn parquet_of_a_data_frame_is_read_to_the_end() {
     };
     let inputs = vec![spec("AGEP", DataType::Fp32), spec("ANC", DataType::Bytes)];
     let batches = table.batches(&Signature { inputs, outputs: vec![] }, &ColumnNames::new(), 10_000).unwrap();
-    let rows: usize = batches.map(|batch| batch.unwrap()[0].shape().rows()).sum();
+    let rows: usize = batches.map(|batch| batch.unwrap().rows).sum();
     assert_eq!((table.row_count(), rows), (68_785, 68_785));
 }

@@ -51,8 +51,8 @@ pub(crate) use self::admission::fuzzing;
 pub use self::{
     admission::{
         Admission, AdmissionOptions, AdmissionReport, Baseline, Candidate, ChangedFiles, Outcome, Refusal,
-        RequestDecoder, SandboxOptions, SignatureChange, SignaturePolicy, SigningKey, Step, StepReport, columns,
-        open_version, see, serve_trials,
+        RequestDecoder, SandboxOptions, SignatureChange, SignaturePolicy, SigningKey, Step, StepReport, column_types,
+        columns, open_version, see, serve_trials,
     },
     disk::is_hidden,
     layout::{Misplaced, loose, misplaced_in, stray},

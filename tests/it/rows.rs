@@ -175,7 +175,7 @@ fn shapes_that_a_model_answers_with_win_over_declared_ones() {
 fn profile_of_a_model_that_declares_too_few_columns_fits_it() {
     let repository = Repository::new();
     let version = repository.add("forest", 1, &models::two_columns(&[onnx::ANY, 1]));
-    let rows: String = (0..400).map(|row| format!("{row},{},{}\n", row % 7, row % 3)).collect();
+    let rows = (0..400).map(|row| format!("{row},{},{}\n", row % 7, row % 3)).collect::<Vec<_>>().concat();
     let data = repository.path().join("reference.csv");
     std::fs::write(&data, format!("x[0],x[1],x[2]\n{rows}")).unwrap();
     let profile =

@@ -46,7 +46,7 @@ impl Collected {
         put_bytes(writer, self.tensor.as_bytes())?;
         let values = match &self.parts {
             Ok(Parts::Columns(values)) => {
-                put(writer, 0)?;
+                put(writer, if self.is_double { 3 } else { 0 })?;
                 put(writer, values.len() as u64)?;
                 values
             }
@@ -64,9 +64,9 @@ impl Collected {
     }
 
     fn decode(reader: &mut impl Read) -> io::Result<Self> {
-        let tensor = text(reader)?;
-        let parts = match take(reader)? {
-            0 => {
+        let (tensor, kind) = (text(reader)?, take(reader)?);
+        let parts = match kind {
+            0 | 3 => {
                 let columns = take(reader)?;
                 if columns > MAX_COLUMNS as u64 {
                     return Err(damaged("too many columns"));
@@ -81,7 +81,7 @@ impl Collected {
             2 => Err(text(reader)?),
             _ => return Err(damaged("a tensor of an unknown kind")),
         };
-        Ok(Self { tensor, parts })
+        Ok(Self { tensor, is_double: kind == 3, parts })
     }
 }
 
@@ -117,6 +117,7 @@ impl Values {
                     put(writer, *count)
                 })
             }
+            Self::Ignored => put(writer, 5),
         }
     }
 
@@ -145,6 +146,7 @@ impl Values {
                 }
                 Self::Texts(counts)
             }
+            5 => Self::Ignored,
             _ => return Err(damaged("values of an unknown kind")),
         })
     }

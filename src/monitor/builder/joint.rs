@@ -1,9 +1,9 @@
 //! How the numeric inputs vary together: their principal components, and how far rows are from these.
 
-use super::{Collected, Described, Parts, Values};
+use super::{Collected, Described, FEW_WHOLE_CATEGORIES, Parts, Values};
 use crate::monitor::{
     pca::{ComponentFeature, LANES, MAX_COMPONENT_FEATURES, Moments, PrincipalComponents, Projector},
-    profile::{FeatureProfile, FeatureRole, JOINT_TENSOR, Source},
+    profile::{FeatureProfile, FeatureRole, JOINT_FEATURE, JOINT_TENSOR, Source},
 };
 
 /// The components, and the reference of the distances; `None` where there are not several numeric inputs with a value
@@ -30,7 +30,7 @@ pub(super) fn describe(inputs: &[Collected], rows: u64) -> Option<(PrincipalComp
         projector.each_error(&block, LANES, |_, found| errors.extend_from_slice(&found[..count]));
     }
     let described: Described = Values::Numbers(errors).of(Source::ReconstructionError)?;
-    let error = described.feature(JOINT_TENSOR, 0, "reconstruction_error", FeatureRole::Joint);
+    let error = described.feature(JOINT_TENSOR, 0, JOINT_FEATURE, FeatureRole::Joint);
     Some((components, error))
 }
 
@@ -38,7 +38,8 @@ pub(super) fn describe(inputs: &[Collected], rows: u64) -> Option<(PrincipalComp
 fn numbers_of<'inputs>(input: &'inputs Collected, rows: u64) -> Vec<(ComponentFeature, &'inputs [f64])> {
     let Ok(Parts::Columns(columns)) = &input.parts else { return Vec::new() };
     let of_column = |(column, values): (usize, &'inputs Values)| match values {
-        Values::Numbers(numbers) | Values::Wholes(numbers, None) if numbers.len() as u64 == rows => {
+        Values::Wholes(_, Some(counts)) if counts.len() <= FEW_WHOLE_CATEGORIES => None,
+        Values::Numbers(numbers) | Values::Wholes(numbers, _) if numbers.len() as u64 == rows => {
             Some((ComponentFeature { tensor: input.tensor.clone(), column }, numbers.as_slice()))
         }
         _ => None,

@@ -80,6 +80,7 @@ impl Values {
                     *own.entry(text).or_default() += count;
                 }
             }
+            (Self::Ignored, Self::Ignored) => {}
             _ => return false,
         }
         true

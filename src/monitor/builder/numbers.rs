@@ -5,18 +5,17 @@ use crate::monitor::{
     quantile::{fine_edges, inner_edges},
 };
 
-/// The distribution of finite numbers; `None` when there is none.
-pub(super) fn numeric(mut numbers: Vec<f64>) -> Option<Distribution> {
-    numbers.sort_unstable_by(f64::total_cmp);
+/// The distribution of finite numbers in their order; `None` when there is none.
+pub(super) fn numeric(numbers: &[f64]) -> Option<Distribution> {
     let (&min, &max) = (numbers.first()?, numbers.last()?);
     let n = numbers.len() as f64;
     // About the middle of the range, so that neither large offsets nor large numbers spoil it.
     let centre = min / 2.0 + max / 2.0;
     let offset = numbers.iter().map(|number| (number - centre) / n).sum::<f64>();
     let variance = numbers.iter().map(|number| (number - centre - offset).powi(2) / n).sum::<f64>();
-    let edges = inner_edges(&numbers);
-    let counts = bins(&numbers, &edges).map(|bin| bin.len() as u64).collect();
-    let fine = fine(&numbers, &edges);
+    let edges = inner_edges(numbers);
+    let counts = bins(numbers, &edges).map(|bin| bin.len() as u64).collect();
+    let fine = fine(numbers, &edges);
     let std = Some(variance.sqrt()).filter(|std| std.is_finite()).unwrap_or(f64::MAX);
     Some(Distribution::Numeric { min, max, mean: centre + offset, std, edges, counts, fine: Some(fine) })
 }

@@ -70,17 +70,52 @@ fn whole_numbers_are_categories_up_to_ten() {
 }
 
 #[test]
-fn rare_and_long_texts_are_pooled() {
+fn rare_and_long_texts_have_no_names() {
     let mut values: Vec<String> = (0..150).flat_map(|i| vec![format!("c{i:03}"); 150 - i]).collect();
     values.extend([String::new(), "x".repeat(129)]);
     let feature = only_feature(strings(&values));
-    let Distribution::Categorical { categories, other, rare } = &feature.distribution else { panic!() };
-    assert_eq!((categories.len(), *other), (100, (1..=50).sum::<u64>() + 1));
+    let Distribution::Categorical { categories, other, rare, buckets: Some(buckets) } = &feature.distribution else {
+        panic!()
+    };
+    // Of 11,326 rows, 57 are one in 200.
+    assert_eq!((categories.len(), *other), (94, (1..=56).sum::<u64>() + 1));
+    assert_eq!((buckets.once, buckets.counts.iter().sum::<u64>()), (2, other - 2), "c149 and the long one");
     let is_rare = |value: &str| rare.as_ref().unwrap().contains(value.as_bytes());
-    assert!(is_rare("c100") && is_rare("c149") && is_rare(&"x".repeat(129)));
-    assert!(!is_rare("c099") && !is_rare("") && !is_rare("new"));
-    assert_eq!(categories[99], Category { value: "c099".into(), count: 51 });
+    assert!(is_rare("c094") && is_rare("c149") && is_rare(&"x".repeat(129)));
+    assert!(!is_rare("c093") && !is_rare("") && !is_rare("new"));
+    assert_eq!(categories[93], Category { value: "c093".into(), count: 57 });
     assert_eq!(feature.missing, 1);
+}
+
+#[test]
+fn values_that_stand_out_have_names_in_few_rows_too() {
+    let values = (0..150).flat_map(|i| vec![format!("c{i:03}"); if i < 100 { 20 } else { 2 }]);
+    let Distribution::Categorical { categories, other, buckets, .. } =
+        only_feature(strings(&values.collect::<Vec<_>>())).distribution
+    else {
+        panic!()
+    };
+    assert_eq!((categories.len(), other, buckets), (100, 100, None));
+}
+
+#[test]
+fn few_rows_of_values_without_names_are_one_bin() {
+    let frequent = (0..120).flat_map(|i| vec![format!("c{i:03}"); 100]);
+    let rare = (0..40).flat_map(|i| vec![format!("r{i}"); 2]);
+    let long = ["x".repeat(129), "x".repeat(130)];
+    let of = |values: Vec<String>| only_feature(strings(&values)).distribution;
+    let Distribution::Categorical { categories, buckets, .. } = of(frequent.clone().chain(rare.clone()).collect())
+    else {
+        panic!()
+    };
+    assert_eq!((categories.len(), buckets.is_some()), (100, true), "twenty frequent ones are too many");
+    let frequent = frequent.take(100 * 100);
+    let all: Vec<String> = frequent.clone().chain(rare).collect();
+    let Distribution::Categorical { categories, other, rare: Some(_), buckets: None } = of(all) else { panic!() };
+    assert_eq!((categories.len(), other), (100, 80));
+    let few: Vec<String> = frequent.take(50 * 100).chain(long).collect();
+    let Distribution::Categorical { categories, other, rare: Some(_), buckets: None } = of(few) else { panic!() };
+    assert_eq!((categories.len(), other), (50, 2));
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn feature(role: FeatureRole, tensor: &str, column: usize, category: Option<&str
     let distribution = match category {
         Some(value) => {
             let categories = vec![Category { value: value.into(), count: 1 }];
-            Distribution::Categorical { categories, other: 0, rare: None }
+            Distribution::Categorical { categories, other: 0, rare: None, buckets: None }
         }
         None => Distribution::Numeric {
             min: 0.0,
@@ -47,6 +47,7 @@ fn feature(role: FeatureRole, tensor: &str, column: usize, category: Option<&str
         rows: 1,
         missing: 0,
         nonfinite: 0,
+        precision: None,
         distribution,
     }
 }
@@ -66,6 +67,12 @@ fn fitting_profile_has_no_misfit() {
     ];
     assert_eq!(fit(features), Vec::<String>::new());
     assert!(fit(vec![feature(Input, "n", 0, Some("-3"))]).is_empty());
+    for number in ["0.1", "3", "-2.5", "inf"] {
+        assert!(fit(vec![feature(Input, "x", 0, Some(number))]).is_empty(), "{number}");
+    }
+    for other_spelling in ["3.0", "+3", "0.10000000149011612", "-0", "NaN", "1e2"] {
+        assert_eq!(fit(vec![feature(Input, "x", 0, Some(other_spelling))]).len(), 1, "{other_spelling}");
+    }
 }
 
 #[test]
@@ -84,7 +91,7 @@ fn unfit_profile_names_every_misfit() {
         [
             "input 'y' is unknown: the model has 'x', 'n', 's'",
             "feature 'x[2]' is column 2 of input 'x', which has 2 (counted from 0)",
-            "feature 'x[0]' is categorical, but input 'x' has datatype FP32",
+            "feature 'x[0]' has the category 'a', which is no FP32 of input 'x'",
             "feature 's[0]' is numeric, but input 's' has datatype BYTES",
             "feature 'n[0]' has the category '1.0', which is no INT64 of input 'n'",
             "feature 'y[0]' has the category '1', which is no BOOL of output 'y'",

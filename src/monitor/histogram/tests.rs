@@ -6,7 +6,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     domain::Shape,
-    monitor::profile::{Category, FeatureRole},
+    monitor::{
+        RareValues,
+        profile::{Category, FeatureRole},
+    },
 };
 
 fn feature(column: usize, distribution: Distribution) -> FeatureProfile {
@@ -20,6 +23,7 @@ fn feature(column: usize, distribution: Distribution) -> FeatureProfile {
         rows: 0,
         missing: 3,
         nonfinite: 0,
+        precision: None,
         distribution,
     }
 }
@@ -31,7 +35,7 @@ fn numeric(edges: &[f64]) -> Distribution {
 
 fn categorical(values: &[&str]) -> Distribution {
     let categories = values.iter().map(|&value| Category { value: value.into(), count: 1 }).collect();
-    Distribution::Categorical { categories, other: 4, rare: None }
+    Distribution::Categorical { categories, other: 4, rare: None, buckets: None }
 }
 
 fn floats(values: &[f64], columns: i64) -> Tensor {
@@ -77,7 +81,7 @@ fn rare_value_is_told_from_one_that_the_reference_never_had() {
     let rare = [&b"rare"[..], b"\xff", &[b'x'; 200]];
     let distribution = match categorical(&["a", "b"]) {
         Distribution::Categorical { categories, other, .. } => {
-            Distribution::Categorical { categories, other, rare: RareValues::of(rare.into_iter()) }
+            Distribution::Categorical { categories, other, rare: RareValues::of(rare.into_iter()), buckets: None }
         }
         numeric @ Distribution::Numeric { .. } => numeric,
     };
@@ -105,8 +109,8 @@ fn whole_numbers_and_booleans_count_by_their_text() {
 fn fold_puts_what_is_out_of_range_into_the_outer_bins() {
     assert_eq!(Layout::Numeric { bins: 3 }.fold(&[1, 2, 3, 10, 20, 5, 6]), [11, 2, 23]);
     assert_eq!(Layout::Numeric { bins: 1 }.fold(&[1, 10, 20, 5, 6]), [31]);
-    assert_eq!(Layout::Categorical { categories: 2, has_other: false }.fold(&[1, 2, 3, 4]), [1, 2, 3]);
-    assert_eq!(Layout::Categorical { categories: 2, has_other: true }.fold(&[1, 2, 3, 4, 5]), [1, 2, 3, 4]);
+    assert_eq!(Layout::Categorical { categories: 2, pooled: 0 }.fold(&[1, 2, 3, 4]), [1, 2, 3]);
+    assert_eq!(Layout::Categorical { categories: 2, pooled: 1 }.fold(&[1, 2, 3, 4, 5]), [1, 2, 3, 4]);
 }
 
 #[test]

@@ -56,6 +56,7 @@ fn learning_of(model: &str, keep: impl FnOnce(&Profile) -> bool + Send + 'static
         length: LENGTH,
         model_identity: model.into(),
         names: ColumnNames::from([("x".into(), ["a", "b", "c"].map(String::from).to_vec())]),
+        types: ColumnTypes::default(),
         signature: Arc::new(Signature { inputs: Vec::new(), outputs: Vec::new() }),
         settings: MonitorSettings::default(),
         keep: Box::new(keep),

@@ -12,8 +12,8 @@ use super::*;
 use crate::{
     domain::{DataType, Dim, Shape, Signature, Tensor, TensorSpec, Version},
     monitor::{
-        Answered, ColumnNames, Learning, LearningOptions, Monitor, MonitorSettings, ProfileBuilder, VersionMonitor,
-        Watch, service::tests::Observed,
+        Answered, ColumnNames, ColumnTypes, Learning, LearningOptions, Monitor, MonitorSettings, ProfileBuilder,
+        VersionMonitor, Watch, service::tests::Observed,
     },
 };
 
@@ -113,6 +113,7 @@ fn version_that_learns_has_its_progress_and_nothing_else() {
         length: Duration::from_hours(1),
         model_identity: String::new(),
         names: ColumnNames::new(),
+        types: ColumnTypes::default(),
         signature: Arc::new(Signature { inputs: vec![], outputs: vec![] }),
         settings: MonitorSettings::default(),
         keep: Box::new(|_| true),

@@ -46,6 +46,33 @@ fn profile_says_which_format_it_needs() {
 }
 
 #[test]
+fn buckets_and_precision_need_the_fourth_format_and_are_checked() {
+    let zeros = |last: u64| {
+        let counts: Vec<String> = (0..63).map(|_| "0".to_owned()).chain([last.to_string()]).collect();
+        counts.join(",")
+    };
+    let with = |buckets: &str| GOOD.replacen(r#""other": 2"#, &format!(r#""other": 2, "buckets": {buckets}"#), 1);
+    let good = with(&format!(r#"{{"counts": [{}], "once": 1}}"#, zeros(1)));
+    let profile = Profile::parse(good.as_bytes()).unwrap();
+    let json = profile.to_json().unwrap();
+    assert!(json.contains("\"format\": 4,"), "{json}");
+    assert_eq!(Profile::parse(json.as_bytes()).unwrap(), profile);
+    let refusal_of = |json: String| Profile::parse(json.as_bytes()).unwrap_err().to_string();
+    for (counts, once) in [(zeros(2), 1), (zeros(1), 0), (zeros(u64::MAX), 3)] {
+        let said = refusal_of(with(&format!(r#"{{"counts": [{counts}], "once": {once}}}"#)));
+        assert!(said.contains("do not add up to its 2 other rows"), "{said}");
+    }
+    assert!(refusal_of(with(r#"{"counts": [1], "once": 1}"#)).contains("1 buckets, expected 64"));
+    let rounded = GOOD.replacen(r#""nonfinite": 2,"#, r#""nonfinite": 2, "precision": "fp32","#, 1);
+    let profile = Profile::parse(rounded.as_bytes()).unwrap();
+    let json = profile.to_json().unwrap();
+    assert!(json.contains("\"format\": 4,"), "{json}");
+    assert_eq!(Profile::parse(json.as_bytes()).unwrap(), profile);
+    let of_texts = GOOD.replacen(r#""nonfinite": 0,"#, r#""nonfinite": 0, "precision": "fp32","#, 1);
+    assert!(refusal_of(of_texts).contains("only numbers have a precision"));
+}
+
+#[test]
 fn column_without_a_value_is_a_feature_of_the_latest_format() {
     let empty = GOOD.replacen(r#""missing": 1, "nonfinite": 2"#, r#""missing": 8, "nonfinite": 2"#, 1).replacen(
         r#""edges": [0.30000000000000004], "counts": [3, 4]"#,

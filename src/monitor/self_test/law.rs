@@ -102,7 +102,8 @@ impl<'a> Law<'a> {
         for (cell, share) in shares.into_iter().enumerate() {
             by_bin[self.feature.classifier.bin_of_cell(cell)] += share;
         }
-        judged_psi(&self.reference, &by_bin, values)
+        let grouping = self.feature.classifier.layout().grouping(&self.reference, values);
+        judged_psi(&grouping.of(&self.reference), &grouping.of(&by_bin), values)
     }
 
     /// The shift whose true PSI is `psi`; `None` when even the largest has less.

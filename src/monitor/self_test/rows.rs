@@ -67,8 +67,9 @@ impl Rows {
             if let (Distribution::Categorical { categories, rare: Some(rare), .. }, Values::Text(texts)) =
                 (&mut profile.distribution, &values)
             {
-                // Hashes give no values back: one of our own stands for all.
-                *rare = RareValues::of([&*texts[categories.len()]].into_iter()).expect("one value is few");
+                // Hashes give no values back: ours stand for all, one in each bucket.
+                let pooled = &texts[categories.len()..texts.len() - 2];
+                *rare = RareValues::of(pooled.iter().map(|text| &**text)).expect("few values, and at least one");
             }
             let weights = law.weights(&law.shares);
             let (lots, drawn) = (Lots::new(&weights), vec![0; weights.len()]);

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::{
     domain::DataType,
     monitor::{
+        buckets::{BUCKETS, bucket_of, hash_of},
         columns::numbers,
         profile::{Category, Distribution, FeatureProfile},
         table::{Cell, Elements},
@@ -28,8 +29,12 @@ impl Values {
     pub(super) fn of(profile: &FeatureProfile, datatype: DataType) -> Option<Self> {
         match &profile.distribution {
             Distribution::Numeric { .. } => numeric(profile, datatype).map(Self::Plain),
-            Distribution::Categorical { categories, rare, .. } if datatype == DataType::Bytes => {
-                Some(Self::Text(texts(categories, rare.is_some())))
+            Distribution::Categorical { categories, rare, buckets, .. } if datatype == DataType::Bytes => {
+                Some(Self::Text(texts(categories, rare.is_some(), buckets.is_some())))
+            }
+            // Which number has which hash is not looked for.
+            Distribution::Categorical { rare: Some(_), .. } | Distribution::Categorical { buckets: Some(_), .. } => {
+                None
             }
             Distribution::Categorical { categories, other, .. } => {
                 (profile.missing == 0).then(|| wholes(categories, *other, datatype)).flatten().map(Self::Plain)
@@ -59,8 +64,10 @@ fn numeric(profile: &FeatureProfile, datatype: DataType) -> Option<Vec<Vec<[u8; 
         let mean = means.map_or(f64::midpoint(lowest, highest), |means| means[bin].min(highest).max(lowest));
         let candidates =
             (0..POINTS).map(|at| point([lowest, mean, highest], (f64::from(at) + 0.5) / f64::from(POINTS)));
+        // A value is drawn as it will be compared.
+        let rounded = |value| profile.precision.map_or(value, |precision| precision.round(value));
         let elements = |candidates: &mut dyn Iterator<Item = f64>| -> Vec<[u8; 8]> {
-            candidates.filter_map(|value| element(datatype, value, is_within)).collect()
+            candidates.filter_map(|value| element(datatype, rounded(value), is_within)).collect()
         };
         let mut found = elements(&mut candidates.into_iter());
         if found.is_empty() {
@@ -113,9 +120,9 @@ fn bytes_of(datatype: DataType, cell: Cell<'_>) -> Option<[u8; 8]> {
     Some(element)
 }
 
-/// Of each category, then of none of them (where rare values are known: one that stands for them, and one that is new),
-/// then missing.
-fn texts(categories: &[Category], has_rare: bool) -> Vec<Bytes> {
+/// Of each category, then of none of them (where rare values are known: one that stands for them, or one of each bucket, and
+/// one that is new), then missing.
+fn texts(categories: &[Category], has_rare: bool, has_buckets: bool) -> Vec<Bytes> {
     let unlike = |word: &str| {
         let mut text = word.to_owned();
         while categories.iter().any(|category| category.value == text) {
@@ -124,6 +131,17 @@ fn texts(categories: &[Category], has_rare: bool) -> Vec<Bytes> {
         Bytes::from(text)
     };
     let known = categories.iter().map(|category| Bytes::copy_from_slice(category.value.as_bytes()));
+    if has_buckets {
+        let of_buckets = (0..BUCKETS).map(|bucket| {
+            let mut texts = (0_u64..).map(|number| format!("in {number}"));
+            let is_it = |text: &String| {
+                bucket_of(hash_of(text.as_bytes())) == bucket
+                    && !categories.iter().any(|category| category.value == *text)
+            };
+            texts.find(is_it).map(Bytes::from).unwrap_or_default()
+        });
+        return known.chain(of_buckets).chain([unlike("unseen"), Bytes::new()]).collect();
+    }
     let unseen = has_rare.then(|| unlike("unseen"));
     known.chain([unlike("other")]).chain(unseen).chain([Bytes::new()]).collect()
 }
@@ -158,6 +176,7 @@ mod tests {
             rows,
             missing,
             nonfinite,
+            precision: None,
             distribution,
         }
     }
@@ -216,18 +235,25 @@ mod tests {
         assert!(Values::of(&profile, DataType::Int32).is_none(), "a whole number cannot be missing");
         let categories =
             |names: &[&str]| names.iter().map(|name| Category { value: (*name).into(), count: 5 }).collect();
-        let known = Distribution::Categorical { categories: categories(&["0", "1"]), other: 3, rare: None };
+        let known =
+            Distribution::Categorical { categories: categories(&["0", "1"]), other: 3, rare: None, buckets: None };
         let of = |datatype| Values::of(&self::profile(known.clone(), 13, 0, 0), datatype);
         let Some(Values::Plain(values)) = of(DataType::Uint8) else { panic!("of whole numbers") };
         assert_eq!(
             values.iter().map(|of_cell| of_cell.iter().map(|value| value[0]).collect()).collect::<Vec<Vec<_>>>(),
             [vec![0], vec![1], vec![2], vec![]]
         );
-        let flags = Distribution::Categorical { categories: categories(&["false", "true"]), other: 3, rare: None };
+        let flags = Distribution::Categorical {
+            categories: categories(&["false", "true"]),
+            other: 3,
+            rare: None,
+            buckets: None,
+        };
         assert!(Values::of(&self::profile(flags, 13, 0, 0), DataType::Bool).is_none(), "there is no third one");
-        let words = Distribution::Categorical { categories: categories(&["a", "other"]), other: 3, rare: None };
+        let words =
+            Distribution::Categorical { categories: categories(&["a", "other"]), other: 3, rare: None, buckets: None };
         let Some(Values::Text(texts)) = Values::of(&self::profile(words, 13, 0, 0), DataType::Bytes) else { panic!() };
         assert_eq!(texts, ["a", "other", "other'", ""]);
-        assert_eq!(super::texts(&categories(&["unseen"]), true), ["unseen", "other", "unseen'", ""]);
+        assert_eq!(super::texts(&categories(&["unseen"]), true, false), ["unseen", "other", "unseen'", ""]);
     }
 }

@@ -1,93 +1,106 @@
-//! Reference data in a file, CSV or Parquet: reads it row by row, and makes input tensors of it.
+//! Reference data in files, CSV, lines of JSON or Parquet: reads them row by row, and makes input tensors of the rows.
 //!
-//! The columns of the file are matched with the features of the model's inputs by name; others are
-//! left alone.
+//! The columns of the files are matched with the features of the model's inputs by name; others are left alone. No file is
+//! held in memory: of Parquet a page of each wanted column is, of text a line.
 
+mod batches;
 mod cell;
+mod error;
+mod parquet_kind;
+mod parts;
 mod source;
+mod text;
+mod value;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+pub use batches::{Batch, Batches};
+use batches::{Filling, Input};
 pub(super) use cell::{Cell, Elements};
-use source::{Format, Source};
+pub use error::{MissingColumn, TableError};
+use source::Part;
+use text::Format;
+pub use text::TableOptions;
 
 use super::columns::{ColumnNames, declared_columns, feature_names};
-use crate::domain::{Dim, Dimensions, Shape, Signature, Tensor, TensorError, TensorSpec};
+use crate::domain::{Dim, Signature, TensorSpec};
 
-/// Why a file cannot be read as a model's inputs.
-#[derive(Debug, thiserror::Error)]
-pub enum TableError {
-    #[error("cannot read {}: {source}", path.display())]
-    Read { path: PathBuf, source: std::io::Error },
-    #[error("{} is not a CSV file with a header: {source}", path.display())]
-    Csv { path: PathBuf, source: csv::Error },
-    #[error("{} is not a readable Parquet file: {source}", path.display())]
-    Parquet { path: PathBuf, source: parquet::errors::ParquetError },
-    #[error("{} has no column '{column}', which input '{tensor}' needs: it has {}", path.display(), listed(has))]
-    MissingColumn { path: PathBuf, tensor: String, column: String, has: Vec<String> },
-    #[error("{} has the column '{column}' twice", path.display())]
-    DuplicateColumn { path: PathBuf, column: String },
-    #[error("{}, row {row}, column '{column}': {fault}", path.display())]
-    Cell { path: PathBuf, row: u64, column: String, fault: String },
-    #[error("input '{tensor}' cannot be filled from rows of a table: {reason}")]
-    Input { tensor: String, reason: String },
-    #[error("rows do not make a tensor: {0}")]
-    Tensor(#[from] TensorError),
-}
+/// Names that a line to paste has at most.
+const MOST_PASTED: usize = 64;
 
-fn listed(names: &[String]) -> String {
-    if names.is_empty() {
-        return "no columns at all".into();
-    }
-    names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ")
-}
-
-/// A CSV file with a header, or a Parquet file. Rows are read when asked for, not kept.
+/// Files with the same columns. Rows are read when asked for, not kept.
 #[derive(Debug)]
 pub struct Table {
-    path: PathBuf,
-    format: Format,
+    parts: Arc<[Part]>,
     columns: Vec<String>,
-    rows: u64,
 }
 
 impl Table {
-    /// Opens the file, reads the names of its columns, and counts its rows.
+    /// Opens a file; see [`open_all`](Self::open_all).
     ///
     /// # Errors
-    /// When the file cannot be read, or is neither CSV nor Parquet; the error names the file and,
-    /// for a CSV file with lines of different lengths, the line.
+    /// Likewise.
     pub fn open(path: &Path) -> Result<Self, TableError> {
-        let format = Format::of(path)?;
-        let (columns, rows) = source::inspect(path, format)?;
-        let mut sorted = columns.clone();
-        sorted.sort_unstable();
-        if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(TableError::DuplicateColumn { path: path.into(), column: pair[0].clone() });
-        }
-        Ok(Self { path: path.into(), format, columns, rows })
+        Self::open_all(&[path.into()], TableOptions::default())
+    }
+
+    /// Opens files, all those of directories, and those that match patterns such as `part-*.parquet`; reads the names of their
+    /// columns, and counts their rows. Directories called `key=value` are columns too.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or is none of the known forms; the error names the file and,
+    /// for a CSV file with lines of different lengths, the line.
+    pub fn open_all(paths: &[PathBuf], options: TableOptions) -> Result<Self, TableError> {
+        let files = parts::files(paths)?;
+        let parts = files.iter().map(|file| Part::open(file, options)).collect::<Result<Vec<_>, _>>()?;
+        let columns = parts.first().map(|part| part.columns.iter().map(|column| column.name.clone()).collect());
+        Ok(Self { columns: columns.unwrap_or_default(), parts: parts.into() })
     }
 
     #[must_use]
     pub fn row_count(&self) -> u64 {
-        self.rows
+        self.parts.iter().map(|part| part.rows).sum()
     }
 
-    /// The names of the columns, in the order of the file.
+    /// The names of the columns, in the order of the first file.
     #[must_use]
     pub fn columns(&self) -> &[String] {
         &self.columns
     }
 
-    /// The rows as input tensors of a model, some rows at a time.
+    /// What was found out of the files and may be wrong, a sentence each.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let of_dialect = |part: &Part| match part.format {
+            Format::Csv(dialect) if dialect.delimiter != b',' || dialect.decimal_comma => {
+                let delimiter = char::from(dialect.delimiter).escape_debug().to_string();
+                let decimal = if dialect.decimal_comma { "comma" } else { "point" };
+                let path = part.path.display();
+                Some(format!("{path}: fields are separated by '{delimiter}', decimals have a {decimal}"))
+            }
+            _ => None,
+        };
+        notes.extend(self.parts.iter().find_map(of_dialect));
+        if self.parts.len() > 1 {
+            notes.push(format!("{} files, {} rows", self.parts.len(), self.row_count()));
+        }
+        notes
+    }
+
+    /// The rows as input tensors of a model, some rows at a time: fewer where rows are very wide.
     ///
     /// A column is wanted for each feature of each input: named like the tensor where it has one
-    /// column, else by `names`, else `tensor[i]`. An optional input with no column in the file is
-    /// left out. Where a model's first dimension is fixed, a batch has as many rows, and rows left
-    /// over at the end are not read.
+    /// column, else by `names`, else `tensor[i]`. A column of lists that is named like the tensor fills it alone: nested as the
+    /// input is, or flat. An optional input with no column in the file is
+    /// left out. Where a model's first dimension is fixed, a batch has as many rows; the last is filled up with repeated ones.
     ///
     /// # Errors
-    /// When a column is missing, or an input has no rows (a scalar) or no known number of columns.
+    /// When a column is missing in a file, is there twice or fits no tensor, or an input has no rows (a scalar) or no known
+    /// number of columns.
     pub fn batches(
         &self,
         signature: &Signature,
@@ -99,13 +112,12 @@ impl Table {
         let mut fixed_rows: Option<(usize, &str)> = None;
         for spec in &signature.inputs {
             let features = self.features_of(spec, names)?;
-            let missing: Vec<_> = features.iter().filter(|feature| !self.columns.contains(feature)).collect();
-            if spec.optional && missing.len() == features.len() {
+            let missing = features.iter().filter(|feature| !self.columns.contains(feature)).count();
+            if spec.optional && missing == features.len() {
                 continue;
             }
-            if let Some(&column) = missing.first() {
-                let (path, tensor, column) = (self.path.clone(), spec.name.clone(), column.clone());
-                return Err(TableError::MissingColumn { path, tensor, column, has: self.columns.clone() });
+            for part in &*self.parts {
+                missing_in(part, spec, &features, signature)?;
             }
             if let Some(&Dim::Fixed(rows)) = spec.shape.first() {
                 let rows = usize::try_from(rows).unwrap_or(usize::MAX);
@@ -115,13 +127,20 @@ impl Table {
                 }
                 fixed_rows = Some((rows, &spec.name));
             }
-            inputs.push(Input { spec: spec.clone(), first: wanted.len(), columns: features.len() });
+            let filling = if self.has_list(&spec.name) {
+                Filling::List { column: wanted.len(), row: None }
+            } else {
+                Filling::Columns { first: wanted.len(), count: features.len() }
+            };
+            inputs.push(Input { spec: spec.clone(), filling });
             wanted.extend(features);
         }
         let rows = fixed_rows.map_or(rows_per_batch, |(rows, _)| rows).max(1);
-        let source = Source::open(&self.path, self.format, &wanted)?;
-        let whole = fixed_rows.is_some();
-        Ok(Batches { path: self.path.clone(), source, wanted, inputs, rows, whole, row: 0, ended: false })
+        Batches::new(&self.parts, wanted, inputs, (rows, fixed_rows.is_some()))
+    }
+
+    fn has_list(&self, name: &str) -> bool {
+        self.parts.iter().any(|part| part.column(name).is_some_and(|column| column.is_list))
     }
 
     /// The names of the columns that fill a row of an input.
@@ -130,94 +149,92 @@ impl Table {
         if spec.shape.is_empty() {
             return Err(refused("it is a scalar, one value for all rows"));
         }
+        if self.has_list(&spec.name) {
+            return Ok(vec![spec.name.clone()]);
+        }
         let is_indexed = |i: &usize| self.columns.contains(&format!("{}[{i}]", spec.name));
         let indexed = || (0..self.columns.len()).take_while(is_indexed).count();
         let columns = match declared_columns(&spec.shape) {
             Some(columns) => columns,
             // One open dimension is as long as the columns say.
             None if spec.shape.len() == 2 => names.get(&spec.name).map_or_else(indexed, Vec::len),
-            None => return Err(refused("it has dimensions of any size after the first")),
+            None => {
+                return Err(refused(
+                    "it has dimensions of any size after the first, which only a column of lists fills",
+                ));
+            }
         };
         if columns == 0 {
             return Err(refused(
-                "the number of its columns is not known: name them, or call them tensor[0], tensor[1], …",
+                "the number of its columns is not known: name them, or call them tensor[0], tensor[1], …, or have one column \
+                 of lists that is named like the input",
             ));
         }
         Ok(feature_names(&spec.name, columns, names))
     }
 }
 
-/// An input, and where its columns are among those wanted.
-#[derive(Debug)]
-struct Input {
-    spec: TensorSpec,
-    first: usize,
-    columns: usize,
+/// The error of columns that a file has not.
+fn missing_in(part: &Part, spec: &TensorSpec, features: &[String], signature: &Signature) -> Result<(), TableError> {
+    let missing: Vec<_> = features.iter().filter(|feature| part.column(feature).is_none()).collect();
+    let Some(&column) = missing.first() else { return Ok(()) };
+    let hint = near(part, column).or_else(|| unnamed(part, spec, features, signature));
+    Err(TableError::MissingColumn(Box::new(MissingColumn {
+        path: part.path.clone(),
+        tensor: spec.name.clone(),
+        column: column.clone(),
+        others: missing.len() - 1,
+        has: part.columns.iter().map(|column| column.name.clone()).collect(),
+        hint,
+    })))
 }
 
-/// Input tensors, batch by batch. Ends after the first error.
-pub struct Batches {
-    path: PathBuf,
-    source: Source,
-    wanted: Vec<String>,
-    inputs: Vec<Input>,
-    rows: usize,
-    /// Whether the model takes nothing but batches of exactly `rows`.
-    whole: bool,
-    /// The row read last, from 1.
-    row: u64,
-    ended: bool,
+/// A column that was probably meant: in other letters, or misspelt.
+fn near(part: &Part, column: &str) -> Option<String> {
+    let plain = |name: &str| name.trim().to_lowercase().replace(['_', '-', ' '], "");
+    let wanted = plain(column);
+    // `x[0]` is no misspelt `x`: that is another matter.
+    let names = part.columns.iter().map(|column| &column.name).filter(|name| !column.starts_with(&format!("{name}[")));
+    let scored = names.map(|name| (strsim::jaro_winkler(&plain(name), &wanted), name));
+    let best = scored.filter(|(score, _)| *score > 0.9).max_by(|one, other| one.0.total_cmp(&other.0));
+    best.map(|(_, name)| format!("Did you mean '{name}'? Names must be the same in every letter"))
 }
 
-impl Iterator for Batches {
-    type Item = Result<Vec<Tensor>, TableError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
-            return None;
-        }
-        let batch = self.read().transpose();
-        self.ended = !matches!(batch, Some(Ok(_)));
-        batch
+/// How to say which columns a matrix has, where it has no names for them.
+fn unnamed(part: &Part, spec: &TensorSpec, features: &[String], signature: &Signature) -> Option<String> {
+    let count = features.len();
+    let is_unnamed = count > 1 && features.first().is_some_and(|first| *first == format!("{}[0]", spec.name));
+    if !is_unnamed {
+        return None;
     }
-}
-
-impl Batches {
-    fn read(&mut self) -> Result<Option<Vec<Tensor>>, TableError> {
-        let mut elements: Vec<_> = self.inputs.iter().map(|input| Elements::new(input.spec.datatype)).collect();
-        let mut rows = 0;
-        while rows < self.rows && self.source.advance(&self.path)? {
-            self.row += 1;
-            rows += 1;
-            for (input, elements) in self.inputs.iter().zip(&mut elements) {
-                for column in input.first..input.first + input.columns {
-                    let cell = self.source.cell(column);
-                    elements.push(cell).map_err(|fault| self.fault(column, fault))?;
-                }
-            }
-        }
-        if rows == 0 || (self.whole && rows < self.rows) {
-            return Ok(None);
-        }
-        let tensors = self.inputs.iter().zip(elements).map(|(input, elements)| {
-            Ok(elements.into_tensor(&input.spec.name, shape(&input.spec, rows, input.columns)?)?)
-        });
-        tensors.collect::<Result<_, TableError>>().map(Some)
+    let name = &spec.name;
+    if count > MOST_PASTED {
+        return Some(format!(
+            "Input '{name}' has {count} columns: a column of lists named '{name}' (in Parquet or JSON) fills it"
+        ));
     }
-
-    fn fault(&self, column: usize, fault: String) -> TableError {
-        TableError::Cell { path: self.path.clone(), row: self.row, column: self.wanted[column].clone(), fault }
-    }
-}
-
-/// The declared shape with `rows` for the first dimension and `columns` for an open one after it.
-fn shape(spec: &TensorSpec, rows: usize, columns: usize) -> Result<Shape, TensorError> {
-    let sizes = spec.shape.iter().enumerate().map(|(at, dim)| match dim {
-        _ if at == 0 => i64::try_from(rows).unwrap_or(i64::MAX),
-        Dim::Any | Dim::Unranked => i64::try_from(columns).unwrap_or(i64::MAX),
-        Dim::Fixed(_) => dim.to_wire(),
-    });
-    Shape::new(sizes.collect::<Dimensions>())
+    let is_free = |name: &str| signature.inputs.iter().all(|input| input.name != name);
+    let numbers = part.columns.iter().filter(|column| column.is_number && is_free(&column.name));
+    let numbers: Vec<_> = numbers.map(|column| column.name.as_str()).collect();
+    let is_exact = numbers.len() == count;
+    let shown = if is_exact { numbers } else { vec!["…"] };
+    let quoted: Vec<_> = shown.iter().map(|name| format!("{name:?}")).collect();
+    let key = if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)) {
+        name.clone()
+    } else {
+        format!("{name:?}")
+    };
+    let flag = if shown.iter().any(|name| name.contains([',', '\''])) {
+        String::new()
+    } else {
+        format!("--columns '{name}={}', or for good ", shown.join(","))
+    };
+    let which = if is_exact { " (these are the numeric ones of the file, in its order)" } else { "" };
+    Some(format!(
+        "Say which {count} columns input '{name}' has, in the order that the model was trained on{which}: {flag}in model.toml:\n\
+         [columns]\n{key} = [{}]",
+        quoted.join(", ")
+    ))
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    config::ModelConfig,
+    config::{self, ModelConfig},
     domain::{Dim, Signature, TensorSpec},
-    monitor::{ColumnNames, Profile, Source},
+    monitor::{ColumnNames, ColumnType, ColumnTypes, FeatureKind, FeatureProfile, Profile, Source},
     registry::facts::{COLUMNS_KEY, labels},
 };
 
@@ -46,6 +46,50 @@ pub fn columns(
     Ok(names)
 }
 
+/// What `model.toml` wants columns to be taken for.
+#[must_use]
+pub fn column_types(config: &ModelConfig) -> ColumnTypes {
+    let of = |(name, wanted): (&String, &config::ColumnType)| {
+        let wanted = match wanted {
+            config::ColumnType::Categorical => ColumnType::Categorical,
+            config::ColumnType::Numeric => ColumnType::Numeric,
+            config::ColumnType::Text => ColumnType::Text,
+            config::ColumnType::Ignore => ColumnType::Ignore,
+        };
+        (name.clone(), wanted)
+    };
+    config.monitor.features.iter().map(of).collect()
+}
+
+/// What to know where `[monitor.features]` names what this version does not have. It may be meant for another version, and
+/// what is watched is no reason not to serve.
+pub(super) fn unknown_types(types: &ColumnTypes, names: &ColumnNames, signature: &Signature) -> Option<String> {
+    let faults = types.faults(signature, names);
+    (!faults.is_empty()).then(|| format!("warning: [monitor.features] of model.toml: {}", faults.join("; ")))
+}
+
+/// What to know where a profile takes columns for something else than `[monitor.features]` says.
+pub(super) fn other_types(profile: &Profile, types: &ColumnTypes) -> Option<String> {
+    let differs = |feature: &&FeatureProfile| {
+        let is = match feature.kind() {
+            FeatureKind::Categorical | FeatureKind::Boolean => ColumnType::Categorical,
+            FeatureKind::Numeric => ColumnType::Numeric,
+            FeatureKind::Text => ColumnType::Text,
+            FeatureKind::Embedding | FeatureKind::Multivariate => return false,
+        };
+        let wanted = types.of(&feature.tensor, feature.column_name());
+        // A column without any value is of no type yet.
+        !feature.is_empty() && wanted.is_some_and(|wanted| wanted != ColumnType::Ignore && wanted != is)
+    };
+    let others: Vec<_> = profile.features.iter().filter(differs).map(FeatureProfile::column_name).collect();
+    let first = others.first()?;
+    Some(format!(
+        "warning: the profile takes {} of its features for something else than [monitor.features] of model.toml says (such as \
+         '{first}'): it counts until `tidegate profile` makes the profile anew",
+        others.len()
+    ))
+}
+
 /// A name for the column of each class. Where the class has no name, or that of another one, it is the number of the column.
 fn by_class(output: &str, classes: &[String]) -> Vec<String> {
     let mut times: BTreeMap<&str, usize> = BTreeMap::new();
@@ -77,7 +121,7 @@ fn count_fault(spec: &TensorSpec, list: &[String]) -> Option<String> {
 }
 
 /// Names that tell no column.
-pub(super) fn name_faults(tensor: &str, list: &[String]) -> Vec<String> {
+fn name_faults(tensor: &str, list: &[String]) -> Vec<String> {
     let mut known = BTreeSet::new();
     let repeated: BTreeSet<&String> = list.iter().filter(|name| !name.is_empty() && !known.insert(*name)).collect();
     let empty = list.iter().position(String::is_empty);
@@ -177,6 +221,27 @@ mod tests {
         );
         assert!(told(&["b", "a", "c"]).unwrap().contains("calls 2 of its features otherwise"));
         assert_eq!(other_names(&profile, &ColumnNames::new()), None);
+    }
+
+    #[test]
+    fn types_that_do_not_fit_are_told_and_fail_nothing() {
+        let mut config = ModelConfig::default();
+        let types = |config: &ModelConfig| column_types(config);
+        let names = named(&[], &[("x", &["age", "b", "c"])], &[]);
+        let signature = Signature { inputs: vec![tensor("x", Dim::Fixed(3))], outputs: vec![] };
+        config.monitor.features.insert("age".into(), config::ColumnType::Categorical);
+        assert_eq!(unknown_types(&types(&config), &names, &signature), None);
+        config.monitor.features.insert("aeg".into(), config::ColumnType::Ignore);
+        let told = unknown_types(&types(&config), &names, &signature).unwrap();
+        assert!(told.starts_with("warning:") && told.contains("no column 'aeg': did you mean 'age'?"), "{told}");
+        let json = r#"{"format": 2, "rows": 1, "features": [{"tensor": "x", "column": 0, "feature": "age", "role": "input",
+            "rows": 1, "missing": 0, "nonfinite": 0, "kind": {"numeric": {"min": 0, "max": 1, "mean": 0, "std": 0, "edges": [],
+            "counts": [1]}}}]}"#;
+        let profile = Profile::parse(json.as_bytes()).unwrap();
+        let told = other_types(&profile, &types(&config)).unwrap();
+        assert!(told.contains("1 of its features") && told.contains("'age'"), "{told}");
+        config.monitor.features.insert("age".into(), config::ColumnType::Ignore);
+        assert_eq!(other_types(&profile, &types(&config)), None);
     }
 
     #[test]

@@ -51,7 +51,7 @@ use std::{
 
 pub(super) use self::report::Faults;
 pub use self::{
-    columns::columns,
+    columns::{column_types, columns},
     golden::RequestDecoder,
     manifest::{SignaturePolicy, SigningKey},
     offline::{Refusal, open_version},
@@ -60,7 +60,7 @@ pub use self::{
     signature::{Baseline, SignatureChange},
 };
 use self::{
-    columns::other_names,
+    columns::{other_names, other_types, unknown_types},
     complete::Parts,
     digest::{DigestCache, FileDigest},
     listing::Listing,
@@ -290,12 +290,12 @@ impl Admission {
                     let profiled = profile.as_ref().map(|profile| (origin, profile));
                     let config = candidate.config.as_ref().ok();
                     faults.extend(misfits(model, &declared, config, profiled));
-                    let names = config.and_then(|config| columns(config, model.metadata(), model.signature()).ok());
-                    let note = names.zip(profile.as_ref()).and_then(|(names, profile)| other_names(profile, &names));
-                    if let Some(note) = &note {
+                    let of_config =
+                        config.map(|config| self::notes(config, model, profile.as_ref())).unwrap_or_default();
+                    for note in &of_config {
                         tracing::warn!(directory = %candidate.directory.display(), "{note}");
                     }
-                    notes.extend(note);
+                    notes.extend(of_config);
                     notes.extend(config.and_then(|config| labels::note(config, model.signature())));
                     Verdict::with_faults(Loaded { opened, profile, samples }, faults, notes)
                 }
@@ -386,6 +386,15 @@ fn profile(model: &OnnxModel, parts: &Parts) -> (Option<Profile>, Vec<String>) {
         Ok(profile) => (profile, Vec::new()),
         Err(error) => (None, vec![format!("metadata {PROFILE_KEY}: {error}")]),
     }
+}
+
+/// What an operator should know of the model's configuration and its profile.
+fn notes(config: &ModelConfig, model: &OnnxModel, profile: Option<&Profile>) -> Vec<String> {
+    let (types, signature) = (column_types(config), model.signature());
+    let Ok(names) = columns(config, model.metadata(), signature) else { return Vec::new() };
+    let of_profile =
+        profile.into_iter().flat_map(|profile| [other_names(profile, &names), other_types(profile, &types)]);
+    unknown_types(&types, &names, signature).into_iter().chain(of_profile.flatten()).collect()
 }
 
 /// What is said of the model and is not true. A `config.pbtxt` may also say what the model's file `declares`: that is what

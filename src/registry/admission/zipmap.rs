@@ -5,21 +5,18 @@
 //! numbers, the classes in the order of the node. The model's bytes are rewritten for that: in the
 //! main graph the node becomes an `Identity` and the output a tensor. The rest is copied as it
 //! is, since `proto/onnx.proto` knows only a part of the format. The names of the classes go into
-//! the model's metadata, where names of columns and labels are looked for anyhow.
+//! the model's metadata, where labels are looked for anyhow.
 
 use prost::Message;
 
-use super::{
-    columns::name_faults,
-    fields::{
-        GRAPH_NODE, GRAPH_OUTPUT, GRAPH_VALUE_INFO, MODEL_GRAPH, MODEL_METADATA_PROPS, MODEL_OPSET_IMPORT, fields, put,
-    },
+use super::fields::{
+    GRAPH_NODE, GRAPH_OUTPUT, GRAPH_VALUE_INFO, MODEL_GRAPH, MODEL_METADATA_PROPS, MODEL_OPSET_IMPORT, fields, put,
 };
 use crate::proto::onnx::{
     GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto, TypeProto,
     ValueInfoProto, tensor_shape_proto, type_proto,
 };
-use crate::registry::facts::{COLUMNS_KEY, LABELS_KEY};
+use crate::registry::facts::LABELS_KEY;
 
 /// ONNX's number for FP32, the only type that the node takes.
 const FLOAT: i32 = 1;
@@ -50,15 +47,12 @@ pub(super) fn flatten(model: &[u8]) -> Option<Vec<u8>> {
         put(MODEL_OPSET_IMPORT, &opset.encode_to_vec(), &mut out);
     }
     for map in &maps {
-        // Classes that are no names of columns are labels all the same.
-        let columns = name_faults(&map.output, &map.classes).is_empty().then_some(COLUMNS_KEY);
-        for prefix in columns.into_iter().chain([LABELS_KEY]) {
-            let key = format!("{prefix}{}", map.output);
-            if parsed.metadata_props.iter().all(|known| known.key() != key) {
-                let value = serde_json::to_string(&map.classes).ok()?;
-                let entry = StringStringEntryProto { key: Some(key), value: Some(value) };
-                put(MODEL_METADATA_PROPS, &entry.encode_to_vec(), &mut out);
-            }
+        // Labels, not names of columns: the classes of several outputs may be the same, and a `0` alone says nothing.
+        let key = format!("{LABELS_KEY}{}", map.output);
+        if parsed.metadata_props.iter().all(|known| known.key() != key) {
+            let value = serde_json::to_string(&map.classes).ok()?;
+            let entry = StringStringEntryProto { key: Some(key), value: Some(value) };
+            put(MODEL_METADATA_PROPS, &entry.encode_to_vec(), &mut out);
         }
     }
     Some(out)
@@ -208,7 +202,7 @@ mod tests {
         assert_eq!((tensor.elem_type(), tensor.shape.unwrap().dim.len()), (FLOAT, 2));
         let metadata: Vec<_> = model.metadata_props.iter().map(|entry| (entry.key(), entry.value())).collect();
         let names = r#"["no","yes"]"#;
-        let expected = [("tidegate.columns.probabilities", names), ("tidegate.labels.probabilities", names)];
+        let expected = [("tidegate.labels.probabilities", names)];
         assert_eq!(metadata, expected);
         assert!(model.opset_import.iter().any(|opset| opset.domain().is_empty()), "Identity needs its own");
     }

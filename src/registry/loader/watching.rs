@@ -12,7 +12,10 @@ use crate::{
     config::{self, ModelConfig},
     domain::{ModelName, Signature, Version},
     engine::{Model, OnnxModel},
-    monitor::{self, Baseline, Contract, Learning, LearningOptions, MonitorSettings, Profile, VersionMonitor, Watch},
+    monitor::{
+        self, Baseline, ColumnTypes, Contract, Learning, LearningOptions, MonitorSettings, Profile, VersionMonitor,
+        Watch,
+    },
     registry::{Registry, admission, facts},
     route::Servable,
 };
@@ -35,6 +38,9 @@ impl Registry {
         let settings = self.shared.options.monitor.as_ref().map(of_model);
         let is_watched = config.and_then(|config| config.monitor.enabled).unwrap_or(true);
         let Some(settings) = settings.filter(|_| is_watched) else { return Ok(Arc::default()) };
+        let types = config.map(admission::column_types).unwrap_or_default();
+        warn_of_ignored_segments(job, &settings, &types);
+        let identity = &identity_of(identity, &types);
         let fits = |profile: &Profile| profile.fit(model.signature()).is_empty();
         let kept = || kept_before(&settings, job).filter(fits);
         let learnt = || match settings.baseline {
@@ -47,7 +53,9 @@ impl Registry {
             }),
             Baseline::Learn(_) => kept().filter(|profile| is_learnt_from(profile, identity, job)),
         };
-        match (profile.or_else(learnt), settings.baseline) {
+        match (profile.or_else(learnt).map(|profile| profile.without_ignored(&types)), settings.baseline) {
+            // All that it has is left out.
+            (Some(profile), _) if profile.features.is_empty() => Ok(Arc::default()),
             (Some(profile), _) => {
                 warn_of_unknown_values(&job.model, job.version, &profile, &settings);
                 let monitor = VersionMonitor::new(profile, model.signature(), &settings);
@@ -64,6 +72,7 @@ impl Registry {
                     length,
                     model_identity: identity.to_owned(),
                     names: names.unwrap_or_default(),
+                    types,
                     signature: Arc::clone(model.signature()),
                     keep: Box::new(move |profile| {
                         warn_of_unknown_values(&name, version, profile, &contracted);
@@ -73,13 +82,19 @@ impl Registry {
                 });
                 Ok(self.go_on_learning(job, learning))
             }
-            (None, Baseline::Stable) => Ok(self.await_stable(job, settings, Arc::clone(model.signature()))),
+            (None, Baseline::Stable) => Ok(self.await_stable(job, settings, Arc::clone(model.signature()), types)),
             (None, Baseline::Profile) => Ok(Arc::default()),
         }
     }
 
     /// A watch that begins when the stable version has rows enough and this one has something to compare.
-    fn await_stable(&self, job: &LoadJob, settings: MonitorSettings, signature: Arc<Signature>) -> Arc<Watch> {
+    fn await_stable(
+        &self,
+        job: &LoadJob,
+        settings: MonitorSettings,
+        signature: Arc<Signature>,
+        types: ColumnTypes,
+    ) -> Arc<Watch> {
         let (shared, place) = (Arc::downgrade(&self.shared), learnt_place(&settings, job));
         let (model, version) = (job.model.clone(), job.version);
         Arc::new(Watch::awaiting(Box::new(move || {
@@ -87,7 +102,7 @@ impl Registry {
             let live = registry.live_profile(&model, version).filter(|live| live.fit(&signature).is_empty())?;
             keep(place.as_deref(), &model, version, &live);
             warn_of_unknown_values(&model, version, &live, &settings);
-            let monitor = VersionMonitor::new(live, &signature, &settings);
+            let monitor = VersionMonitor::new(live.without_ignored(&types), &signature, &settings);
             monitor
                 .inspect_err(|error| tracing::error!(%model, %error, "the stable version's rows are no profile"))
                 .ok()
@@ -215,6 +230,15 @@ fn warn_of_unknown_values(model: &ModelName, version: Version, profile: &Profile
     }
 }
 
+/// Says that rows are not told apart by columns that are left out.
+fn warn_of_ignored_segments(job: &LoadJob, settings: &MonitorSettings, types: &ColumnTypes) {
+    for segment in settings.segments.iter().filter(|segment| types.ignores(segment, segment)) {
+        let (model, version) = (&job.model, job.version.get());
+        let message = "rows are not counted apart by the values of this column: [monitor.features] leaves it out";
+        tracing::warn!(%model, version, segment, "{message}");
+    }
+}
+
 /// Where the profile that a version learnt is kept; `None`: nowhere.
 fn learnt_place(settings: &MonitorSettings, job: &LoadJob) -> Option<PathBuf> {
     let directory = settings.directory.as_ref()?;
@@ -239,6 +263,13 @@ fn kept_before(settings: &MonitorSettings, job: &LoadJob) -> Option<Profile> {
     let path = learnt_place(settings, job)?;
     let parsed = Profile::parse(&fs::read(&path).ok()?);
     parsed.inspect_err(|error| tracing::warn!(path = %path.display(), %error, "a learnt profile is not used")).ok()
+}
+
+/// Tells apart what is learnt: the model, and what its columns are taken for. What is left out makes no difference, since that
+/// can be left out of what was learnt before.
+fn identity_of(model: &str, types: &ColumnTypes) -> String {
+    let types = types.watched();
+    if types.is_empty() { model.to_owned() } else { format!("{model} {types}") }
 }
 
 /// Whether a profile was learnt of the rows of the model that is loaded: what another one answered is no measure of it.

@@ -39,9 +39,15 @@ fn profile_of_nothing_but_missing_values_is_refused_and_the_old_one_is_kept() {
     let repository = Repository::new();
     let version = repository.add_files("m", 1, &[("model.onnx", &model()), ("profile.json", b"old")]);
     let refused = profile(&repository, &version, &format!("x,s\n{}", "nan,\n".repeat(50)));
-    let said = String::from_utf8(refused.stderr).unwrap();
-    assert_eq!((refused.status.code(), said.contains("no column")), (Some(1), true), "{said}");
-    assert!(said.contains("x: it has no value in the data"), "{said}");
+    let [said, noted] = [refused.stdout, refused.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert_eq!((refused.status.code(), noted.contains("no column")), (Some(1), true), "{noted}");
+    let told = |column: &str| said.lines().find(|line| line.starts_with(&format!("{column} "))).unwrap().to_owned();
+    for column in ["x", "s"] {
+        let line = told(column);
+        assert!(line.contains("nothing") && line.contains("50 (100.0 %)"), "{said}");
+        assert!(line.contains("no value in the data: any value that comes is reported as unseen"), "{said}");
+        assert!(!noted.contains(&format!("{column}: ")), "told once: {noted}");
+    }
     assert_eq!(fs::read(version.join("profile.json")).unwrap(), b"old");
     let made = profile(&repository, &version, &format!("x,s\n{}", "nan,a\n".repeat(50)));
     assert!(made.status.success(), "one column is something");

@@ -2,12 +2,14 @@
 
 mod baselines;
 mod classes;
+mod columns;
 mod contract;
 mod derived;
 mod export;
 mod learning;
 mod restarts;
 mod segments;
+mod tables;
 mod verdicts;
 
 use std::{collections::BTreeMap, fs};
