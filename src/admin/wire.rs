@@ -194,6 +194,27 @@ pub struct ModelStatus {
     /// What somebody should do something about.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// What was meant to be a version of it, and is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub misplaced: Vec<Misplaced>,
+}
+
+/// Files of the repository that no version is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Misplaced {
+    /// Within the repository, such as `fraud/v2`.
+    pub path: String,
+    /// `failed`.
+    pub state: String,
+    /// Why it is not served, and what to do.
+    pub reason: String,
+}
+
+impl From<&registry::Misplaced> for Misplaced {
+    fn from(misplaced: &registry::Misplaced) -> Self {
+        let (path, reason) = (misplaced.path.clone(), misplaced.reason.clone());
+        Self { path, state: VersionState::Failed.as_str().to_owned(), reason }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -323,6 +344,7 @@ impl From<&registry::ModelStatus> for ModelStatus {
             versions: status.versions.iter().map(with_traffic).collect(),
             unrouted: Unrouted::from(status.unrouted),
             comparison: status.comparison.as_ref().map(Comparison::from),
+            misplaced: status.misplaced.iter().map(Misplaced::from).collect(),
             warnings: status.warnings.clone(),
         }
     }

@@ -2,6 +2,7 @@
 //! that is wrong.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -12,13 +13,13 @@ use serde::Serialize;
 
 use super::{
     CheckArgs, ConfigFlags, Output, load_config,
-    output::{Look, complain},
+    output::{Look, complain, printable},
     print, view,
 };
 use crate::{
     admin::wire::{AdmissionStep, admission},
     config::{self, Config, ModelConfig},
-    domain::{ModelName, Version},
+    domain::{ModelName, Signature, TensorSpec, Version},
     engine::{EngineOptions, Model, PoolOptions, Runtime, find_library},
     protocol::decode_json_request,
     registry::{self, Admission, AdmissionOptions, Baseline, Candidate, ServingDefaults, SignatureChange},
@@ -34,6 +35,9 @@ struct Finding {
     /// What works otherwise than its author may think.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
+    /// What a version that was loaded takes and gives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<SignatureShown>,
     /// How the admission of a version went, as its status would show it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     admission: Vec<AdmissionStep>,
@@ -42,7 +46,44 @@ struct Finding {
 impl Finding {
     fn new(path: &Path, kind: &'static str, faults: Vec<String>) -> Self {
         let (warnings, admission) = (Vec::new(), Vec::new());
-        Self { path: path.display().to_string(), kind, ok: faults.is_empty(), faults, warnings, admission }
+        let (path, ok) = (path.display().to_string(), faults.is_empty());
+        Self { path, kind, ok, faults, warnings, signature: None, admission }
+    }
+}
+
+/// Inputs and outputs of a model.
+#[derive(Debug, Serialize)]
+struct SignatureShown {
+    inputs: Vec<TensorShown>,
+    outputs: Vec<TensorShown>,
+}
+
+#[derive(Debug, Serialize)]
+struct TensorShown {
+    name: String,
+    datatype: String,
+    /// -1: any size.
+    shape: Vec<i64>,
+}
+
+impl From<&Signature> for SignatureShown {
+    fn from(signature: &Signature) -> Self {
+        let tensor = |spec: &TensorSpec| TensorShown {
+            name: spec.name.clone(),
+            datatype: spec.datatype.to_string(),
+            shape: spec.wire_shape(),
+        };
+        let tensors = |specs: &[TensorSpec]| specs.iter().map(tensor).collect();
+        Self { inputs: tensors(&signature.inputs), outputs: tensors(&signature.outputs) }
+    }
+}
+
+impl SignatureShown {
+    /// A line each for what the model takes and gives.
+    fn lines(&self) -> String {
+        let tensor = |it: &TensorShown| format!("{} {} {:?}", printable(&it.name), it.datatype, it.shape);
+        let tensors = |all: &[TensorShown]| all.iter().map(tensor).collect::<Vec<_>>().join(", ");
+        format!("        takes {}\n        gives {}\n", tensors(&self.inputs), tensors(&self.outputs))
     }
 }
 
@@ -72,24 +113,64 @@ pub fn check(args: &CheckArgs) -> ExitCode {
     if findings.iter().all(|finding| finding.ok) { printed } else { ExitCode::FAILURE }
 }
 
+/// How the reason of a step begins that was not run since an earlier one failed.
+const NOT_RUN: &str = "not run: the step";
+
+/// The steps of an admission: those that were not come to are one line, and what the model's own finding said is not told again.
+fn steps(admission: &[AdmissionStep], told: &BTreeSet<String>, look: Look) -> String {
+    let is_left_out =
+        |step: &&AdmissionStep| step.outcome == "skipped" && step.why.iter().any(|why| why.starts_with(NOT_RUN));
+    let (left_out, run): (Vec<_>, Vec<_>) = admission.iter().partition(is_left_out);
+    let short = |why: &String| if told.contains(why) { "as told of the model above".to_owned() } else { why.clone() };
+    let run = run.into_iter().map(|step| AdmissionStep { why: step.why.iter().map(short).collect(), ..step.clone() });
+    let mut text = view::admission(&run.collect::<Vec<_>>(), look);
+    if !left_out.is_empty() {
+        let names: Vec<_> = left_out.iter().map(|step| &*step.step).collect();
+        text += &format!("not run: {}\n", names.join(", "));
+    }
+    text
+}
+
+/// How much was checked, and how much of it is well.
+fn summary(findings: &[Finding]) -> String {
+    let counted = |kind: &str| findings.iter().filter(|it| it.kind == kind).count();
+    let failed = findings.iter().filter(|finding| !finding.ok).count();
+    let warnings: usize = findings.iter().map(|finding| finding.warnings.len()).sum();
+    let kinds = [("model", "models"), ("version", "versions"), ("configuration", "configurations")];
+    let counts = kinds.iter().map(|(kind, kinds)| (counted(kind), kind, kinds)).filter(|(count, ..)| *count > 0);
+    let counts = counts.map(|(count, kind, kinds)| format!("{count} {}", if count == 1 { kind } else { kinds }));
+    let checked = counts.collect::<Vec<_>>().join(", ");
+    let checked = if checked.is_empty() { "nothing".to_owned() } else { checked };
+    let outcome = if failed == 0 { "all well".to_owned() } else { format!("{failed} FAILED") };
+    let warned = match warnings {
+        0 => String::new(),
+        1 => ", 1 warning".to_owned(),
+        more => format!(", {more} warnings"),
+    };
+    format!("checked {checked}: {outcome}{warned}\n")
+}
+
 fn table(findings: &[Finding], look: Look) -> String {
     let mut text = String::new();
+    let mut told = BTreeSet::new();
     for finding in findings {
         let verdict = if finding.ok { "ok" } else { "FAILED" };
         text += &format!("{verdict:7} {:14} {}\n", finding.kind, finding.path);
         // The steps of an admission say the same, and where.
+        told.extend(finding.faults.iter().filter(|_| finding.admission.is_empty()).cloned());
         for fault in finding.faults.iter().filter(|_| finding.admission.is_empty()) {
             text += &format!("        - {}\n", fault.replace('\n', "\n          "));
         }
         for warning in &finding.warnings {
             text += &format!("        warning: {warning}\n");
         }
+        text += &finding.signature.as_ref().map(SignatureShown::lines).unwrap_or_default();
         if !finding.admission.is_empty() {
-            let steps = view::admission(&finding.admission, look);
+            let steps = steps(&finding.admission, &told, look);
             text.extend(steps.lines().map(|line| format!("        {line}\n")));
         }
     }
-    text
+    text + &summary(findings)
 }
 
 struct Checker {
@@ -109,19 +190,20 @@ struct Engine {
 impl Engine {
     fn load(config: &Config, against: Option<&Path>) -> Result<Self, String> {
         let (runtime, library) = load_runtime(config.runtime.library.as_deref())?;
-        let baseline = against.map(|directory| baseline(&runtime, directory)).transpose()?;
         let options = AdmissionOptions::of(&config.admission, &library, decode_json_request)?;
+        let baseline = against.map(|directory| baseline(&runtime, directory, &options.link_roots)).transpose()?;
         Ok(Self { admission: Admission::new(runtime, options), baseline })
     }
 }
 
-fn baseline(runtime: &Runtime, directory: &Path) -> Result<Baseline, String> {
+fn baseline(runtime: &Runtime, directory: &Path, link_roots: &[PathBuf]) -> Result<Baseline, String> {
     let wrong = |reason: String| format!("--against {}: {reason}", directory.display());
     let name = directory.canonicalize().map_err(|error| wrong(error.to_string()))?;
     let version = name.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<Version>().ok());
     let version = version.ok_or_else(|| wrong("not a version's directory, such as models/fraud/3".into()))?;
     let config = ModelConfig::read(&name.join("..")).map_err(|error| wrong(error.to_string()))?;
-    let model = registry::open_version(runtime, EngineOptions::default(), &config, &name, decode_json_request);
+    let model =
+        registry::open_version(runtime, EngineOptions::default(), &config, &name, link_roots, decode_json_request);
     let model = model.map_err(|refusal| wrong(refusal.to_string()))?;
     Ok(Baseline { version, signature: Arc::clone(model.signature()) })
 }
@@ -151,11 +233,15 @@ impl Checker {
     fn repository(&mut self, path: &Path) -> Vec<Finding> {
         let mut models = subdirectories(path);
         models.retain(|model| !registry::is_hidden(name_of(model)));
-        if models.iter().all(|model| integer_directories(model).is_empty()) {
+        let loose = registry::loose(path);
+        if models.is_empty() && loose.is_empty() {
             let fault = "holds no model: a model is a directory with version directories named 1, 2, …";
             return vec![Finding::new(path, "repository", vec![fault.into()])];
         }
-        models.iter().flat_map(|model| self.model(model, &integer_directories(model))).collect()
+        let loose = loose.into_iter().map(|(_, it)| Finding::new(&path.join(&it.path), "file", vec![it.reason]));
+        let mut findings: Vec<_> = loose.collect();
+        findings.extend(models.iter().flat_map(|model| self.model(model, &integer_directories(model))));
+        findings
     }
 
     fn model(&mut self, path: &Path, versions: &[PathBuf]) -> Vec<Finding> {
@@ -169,15 +255,14 @@ impl Checker {
             Ok(config) => warnings = config.warnings,
             Err(error) => faults.push(error.to_string()),
         }
+        let misplaced = registry::misplaced_in(path);
         for directory in subdirectories(path) {
             let name = name_of(&directory);
-            warnings.extend(registry::stray(name).map(|why| format!("'{name}' is ignored: {why}")));
+            let is_told = misplaced.iter().any(|told| told.path.ends_with(&format!("/{name}")));
+            let why = registry::stray(name).filter(|_| !is_told);
+            warnings.extend(why.map(|why| format!("'{name}' is ignored: {why}")));
         }
-        if versions.is_empty() {
-            // Nothing of it is served, so nothing of it can fail.
-            warnings.append(&mut faults);
-            warnings.push("no versions: they are directories named 1, 2, …".into());
-        }
+        faults.extend(misplaced.into_iter().map(|it| format!("{}: {}", it.path, it.reason)));
         let mut findings = vec![Finding { warnings, ..Finding::new(path, "model", faults) }];
         findings.extend(versions.iter().map(|version| self.version(version)));
         findings
@@ -212,9 +297,10 @@ impl Checker {
             recent: Vec::new(),
             is_urgent: true,
         };
-        let (report, _) = engine.admission.admit(&candidate);
+        let (report, admitted) = engine.admission.admit(&candidate);
+        let signature = admitted.map(|admitted| SignatureShown::from(&**admitted.model.signature()));
         let faults = report.faults().into_iter().map(str::to_owned).collect();
-        Finding { admission: admission(&report), ..Finding::new(path, "version", faults) }
+        Finding { signature, admission: admission(&report), ..Finding::new(path, "version", faults) }
     }
 }
 
@@ -302,9 +388,14 @@ mod tests {
         let findings = checker.path(root.path());
         let shown = table(&findings, LOOK);
         let told: Vec<_> = findings.iter().filter(|it| it.kind == "model").collect();
-        assert_eq!(told.iter().map(|it| it.ok).collect::<Vec<_>>(), [true; 3], "{shown}");
-        assert_eq!(told.iter().map(|it| it.warnings.len()).collect::<Vec<_>>(), [2, 1, 2], "{shown}");
-        for words in ["'01' is ignored: not a version", "'x' is ignored", "no versions", "bad name"] {
+        assert_eq!(told.iter().map(|it| it.ok).collect::<Vec<_>>(), [false; 3], "{shown}");
+        for words in [
+            "bad name: the directory is empty: put the model at bad name/1/model.onnx",
+            "m/01: not a version: versions are whole numbers from 1: rename it to 1 (there is a version 1 already)",
+            "'x' is ignored: not a version",
+            "zero: it has no version: put the model at zero/1/model.onnx",
+            "checked 3 models, 1 version: 4 FAILED",
+        ] {
             assert!(shown.contains(words), "{words}: {shown}");
         }
         assert!(!shown.contains("hidden"), "{shown}");

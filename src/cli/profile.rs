@@ -12,8 +12,9 @@ use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    DecimalMark, ProfileArgs,
+    ConfigFlags, DecimalMark, ProfileArgs,
     check::load_runtime,
+    load_config,
     output::{Look, causes, complain, print, printable},
     view,
 };
@@ -57,7 +58,10 @@ fn run(args: &ProfileArgs) -> Result<()> {
     }
     let mut config = ModelConfig::read(&directory.join(".."))?;
     config.columns.extend(args.columns.iter().cloned());
-    let mut model = open_version(&runtime, EngineOptions::default(), &config, directory, decode_json_request)?;
+    // There is no configuration file here; the environment may say where links may lead.
+    let roots = load_config(&ConfigFlags::default()).map(|config| config.admission.link_roots).unwrap_or_default();
+    let roots: Vec<PathBuf> = roots.iter().filter_map(|root| root.canonicalize().ok()).collect();
+    let mut model = open_version(&runtime, EngineOptions::default(), &config, directory, &roots, decode_json_request)?;
     let is_comma = |decimal| decimal == DecimalMark::Comma;
     let options = TableOptions { delimiter: args.delimiter, decimal_comma: args.decimal.map(is_comma) };
     let table = Table::open_all(&args.data, options)?;

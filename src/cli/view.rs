@@ -26,7 +26,7 @@ use admission::{admissions, admissions_in_short};
 use comfy_table::{Cell, Color};
 
 use super::output::{Look, printable};
-use crate::admin::wire::{ModelList, ModelStatus, Release, Split, VersionStatus};
+use crate::admin::wire::{Misplaced, ModelList, ModelStatus, Release, Split, VersionStatus};
 use table::Table;
 
 pub(super) fn models(list: &ModelList, look: Look) -> String {
@@ -54,7 +54,31 @@ pub(super) fn models(list: &ModelList, look: Look) -> String {
     }
     // What a narrow terminal does without.
     table.fit(&[3, 4]);
-    table.text()
+    table.text() + &failures(list)
+}
+
+/// A line for each thing that failed, with its reason.
+fn failures(list: &ModelList) -> String {
+    let mut lines = Vec::new();
+    for model in &list.models {
+        let name = printable(&model.model);
+        let failed = model.versions.iter().filter(|version| version.state == "failed");
+        lines.extend(failed.filter_map(|version| {
+            let reason = printable(version.reason.as_deref()?);
+            Some(format!("{name}: version {} failed: {reason}\n", version.version))
+        }));
+        lines.extend(model.misplaced.iter().map(|it| misplaced_line(&name, it)));
+    }
+    if lines.is_empty() { String::new() } else { format!("\n{}", lines.concat()) }
+}
+
+fn misplaced_line(model: &str, misplaced: &Misplaced) -> String {
+    format!(
+        "{model}: {} {}: {}\n",
+        printable(&misplaced.path),
+        printable(&misplaced.state),
+        printable(&misplaced.reason)
+    )
 }
 
 /// `is_verbose`: every step of every admission is shown.
@@ -67,7 +91,11 @@ pub(super) fn status(model: &ModelStatus, is_verbose: bool, look: Look) -> Strin
     let traffic = traffic::traffic(model, look);
     let show = if is_verbose { admissions } else { admissions_in_short };
     let admissions = show(&model.versions, look);
-    format!("{release}\n\n{versions_shown}{traffic}{runs}{}{dropped}{admissions}", compared.unwrap_or_default())
+    let misplaced: String = model.misplaced.iter().map(|it| misplaced_line(&printable(&model.model), it)).collect();
+    format!(
+        "{release}\n\n{versions_shown}{misplaced}{traffic}{runs}{}{dropped}{admissions}",
+        compared.unwrap_or_default()
+    )
 }
 
 /// What a load or an unload came to.
@@ -189,7 +217,9 @@ fn difference(before: &Release, after: &Release) -> Option<String> {
 
 fn versions_in(model: &ModelStatus, state: &str) -> String {
     let versions = model.versions.iter().filter(|version| version.state == state);
-    let numbers: Vec<_> = versions.map(|version| version.version.to_string()).collect();
+    let misplaced = model.misplaced.iter().filter(|misplaced| misplaced.state == state);
+    let numbers = versions.map(|version| version.version.to_string());
+    let numbers: Vec<_> = numbers.chain(misplaced.map(|misplaced| printable(&misplaced.path))).collect();
     if numbers.is_empty() { NONE.to_owned() } else { numbers.join(", ") }
 }
 

@@ -17,6 +17,8 @@ pub struct AdmissionConfig {
     pub require_signature: bool,
     /// Take files that have names (hard links) outside the model's directory.
     pub allow_hard_links: bool,
+    /// Directories outside the repository that symbolic links of a version may lead to, such as a cache of Hugging Face.
+    pub link_roots: Vec<PathBuf>,
     /// Load and run each model in a process of its own first.
     pub isolated: bool,
     /// Processor time that the trial in that process may take.
@@ -44,6 +46,7 @@ impl Default for AdmissionConfig {
             keys: Vec::new(),
             require_signature: false,
             allow_hard_links: false,
+            link_roots: Vec::new(),
             isolated: true,
             time_limit: Span(Duration::from_secs(60)),
             memory_limit: ByteSize(2 << 30),
@@ -57,6 +60,10 @@ impl AdmissionConfig {
         check(
             !self.require_signature || !self.keys.is_empty(),
             "admission.require_signature needs a key in admission.keys: nothing could be admitted",
+        );
+        check(
+            self.link_roots.iter().all(|root| root.is_absolute()),
+            "admission.link_roots must be absolute paths, such as \"/var/cache/huggingface/hub\"",
         );
         check(self.time_limit.0 >= Duration::from_secs(1), "admission.time_limit must be at least 1s");
         check(self.memory_limit.0 >= 64 << 20, "admission.memory_limit must be at least 64MiB");

@@ -49,6 +49,8 @@ pub struct DeclaredTensor {
     pub datatype: Option<DataType>,
     /// As the model itself has them (a `reshape` applied), less the rows; -1: any size.
     pub dims: Vec<i64>,
+    /// As clients have them, where that is another shape: as many elements, and as many free sizes in the same order.
+    pub client_dims: Option<Vec<i64>>,
 }
 
 /// Far above any real configuration.
@@ -209,10 +211,25 @@ type Declaration<'a> = (&'a String, i32, &'a Vec<i64>, &'a Option<wire::ModelTen
 fn declared<'a>(tensors: impl Iterator<Item = Declaration<'a>>) -> Result<Vec<DeclaredTensor>, String> {
     let mut declared = Vec::new();
     for (name, datatype, dims, reshape) in tensors {
-        let dims = reshape.as_ref().map_or(dims, |reshape| &reshape.shape).clone();
-        declared.push(DeclaredTensor { name: name.clone(), datatype: data_type(datatype)?, dims });
+        let own = reshape.as_ref().map_or(dims, |reshape| &reshape.shape).clone();
+        if !holds_equally_many(dims, &own) {
+            return Err(format!(
+                "reshape of '{name}': dims {dims:?} and shape {own:?} must hold equally many elements, and equally many -1"
+            ));
+        }
+        let client_dims = (own != *dims).then(|| dims.clone());
+        declared.push(DeclaredTensor { name: name.clone(), datatype: data_type(datatype)?, dims: own, client_dims });
     }
     Ok(declared)
+}
+
+fn holds_equally_many(left: &[i64], right: &[i64]) -> bool {
+    let free = |dims: &[i64]| dims.iter().filter(|size| **size == -1).count();
+    let fixed = |dims: &[i64]| {
+        let mut sizes = dims.iter().filter(|size| **size != -1);
+        sizes.try_fold(1_i64, |product, size| product.checked_mul(*size).filter(|product| *product >= 0))
+    };
+    free(left) == free(right) && fixed(left).is_some() && fixed(left) == fixed(right)
 }
 
 fn data_type(number: i32) -> Result<Option<DataType>, String> {

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Visitor};
 
 /// A duration, written with its unit: `250ms`, `5s`, `1h 30m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,7 +80,19 @@ macro_rules! as_string {
 
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+                struct Text;
+                impl Visitor<'_> for Text {
+                    type Value = $type;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($description)
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                }
+                deserializer.deserialize_str(Text)
             }
         }
 
@@ -118,5 +130,26 @@ mod tests {
     fn durations_need_a_unit() {
         assert_eq!("250ms".parse::<Span>().unwrap().0, Duration::from_millis(250));
         assert!("250".parse::<Span>().is_err());
+    }
+
+    #[test]
+    fn number_without_quotes_is_refused_with_an_example() {
+        #[derive(Debug, Deserialize)]
+        struct Both {
+            #[expect(dead_code, reason = "only read")]
+            delay: Option<Span>,
+            #[expect(dead_code, reason = "only read")]
+            size: Option<ByteSize>,
+        }
+        for (text, words) in [
+            ("delay = 5", "integer `5`, expected a duration with its unit, such as \"250ms\""),
+            ("delay = 0.5", "expected a duration with its unit"),
+            ("size = 64", "integer `64`, expected a size with its unit, such as \"64MiB\""),
+            ("delay = \"5\"", "'5' is not a duration"),
+        ] {
+            let error = toml::from_str::<Both>(text).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        assert!(toml::from_str::<Both>("delay = \"5ms\"\nsize = \"1kB\"").is_ok());
     }
 }

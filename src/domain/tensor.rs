@@ -341,6 +341,17 @@ impl Tensor {
         }
     }
 
+    /// The same elements in another shape.
+    ///
+    /// # Errors
+    /// When that has not as many elements.
+    pub fn reshaped(self, shape: Shape) -> Result<Self, TensorError> {
+        if shape.elements() != self.shape.elements() {
+            return Err(TensorError::ElementCount { expected: shape.elements(), got: self.shape.elements(), shape });
+        }
+        Ok(Self { shape, ..self })
+    }
+
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name

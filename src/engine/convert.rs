@@ -31,13 +31,13 @@ pub(super) fn aligned_copy(tensor: &Tensor) -> Option<AlignedCopy> {
     Some(AlignedCopy(words))
 }
 
-/// The tensor as the argument at `index`, with its elements from `copy` where there is one.
+/// The tensor as the argument at `index` in this shape, with its elements from `copy` where there is one.
 pub(super) fn argument<'a>(
     index: usize,
     tensor: &'a Tensor,
+    shape: &'a [i64],
     copy: Option<&'a AlignedCopy>,
 ) -> Result<Argument<'a>, EngineError> {
-    let shape = tensor.shape().dimensions();
     let (datatype, bytes) = match tensor.elements() {
         Elements::Plain { datatype, bytes } => (*datatype, bytes),
         Elements::Text(elements) => return Ok(Argument::text(index, shape, elements)),

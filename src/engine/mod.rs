@@ -5,8 +5,10 @@
 //! [`EngineError`].
 
 mod convert;
+mod load_words;
 mod native;
 mod onnx;
+mod reshape;
 mod words;
 
 use std::{
@@ -18,7 +20,7 @@ use std::{
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 
 use self::native::memory;
-pub use self::onnx::OnnxModel;
+pub use self::{onnx::OnnxModel, reshape::Reshape};
 use crate::{
     domain::{Signature, Tensor, coarse_time_of_day},
     fault::{ErrorCode, Fault},
@@ -74,6 +76,15 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// The IR version that the model must be written with, where it has one that is too new.
+    #[must_use]
+    pub fn ir_version_to_take(&self) -> Option<i64> {
+        match self {
+            Self::Unservable(reason) => load_words::ir_version_to_take(reason),
+            _ => None,
+        }
+    }
+
     /// It failed since memory could not be had.
     #[must_use]
     pub fn is_out_of_memory(&self) -> bool {
@@ -231,6 +242,8 @@ pub struct ModelFile<'a> {
     pub bytes: &'a [u8],
     /// Where weights lie that the bytes name, for ONNX Runtime to open; `None`: the bytes are the whole model.
     pub weights: Option<&'a Path>,
+    /// Files of weights that were read already, by the names that the bytes give them.
+    pub in_memory: &'a [(String, Arc<[u8]>)],
 }
 
 /// The `1.31.1` of `libonnxruntime.so.1.31.1` or `libonnxruntime.1.31.1.dylib`, links resolved.
@@ -258,8 +271,11 @@ fn log_line(level: ort::logging::LogLevel, _category: &str, _id: &str, _location
     use ort::logging::LogLevel;
     match level {
         LogLevel::Fatal | LogLevel::Error => {
-            if let Some(left_out) = LINES.admit(coarse_time_of_day()) {
-                tracing::warn!(target: "onnxruntime", left_out, "{message}");
+            // A load or a run that failed is told by who asked for it, with the model's name.
+            if load_words::is_told_elsewhere(message) {
+                tracing::debug!(target: "onnxruntime", "{message}");
+            } else if let Some(left_out) = LINES.admit(coarse_time_of_day()) {
+                tracing::warn!(target: "onnxruntime", left_out, "{}", load_words::plain(message));
             }
         }
         LogLevel::Warning => tracing::debug!(target: "onnxruntime", "{message}"),

@@ -15,12 +15,13 @@ use smallvec::SmallVec;
 use super::{
     EngineError, EngineOptions, Model, ModelFile,
     convert::{self, AlignedCopy},
-    lacks_memory,
+    lacks_memory, load_words,
     native::{
         AfterRun, Argument, RunError, SharedSession,
         memory::Shortage,
         rank::{Place, has_shape},
     },
+    reshape::{OwnShape, Reshape},
     words,
 };
 use crate::domain::{DataType, Dim, Signature, Tensor, TensorSpec};
@@ -40,6 +41,16 @@ pub struct OnnxModel {
     /// The names of the inputs' dimensions, by input; empty for those without one.
     dimension_names: BTreeMap<String, Vec<String>>,
     max_run_bytes: usize,
+    /// Where clients have other shapes than the model.
+    reshapes: Option<Box<Reshapes>>,
+}
+
+/// Shapes of inputs and outputs by their place in the signature; `None` where clients have the model's own.
+struct Reshapes {
+    /// As the model has them.
+    own: Arc<Signature>,
+    inputs: Vec<Option<Reshape>>,
+    outputs: Vec<Option<Reshape>>,
 }
 
 impl OnnxModel {
@@ -48,7 +59,7 @@ impl OnnxModel {
         file: &ModelFile<'_>,
         options: EngineOptions,
     ) -> Result<Self, EngineError> {
-        let unservable = |error: ort::Error| EngineError::Unservable(describe(&error));
+        let unservable = |error: ort::Error| EngineError::Unservable(load_words::of_load(error.message()));
         let session = commit(environment, file, options).map_err(unservable)?;
         let signature = Arc::new(signature(&session)?);
         let metadata = metadata(&session).map_err(unservable)?;
@@ -66,6 +77,7 @@ impl OnnxModel {
             metadata,
             dimension_names,
             max_run_bytes: limit,
+            reshapes: None,
         })
     }
 
@@ -73,6 +85,10 @@ impl OnnxModel {
     /// which the model gives one name. Looked for only after a failure, since ONNX Runtime itself
     /// does not hold models to their names.
     fn disagreement(&self, inputs: &[Tensor]) -> Option<String> {
+        // The names are those of the model's own dimensions.
+        if self.reshapes.is_some() {
+            return None;
+        }
         let mut seen: BTreeMap<&str, (&str, i64)> = BTreeMap::new();
         for input in inputs {
             let names = self.dimension_names.get(input.name())?;
@@ -87,6 +103,32 @@ impl OnnxModel {
             }
         }
         None
+    }
+
+    /// Gives clients other shapes of these inputs and outputs than the model has: from now on the signature is theirs.
+    pub fn reshape(&mut self, inputs: &[Reshape], outputs: &[Reshape]) {
+        if inputs.is_empty() && outputs.is_empty() {
+            return;
+        }
+        let own = Arc::clone(&self.signature);
+        let signature = Arc::make_mut(&mut self.signature);
+        let place = |specs: &mut [TensorSpec], reshapes: &[Reshape]| -> Vec<Option<Reshape>> {
+            let of = |spec: &mut TensorSpec| {
+                let reshape = reshapes.iter().find(|reshape| reshape.name == spec.name)?;
+                let dim = |&size: &i64| u64::try_from(size).map_or(Dim::Any, Dim::Fixed);
+                spec.shape = reshape.client.iter().map(dim).collect();
+                Some(reshape.clone())
+            };
+            specs.iter_mut().map(of).collect()
+        };
+        let (inputs, outputs) = (place(&mut signature.inputs, inputs), place(&mut signature.outputs, outputs));
+        self.reshapes = Some(Box::new(Reshapes { own, inputs, outputs }));
+    }
+
+    /// The shapes that the model itself has, where clients have others.
+    #[must_use]
+    pub fn own_signature(&self) -> Option<&Arc<Signature>> {
+        self.reshapes.as_ref().map(|reshapes| &reshapes.own)
     }
 
     /// Takes these shapes for those of the outputs, in the order of the signature: they were seen, and files declare what is
@@ -139,24 +181,43 @@ impl OnnxModel {
 
     fn run_session(&self, inputs: &[Tensor], outputs: &[usize], after: AfterRun) -> Result<Vec<Tensor>, EngineError> {
         let copies: SmallVec<[Option<AlignedCopy>; 8]> = inputs.iter().map(convert::aligned_copy).collect();
+        let shapes = self.shapes_of_model(inputs)?;
         let mut arguments: SmallVec<[Argument<'_>; 8]> = SmallVec::with_capacity(inputs.len());
         for (position, (input, copy)) in inputs.iter().zip(&copies).enumerate() {
             let index = self
                 .signature
                 .input_place(position, input.name())
                 .ok_or_else(|| EngineError::Refused(format!("the model has no input '{}'", input.name())))?;
-            arguments.push(convert::argument(index, input, copy.as_ref())?);
+            let shape = shapes.get(position).and_then(Option::as_deref).unwrap_or(input.shape().dimensions());
+            arguments.push(convert::argument(index, input, shape, copy.as_ref())?);
         }
         let produced = self.session.run(&arguments, outputs, after).map_err(|error| self.run_error(error))?;
         if produced.len() != outputs.len() {
             return Err(EngineError::Failed("ONNX Runtime left an output out".into()));
         }
         let tensor = |(value, &index): (_, &usize)| {
-            convert::to_tensor(&self.output_names[index], self.signature.outputs[index].datatype, value)
+            let tensor = convert::to_tensor(&self.output_names[index], self.signature.outputs[index].datatype, value)?;
+            match self.reshapes.as_ref().and_then(|reshapes| reshapes.outputs[index].as_ref()) {
+                None => Ok(tensor),
+                Some(reshape) => reshape.for_client(tensor),
+            }
         };
         let outputs: Vec<Tensor> = produced.into_iter().zip(outputs).map(tensor).collect::<Result<_, _>>()?;
         fit_an_answer(&outputs, LARGEST_ANSWER)?;
         Ok(outputs)
+    }
+}
+
+impl OnnxModel {
+    /// The shapes that the model has for these inputs, where those are not theirs; empty where it has no other.
+    fn shapes_of_model(&self, inputs: &[Tensor]) -> Result<SmallVec<[Option<OwnShape>; 8]>, EngineError> {
+        let Some(reshapes) = &self.reshapes else { return Ok(SmallVec::new()) };
+        let shape = |(position, input): (usize, &Tensor)| {
+            let place = self.signature.input_place(position, input.name());
+            let reshape = place.and_then(|place| reshapes.inputs.get(place)?.as_ref());
+            reshape.map(|reshape| reshape.for_model(input)).transpose()
+        };
+        inputs.iter().enumerate().map(shape).collect()
     }
 }
 
@@ -178,6 +239,9 @@ fn commit(environment: &Environment, file: &ModelFile<'_>, options: EngineOption
     if let Some(directory) = file.weights {
         builder = builder.with_config_entry(WEIGHTS_DIRECTORY, directory.to_string_lossy())?;
     }
+    for (name, bytes) in file.in_memory {
+        builder = builder.with_external_initializer_file_in_memory(name, Arc::clone(bytes))?;
+    }
     builder.commit_from_memory(file.bytes)
 }
 
@@ -191,7 +255,8 @@ fn signature(session: &Session) -> Result<Signature, EngineError> {
         let spec = spec(role, name, value)?;
         // Of a scalar and of an undeclared shape, the same is said.
         let is_unranked = spec.shape.is_empty()
-            && !has_shape(session, place).map_err(|error| EngineError::Unservable(describe(&error)))?;
+            && !has_shape(session, place)
+                .map_err(|error| EngineError::Unservable(load_words::of_load(error.message())))?;
         Ok(if is_unranked { TensorSpec { shape: vec![Dim::Unranked], ..spec } } else { spec })
     };
     let mut inputs = Vec::new();
@@ -266,7 +331,7 @@ fn runtime_error(error: &ort::Error) -> EngineError {
         (ort::ErrorCode::InvalidArgument, None) => {
             EngineError::Refused(words::plain(&message).unwrap_or_else(|| "it cannot work on them".into()))
         }
-        _ => EngineError::Failed(message),
+        _ => EngineError::Failed(load_words::plain(&message)),
     }
 }
 

@@ -153,7 +153,7 @@ fn warnings(graph: &GraphProto, inputs: &[&ValueInfoProto], outputs: &[BatchAxis
 
 /// What a model calls the size along an axis. tf2onnx numbers sizes that it does not know, `unk__214`: no names.
 fn row_name(value: &ValueInfoProto, axis: usize) -> Option<&str> {
-    let type_proto::Value::TensorType(tensor) = value.r#type.as_ref()?.value.as_ref()?;
+    let type_proto::Value::TensorType(tensor) = value.r#type.as_ref()?.value.as_ref()? else { return None };
     match tensor.shape.as_ref()?.dim.get(axis)?.value.as_ref()? {
         dimension::Value::DimParam(name) if !name.is_empty() && !name.starts_with("unk__") => Some(name),
         _ => None,

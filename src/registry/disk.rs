@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use super::layout::{Misplaced, loose, misplaced_in, stray};
 use crate::domain::{ModelName, Version};
 
 /// The file that makes a directory a version, where the configuration names no other.
@@ -32,12 +33,27 @@ impl Fingerprint {
         Ok(print)
     }
 
+    /// Of a file or of a directory.
+    fn at(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        if metadata.is_dir() {
+            return Self::of(path);
+        }
+        let newest = changed(&metadata);
+        Ok(Self { files: vec![(PathBuf::new(), metadata.len(), metadata.ino(), newest)], newest })
+    }
+
     fn add(&mut self, directory: &Path, within: &Path) -> io::Result<()> {
         self.newest = self.newest.max(changed(&fs::symlink_metadata(directory)?));
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
-            let metadata = entry.metadata()?;
+            let mut metadata = entry.metadata()?;
             let within = within.join(entry.file_name());
+            // A link to a file stands for the file: its size, and that it changes. One to a directory is not followed.
+            if metadata.is_symlink() {
+                self.newest = self.newest.max(changed(&metadata));
+                metadata = fs::metadata(entry.path()).ok().filter(fs::Metadata::is_file).unwrap_or(metadata);
+            }
             if metadata.is_dir() {
                 self.add(&entry.path(), &within)?;
             } else {
@@ -46,6 +62,12 @@ impl Fingerprint {
             }
         }
         Ok(())
+    }
+
+    /// True when nothing in the directory changed for so long that a copy which goes on is unlikely: only then it is told
+    /// that something is wrong with it. A false alarm ends by itself when the files change.
+    pub(super) fn is_at_rest(&self, settle: Duration) -> bool {
+        self.is_settled(settle.saturating_mul(PATIENCE))
     }
 
     /// True when nothing in the directory changed for `settle`.
@@ -62,7 +84,13 @@ impl Fingerprint {
 
     pub(super) fn has_model(&self) -> bool {
         // Which file it is, the configuration knows; the admission says when it is not there.
-        let is_model = |path: &Path| path.components().count() == 1 && path.extension().is_some_and(|it| it == "onnx");
+        // Triton's form is a directory of the file's name, with the file and its weights in it.
+        let is_model = |path: &Path| {
+            let is_onnx = path.extension().is_some_and(|it| it == "onnx");
+            let is_in_its_own =
+                || path.components().count() == 2 && path.parent().and_then(Path::file_name) == path.file_name();
+            is_onnx && (path.components().count() == 1 || is_in_its_own())
+        };
         self.files.iter().any(|(path, ..)| is_model(path))
     }
 
@@ -90,6 +118,8 @@ pub(super) struct Found {
     pub(super) models: BTreeMap<ModelName, FoundModel>,
     /// Entries that are no models or versions, with the reason.
     pub(super) ignored: Vec<String>,
+    /// Something that may be misplaced still changes.
+    pub(super) is_unsettled: bool,
 }
 
 /// Name, size and change time of the plain files beside the versions, in order.
@@ -101,10 +131,17 @@ pub(super) struct FoundModel {
     pub(super) versions: BTreeMap<Version, Fingerprint>,
     /// Changes when `model.toml`, `config.pbtxt` or a label file does.
     pub(super) config: Option<ConfigPrint>,
+    /// What was meant to be a version of it, and is none.
+    pub(super) misplaced: Vec<Misplaced>,
+    /// Something that may be misplaced still changes.
+    is_unsettled: bool,
 }
 
+/// How many times the settle time nothing must change before something is called misplaced or incomplete.
+const PATIENCE: u32 = 10;
+
 /// Reads the repository. What vanishes while it is read is skipped: the next reading will tell.
-pub(super) fn scan(models: &Path) -> io::Result<Found> {
+pub(super) fn scan(models: &Path, settle: Duration) -> io::Result<Found> {
     let mut found = Found::default();
     for (name, directory) in directories(models)? {
         if is_hidden(&name) {
@@ -112,19 +149,43 @@ pub(super) fn scan(models: &Path) -> io::Result<Found> {
         }
         match name.parse::<ModelName>() {
             Ok(model) => {
-                let listed = scan_model(&directory, &mut found.ignored);
-                if !listed.versions.is_empty() {
-                    found.models.insert(model, listed);
-                }
+                let listed = scan_model(&directory, settle, &mut found.ignored);
+                found.models.insert(model, listed);
             }
             Err(error) => found.ignored.push(format!("{}: {error}", directory.display())),
         }
     }
+    for (name, misplaced) in loose(models) {
+        let directory = models.join(name.as_str());
+        let model = found.models.entry(name).or_insert_with(|| FoundModel::without_versions(directory));
+        model.add(models, misplaced, settle);
+    }
+    found.is_unsettled = found.models.values().any(|model| model.is_unsettled);
+    // An empty directory may be about to be filled: until that is clear there is nothing to say of it.
+    found.models.retain(|_, model| !model.versions.is_empty() || !model.misplaced.is_empty());
     Ok(found)
 }
 
-fn scan_model(directory: &Path, ignored: &mut Vec<String>) -> FoundModel {
+impl FoundModel {
+    fn without_versions(directory: PathBuf) -> Self {
+        let (versions, misplaced) = (BTreeMap::new(), Vec::new());
+        Self { directory, versions, config: Some(ConfigPrint::new()), misplaced, is_unsettled: false }
+    }
+
+    /// Enters what is misplaced in the repository, once it is at rest.
+    fn add(&mut self, models: &Path, misplaced: Misplaced, settle: Duration) {
+        match Fingerprint::at(&models.join(&misplaced.path)) {
+            Ok(print) if print.is_at_rest(settle) => self.misplaced.push(misplaced),
+            Ok(_) => self.is_unsettled = true,
+            // It is gone by now.
+            Err(_) => {}
+        }
+    }
+}
+
+fn scan_model(directory: &Path, settle: Duration, ignored: &mut Vec<String>) -> FoundModel {
     let config = Some(config_print(directory));
+    let misplaced = misplaced_in(directory);
     let mut versions = BTreeMap::new();
     for (name, path) in directories(directory).unwrap_or_default() {
         match name.parse::<Version>() {
@@ -133,18 +194,19 @@ fn scan_model(directory: &Path, ignored: &mut Vec<String>) -> FoundModel {
                     versions.insert(version, print);
                 }
             }
-            Err(_) => ignored.extend(stray(&name).map(|why| format!("{}: {why}", path.display()))),
+            Err(_) => {
+                let is_told = misplaced.iter().any(|told| told.path.ends_with(&format!("/{name}")));
+                let why = stray(&name).filter(|_| !is_told);
+                ignored.extend(why.map(|why| format!("{}: {why}", path.display())));
+            }
         }
     }
-    FoundModel { directory: directory.into(), versions, config }
-}
-
-/// Why a directory of this name beside versions is ignored; `None` when it is a version or nobody's mistake: what is
-/// hidden, Python's caches, and data of warm-up requests.
-#[must_use]
-pub fn stray(name: &str) -> Option<&'static str> {
-    let is_known = is_hidden(name) || name.starts_with('_') || name == "warmup" || name.parse::<Version>().is_ok();
-    (!is_known).then_some("not a version: versions are whole numbers from 1")
+    let mut found = FoundModel { versions, config, ..FoundModel::without_versions(directory.into()) };
+    let models = directory.parent().unwrap_or(directory);
+    for misplaced in misplaced {
+        found.add(models, misplaced, settle);
+    }
+    found
 }
 
 /// Such a directory is no model, whatever is in it.
@@ -199,10 +261,27 @@ mod tests {
         {
             write(&root.path().join(path), b"x");
         }
-        let found = scan(root.path()).unwrap();
+        let found = scan(root.path(), Duration::ZERO).unwrap();
         let model = &found.models[&"m".parse::<ModelName>().unwrap()];
         assert_eq!(model.versions.keys().map(|version| version.get()).collect::<Vec<_>>(), [1]);
-        assert_eq!((found.models.len(), found.ignored.len()), (1, 2), "{:?}", found.ignored);
+        let misplaced: Vec<_> = model.misplaced.iter().map(|it| it.path.as_str()).collect();
+        assert_eq!(misplaced, ["m/02", "m/3.tmp"], "each holds a model");
+        assert_eq!((found.models.len(), found.ignored.len()), (1, 0), "{:?}", found.ignored);
+    }
+
+    #[test]
+    fn what_still_changes_is_not_called_misplaced() {
+        let root = tempfile::tempdir().unwrap();
+        for path in ["flat/model.onnx", "loose.onnx", "m/1/model.onnx", "m/3.tmp/model.onnx"] {
+            write(&root.path().join(path), b"x");
+        }
+        let paths = |settle| -> Vec<String> {
+            let found = scan(root.path(), settle).unwrap();
+            assert!(found.is_unsettled != (settle == Duration::ZERO), "{found:?}");
+            found.models.values().flat_map(|model| &model.misplaced).map(|it| it.path.clone()).collect()
+        };
+        assert_eq!(paths(Duration::from_secs(60)), [""; 0]);
+        assert_eq!(paths(Duration::ZERO), ["flat/model.onnx", "loose.onnx", "m/3.tmp"]);
     }
 
     #[test]

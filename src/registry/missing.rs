@@ -37,9 +37,14 @@ pub(super) fn forget_gone(state: &mut State, found: &BTreeMap<ModelName, FoundMo
     for warning in warnings {
         warn_once(state, warning);
     }
+    for (name, entry) in &mut state.models {
+        if !found.contains_key(name) {
+            entry.misplaced.clear();
+        }
+    }
     let State { models, stored, .. } = state;
     models.retain(|name, entry| {
-        let is_kept = !entry.versions.is_empty() || !entry.release.is_empty();
+        let is_kept = !entry.versions.is_empty() || !entry.release.is_empty() || !entry.misplaced.is_empty();
         if !is_kept && entry.release.generation > 0 {
             // Its generation goes on when a model of this name comes again.
             stored.insert(name.clone(), entry.release.clone());

@@ -20,6 +20,7 @@ mod disk;
 mod drift;
 mod error;
 mod facts;
+mod layout;
 mod loader;
 mod memory;
 mod missing;
@@ -53,7 +54,8 @@ pub use self::{
         RequestDecoder, SandboxOptions, SignatureChange, SignaturePolicy, SigningKey, Step, StepReport, column_types,
         columns, open_version, see, serve_trials,
     },
-    disk::{is_hidden, stray},
+    disk::is_hidden,
+    layout::{Misplaced, loose, misplaced_in, stray},
     operations::{ChangeOptions, Changed, RegistryError},
     rollout::{RolloutAsk, RolloutDriver},
     settings::{ServingDefaults, bytes_or_share, cores},
@@ -253,7 +255,7 @@ impl Registry {
     /// something is there that has not settled yet, so that the next look should be soon.
     #[must_use]
     pub fn scan(&self) -> bool {
-        let found = match disk::scan(&self.shared.options.models) {
+        let found = match disk::scan(&self.shared.options.models, self.shared.options.settle) {
             Ok(found) => found,
             Err(error) => {
                 let mut state = self.lock();
@@ -276,7 +278,7 @@ impl Registry {
             warn_once(&mut state, format!("ignored {reason}"));
         }
         let mut changed = missing::forget_gone(&mut state, &found.models);
-        let (mut is_unsettled, mut wanted) = (false, Vec::new());
+        let (mut is_unsettled, mut wanted) = (found.is_unsettled, Vec::new());
         for (name, model) in found.models {
             let known = state.models.get(&name).map_or(0, |entry| entry.versions.len());
             is_unsettled |= self.look_at(&mut state, &name, model, &mut wanted);
@@ -310,6 +312,9 @@ impl Registry {
     /// Enters what was found of one model, and notes what is wanted of it.
     fn look_at(&self, state: &mut State, name: &ModelName, found: disk::FoundModel, wanted: &mut Vec<Wanted>) -> bool {
         let stored = state.stored.remove(name);
+        for Misplaced { path, reason } in &found.misplaced {
+            warn_once(state, format!("{path} is not served: {reason}"));
+        }
         let entry = state
             .models
             .entry(name.clone())
@@ -325,6 +330,7 @@ impl Registry {
             }
         }
         let mut is_unsettled = false;
+        entry.misplaced = found.misplaced;
         let now = (self.shared.watchers.clock)();
         let policy = entry.config.as_ref().as_ref().map(crate::config::ModelConfig::versions).unwrap_or_default();
         let on_disk = found.versions.keys().copied().collect();
@@ -344,7 +350,13 @@ impl Registry {
             }
             let files_changed = known.tried.as_ref().is_none_or(|tried| !tried.same_files(&known.seen));
             let should_load = match known.state {
-                VersionState::Discovered => known.seen.has_model(),
+                // Without a model it is only told what is wrong, and not before it is clear that nobody writes it.
+                VersionState::Discovered if !known.seen.has_model() => {
+                    let is_at_rest = known.seen.is_at_rest(self.shared.options.settle);
+                    is_unsettled |= !is_at_rest;
+                    is_at_rest
+                }
+                VersionState::Discovered => true,
                 // Somebody may have mended it, or what was wrong may have passed.
                 VersionState::Failed => files_changed || config_changed || known.retry.is_due(now),
                 // Somebody replaced its files or added a profile: load again, serve the old until then.

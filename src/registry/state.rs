@@ -13,6 +13,7 @@ use super::{
     audit::Repeats,
     changed::Until,
     disk::{ConfigPrint, Fingerprint},
+    layout::Misplaced,
     retry::Retry,
     rollout::Kept,
     status::{ModelStatus, VersionState, VersionStatus},
@@ -60,6 +61,8 @@ pub(super) struct Entry {
     pub(super) config_print: Option<ConfigPrint>,
     pub(super) release: Release,
     pub(super) versions: BTreeMap<Version, VersionEntry>,
+    /// What was meant to be a version, and is none.
+    pub(super) misplaced: Vec<Misplaced>,
     /// Requests kept for the warm-up of new versions.
     pub(super) recent: Arc<RecentRequests>,
     /// Requests that failed before they reached a version.
@@ -220,6 +223,7 @@ impl Entry {
             config_print: None,
             release,
             versions: BTreeMap::new(),
+            misplaced: Vec::new(),
             recent: Arc::new(recent),
             unrouted: Arc::default(),
         }
@@ -238,6 +242,7 @@ impl Entry {
             versions,
             unrouted: self.unrouted.counts(),
             comparison: None,
+            misplaced: self.misplaced.clone(),
             warnings: self.not_served(name),
         }
     }

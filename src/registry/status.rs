@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::admission::{AdmissionReport, ChangedFiles};
+use super::{
+    admission::{AdmissionReport, ChangedFiles},
+    layout::Misplaced,
+};
 use crate::{
     domain::{ModelName, ShadowDrop, Version},
     monitor::LearningProgress,
@@ -79,6 +82,8 @@ pub struct VersionStatus {
 pub struct ModelStatus {
     pub name: ModelName,
     pub release: Release,
+    /// What was meant to be a version of it, and is none.
+    pub misplaced: Vec<Misplaced>,
     /// In ascending order.
     pub versions: Vec<VersionStatus>,
     /// Requests that failed before they reached a version, since the process started.

@@ -21,6 +21,7 @@ mod concurrency;
 mod data_types;
 mod doors;
 mod harness;
+mod layouts;
 mod memory;
 mod monitor;
 mod monitoring;

@@ -104,7 +104,7 @@ fn half_copied_directory_becomes_ready_once_it_is_whole() {
     let whole = onnx::add(20);
     let directory = repository.version("m", 2);
     fs::create_dir(&directory).unwrap();
-    // Longer than the settling time without the model: nothing to try yet.
+    // Longer than the settling time without the model: nothing to try yet, and too early to call it a mistake.
     std::thread::sleep(std::time::Duration::from_millis(400));
     assert_eq!(gateway.version_state("m", 2).0, "discovered");
     fs::write(directory.join("model.onnx"), &whole[..whole.len() / 2]).unwrap();

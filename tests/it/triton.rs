@@ -54,6 +54,64 @@ fn config_of_triton_is_obeyed_and_shown() {
     assert_eq!(gateway.get("/v2/models/none/config").0, 404);
 }
 
+/// `y = x` of `[1, 3, 2]`, and the config that lets clients leave the 1 out.
+const RESHAPED: &str = r#"
+max_batch_size: 0
+input [ { name: "x" data_type: TYPE_FP32 dims: [ 3, 2 ] reshape { shape: [ 1, 3, 2 ] } } ]
+output [ { name: "y" data_type: TYPE_FP32 dims: [ 6 ] reshape { shape: [ 1, 3, 2 ] } } ]
+"#;
+
+/// `y = x` of one number a row, which clients send as `[rows, 1]`.
+const SCALARS: &str = r#"
+max_batch_size: 8
+input [ { name: "x" data_type: TYPE_FP32 dims: [ 1 ] reshape { shape: [ ] } } ]
+output [ { name: "y" data_type: TYPE_FP32 dims: [ 1 ] reshape { shape: [ ] } } ]
+dynamic_batching { }
+"#;
+
+#[test]
+fn reshape_is_applied_both_ways() {
+    let repository = Repository::new();
+    repository.write("image/config.pbtxt", RESHAPED);
+    repository.add("image", 1, &onnx::identity(DataType::Fp32, &[1, 3, 2]));
+    repository.write("scalar/config.pbtxt", SCALARS);
+    repository.add("scalar", 1, &onnx::identity(DataType::Fp32, &[onnx::ANY]));
+    repository.write("wrong/config.pbtxt", &RESHAPED.replace("dims: [ 6 ]", "dims: [ 5 ]"));
+    repository.add("wrong", 1, &onnx::identity(DataType::Fp32, &[1, 3, 2]));
+    repository.write("other/config.pbtxt", RESHAPED);
+    repository.add("other", 1, &onnx::identity(DataType::Fp32, &[2, 3, 2]));
+    let gateway = Gateway::start(&repository);
+    for model in ["image", "scalar"] {
+        gateway.wait_for_state(model, 1, "ready");
+    }
+    let shapes = |model: &str| {
+        let (_, metadata) = gateway.get(&format!("/v2/models/{model}"));
+        (metadata["inputs"][0]["shape"].clone(), metadata["outputs"][0]["shape"].clone())
+    };
+    assert_eq!(shapes("image"), (json!([3, 2]), json!([6])));
+    assert_eq!(shapes("scalar"), (json!([-1, 1]), json!([-1, 1])));
+    let (_, config) = gateway.get("/v2/models/image/config");
+    assert_eq!((&config["input"][0]["dims"], &config["output"][0]["dims"]), (&json!([3, 2]), &json!([6])));
+    let infer = |model: &str, shape: serde_json::Value, data: serde_json::Value| {
+        let input = json!({"name": "x", "datatype": "FP32", "shape": shape, "data": data});
+        gateway.post(&format!("/v2/models/{model}/infer"), &json!({"inputs": [input]}))
+    };
+    let values = json!([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let (status, answer) = infer("image", json!([3, 2]), values.clone());
+    assert_eq!((status, &answer["outputs"][0]["shape"]), (200, &json!([6])), "{answer}");
+    assert_eq!(answer["outputs"][0]["data"], values);
+    let (status, answer) = infer("image", json!([1, 3, 2]), values);
+    assert_eq!(status, 400, "{answer}");
+    assert!(answer["error"].as_str().unwrap().contains("[3, 2]"), "{answer}");
+    let (status, answer) = infer("scalar", json!([2, 1]), json!([7.0, 8.0]));
+    assert_eq!((status, &answer["outputs"][0]["shape"]), (200, &json!([2, 1])), "{answer}");
+    assert_eq!(answer["outputs"][0]["data"], json!([7.0, 8.0]));
+    let reason = gateway.wait_for_state("wrong", 1, "failed");
+    assert!(reason.contains("reshape of 'y': dims [5] and shape [1, 3, 2] must hold equally many"), "{reason}");
+    let reason = gateway.wait_for_state("other", 1, "failed");
+    assert!(reason.contains("is declared with dims [1, 3, 2], the model has [2, 3, 2]"), "{reason}");
+}
+
 #[test]
 fn declaration_that_is_wrong_fails_the_version_in_clear_words() {
     let repository = Repository::new();

@@ -140,8 +140,16 @@ impl From<&registry::ModelStatus> for wire::ModelStatus {
             versions: status.versions.iter().map(with_traffic).collect(),
             unrouted: Some(json::Unrouted::from(status.unrouted).into()),
             comparison: status.comparison.as_ref().map(wire::Comparison::from),
+            misplaced: status.misplaced.iter().map(wire::Misplaced::from).collect(),
             warnings: status.warnings.clone(),
         }
+    }
+}
+
+impl From<&registry::Misplaced> for wire::Misplaced {
+    fn from(misplaced: &registry::Misplaced) -> Self {
+        let json::Misplaced { path, state, reason } = json::Misplaced::from(misplaced);
+        Self { path, state, reason }
     }
 }
 

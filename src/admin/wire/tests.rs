@@ -95,6 +95,7 @@ fn model_prints_its_release_and_versions() {
         versions: vec![version(3, VersionState::Ready), failed(6)],
         unrouted: observe::Counts { refusals: 4, ..observe::Counts::default() },
         comparison: None,
+        misplaced: Vec::new(),
         warnings: vec!["look".to_owned()],
     };
     let expected = json!({
@@ -335,6 +336,7 @@ fn repository_index_speaks_tritons_words() {
         versions: vec![version(3, VersionState::Ready), failed(6)],
         unrouted: observe::Counts { refusals: 4, ..observe::Counts::default() },
         comparison: None,
+        misplaced: Vec::new(),
         warnings: vec!["look".to_owned()],
     };
     assert_eq!(

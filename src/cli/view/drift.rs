@@ -42,7 +42,7 @@ pub(in crate::cli) fn drift(report: &DriftReport, look: Look) -> String {
         let (reference, live) = sparkline::pair(&feature.bins);
         let colour = colour(&feature.state);
         table.row([
-            Cell::new(printable(&feature.feature)),
+            Cell::new(feature_name(feature)),
             Cell::new(printable(&feature.kind)),
             Cell::new(feature.rows),
             Cell::new(feature.missing),
@@ -58,6 +58,17 @@ pub(in crate::cli) fn drift(report: &DriftReport, look: Look) -> String {
     }
     table.fit(&OPTIONAL);
     format!("{}\n\n{}{}", head(report), table.text(), segments(report))
+}
+
+/// The feature's name. A class that is called by a number alone would not say of which output it is.
+fn feature_name(feature: &Feature) -> String {
+    let name = printable(&feature.feature);
+    let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number && feature.tensor != feature.feature {
+        format!("{}[{name}]", printable(&feature.tensor))
+    } else {
+        name
+    }
 }
 
 fn head(report: &DriftReport) -> String {

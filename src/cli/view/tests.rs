@@ -70,6 +70,7 @@ fn model() -> ModelStatus {
         versions: vec![version(1, "ready"), stable, broken],
         unrouted: Unrouted { errors: 0, refusals: 3 },
         comparison: None,
+        misplaced: Vec::new(),
         warnings: Vec::new(),
     }
 }

@@ -1,6 +1,9 @@
 //! Whether a version's directory has what a version needs, in a form that can be read.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use super::{
     listing::{Listing, unreadable},
@@ -9,7 +12,7 @@ use super::{
 use crate::{
     config::{ModelConfig, ModelConfigError},
     monitor::Profile,
-    registry::disk::MODEL_FILE,
+    registry::{disk::MODEL_FILE, layout},
 };
 
 /// A version's files, and what was read of them.
@@ -22,8 +25,12 @@ pub(super) struct Parts {
 }
 
 /// Looks at all of it. What can be told of the other steps is told though something is missing.
-pub(super) fn check(directory: &Path, config: &Result<ModelConfig, ModelConfigError>) -> Verdict<Parts> {
-    let listing = match list(directory) {
+pub(super) fn check(
+    directory: &Path,
+    link_roots: &[PathBuf],
+    config: &Result<ModelConfig, ModelConfigError>,
+) -> Verdict<Parts> {
+    let listing = match list(directory, link_roots) {
         Ok(listing) => listing,
         Err(faults) => return Verdict::failed(faults),
     };
@@ -41,14 +48,14 @@ pub(super) fn check(directory: &Path, config: &Result<ModelConfig, ModelConfigEr
 }
 
 /// The files alone.
-pub(super) fn files(directory: &Path, config: Option<&ModelConfig>) -> Result<Parts, Faults> {
-    let listing = list(directory)?;
+pub(super) fn files(directory: &Path, link_roots: &[PathBuf], config: Option<&ModelConfig>) -> Result<Parts, Faults> {
+    let listing = list(directory, link_roots)?;
     let model_file = Some(model_file(&listing, config)?);
     Ok(Parts { listing, model_file, profile: None })
 }
 
-fn list(directory: &Path) -> Result<Listing, Faults> {
-    Listing::of(directory).map_err(|error| match error.kind() {
+fn list(directory: &Path, link_roots: &[PathBuf]) -> Result<Listing, Faults> {
+    Listing::with_links(directory, link_roots).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Faults::transient("the directory is gone"),
         _ => unreadable("the directory", &error),
     })
@@ -59,8 +66,23 @@ fn model_file(listing: &Listing, config: Option<&ModelConfig>) -> Result<String,
     if listing.files.contains_key(name) {
         return Ok(name.to_owned());
     }
+    // Triton's form: a directory of that name, which holds the model and its weights.
+    let inner = format!("{name}/{name}");
+    if listing.files.contains_key(&inner) {
+        return Ok(inner);
+    }
+    let is_model = |path: &str| path.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'));
+    let mut inside = listing.files.keys().filter(|path| is_model(path) && path.ends_with(".onnx"));
+    if let Some(other) = inside.next() {
+        return Err(Faults::lasting(format!("{inner} is missing: {other} is there: rename it to {inner}")));
+    }
+    // A link that leads elsewhere is told of by the step for that.
     let is_there = std::fs::symlink_metadata(listing.root.join(name)).is_ok();
-    Err(Faults::lasting(if is_there { format!("{name} is not a file") } else { format!("{name} is missing") }))
+    Err(Faults::lasting(if is_there {
+        format!("{name} is not a file")
+    } else {
+        layout::missing(name, listing.files.keys().map(String::as_str))
+    }))
 }
 
 fn read_profile(listing: &Listing) -> Result<Option<Profile>, Faults> {

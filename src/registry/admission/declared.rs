@@ -3,6 +3,7 @@
 use crate::{
     config::{DeclaredTensor, TritonModel},
     domain::{Dim, Signature, TensorSpec},
+    engine::{Model, OnnxModel, Reshape},
 };
 
 /// Everything in which the model differs from the declaration.
@@ -13,8 +14,25 @@ pub(super) fn faults(declared: &TritonModel, signature: &Signature) -> Vec<Strin
     inputs.chain(outputs).map(|fault| format!("config.pbtxt: {fault}")).collect()
 }
 
+/// Gives clients the shapes that the declaration has for them, where it is true of the model.
+pub(super) fn reshape(declared: &TritonModel, model: &mut OnnxModel) {
+    if !faults(declared, model.signature()).is_empty() {
+        return;
+    }
+    let rows = || (declared.max_batch_size > 0).then_some(-1);
+    let reshapes = |tensors: &[DeclaredTensor]| -> Vec<Reshape> {
+        let of = |tensor: &DeclaredTensor| {
+            let client = rows().into_iter().chain(tensor.client_dims.as_ref()?.iter().copied()).collect();
+            let own = rows().into_iter().chain(tensor.dims.iter().copied()).collect();
+            Some(Reshape { name: tensor.name.clone(), client, own })
+        };
+        tensors.iter().filter_map(of).collect()
+    };
+    model.reshape(&reshapes(&declared.inputs), &reshapes(&declared.outputs));
+}
+
 fn fault(role: &str, declared: &DeclaredTensor, specs: &[TensorSpec], with_rows: bool) -> Option<String> {
-    let DeclaredTensor { name, datatype, dims } = declared;
+    let DeclaredTensor { name, datatype, dims, .. } = declared;
     let Some(spec) = specs.iter().find(|spec| spec.name == *name) else {
         let known: Vec<_> = specs.iter().map(|spec| format!("'{}'", spec.name)).collect();
         return Some(format!("the model has no {role} '{name}': it has {}", known.join(", ")));
@@ -52,7 +70,8 @@ mod tests {
             inputs: vec![spec("x", &[Dim::Any, Dim::Fixed(3), Dim::Any])],
             outputs: vec![spec("y", &[Dim::Fixed(1)])],
         };
-        let tensor = DeclaredTensor { name: name.into(), datatype: Some(datatype), dims: dims.into() };
+        let tensor =
+            DeclaredTensor { name: name.into(), datatype: Some(datatype), dims: dims.into(), client_dims: None };
         let (inputs, outputs) = if name == "y" { (vec![], vec![tensor]) } else { (vec![tensor], vec![]) };
         faults(&TritonModel { max_batch_size, inputs, outputs, ..TritonModel::default() }, &signature).join("; ")
     }

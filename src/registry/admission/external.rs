@@ -6,40 +6,42 @@
 //! before ONNX Runtime sees the model.
 
 use std::{
-    collections::BTreeSet,
-    fs,
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
     path::{Component, Path},
 };
 
 use prost::Message;
 
-use super::{listing::Listing, load::Fault};
+use super::{kind, listing::Listing, load::Fault};
 use crate::proto::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto};
 
-/// The external files of a model, by their names in `listing`: each is a plain file of the version.
+/// The external files of a model, by the names that it has for them: their names in `listing`. Each is a plain file of the
+/// version, below `folder`, the model's own in it: empty, or with a `/` at its end.
 /// That files with several names have none elsewhere, the listing tells.
 ///
 /// # Errors
 /// All that is wrong: the model is not ONNX, or files that are missing or outside.
-pub(super) fn external_files(model: &[u8], listing: &Listing) -> Result<BTreeSet<String>, Fault> {
-    let parsed = ModelProto::decode(model).map_err(|error| Fault::Refused(format!("not an ONNX model: {error}")))?;
+pub(super) fn external_files(model: &[u8], folder: &str, listing: &Listing) -> Result<BTreeMap<String, String>, Fault> {
+    let parsed =
+        ModelProto::decode(model).map_err(|error| Fault::Refused(kind::in_words(model, &error.to_string())))?;
     if parsed.graph.is_none() {
-        return Err(Fault::Refused("not an ONNX model: it has no graph".into()));
+        return Err(Fault::Refused(kind::in_words(model, "it has no graph")));
     }
     let mut locations = BTreeSet::new();
     walk_model(&parsed, &mut locations);
-    let mut files = BTreeSet::new();
+    let mut files = BTreeMap::new();
     let mut faults = Vec::new();
     for location in &locations {
-        match contained(location, listing) {
-            Ok(name) => drop(files.insert(name)),
+        match contained(location, folder, listing) {
+            Ok(name) => drop(files.insert(location.clone(), name)),
             Err(fault) => faults.push(format!("external data '{}' {fault}", location.escape_debug())),
         }
     }
     if faults.is_empty() { Ok(files) } else { Err(Fault::Outside(faults)) }
 }
 
-fn contained(location: &str, listing: &Listing) -> Result<String, String> {
+fn contained(location: &str, folder: &str, listing: &Listing) -> Result<String, String> {
     let relative = Path::new(location);
     let is_plain = !location.is_empty()
         && relative.components().all(|part| matches!(part, Component::Normal(_)))
@@ -49,8 +51,16 @@ fn contained(location: &str, listing: &Listing) -> Result<String, String> {
     }
     // Without doubled slashes.
     let name = relative.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
+    let name = format!("{folder}{name}");
+    // A link that may lead out: the file that it leads to was listed, and is what is read.
+    if listing.links.contains_key(&name) {
+        return Ok(name);
+    }
     let path = listing.root.join(&name);
-    let metadata = fs::symlink_metadata(&path).map_err(|error| format!("cannot be read: {error}"))?;
+    let metadata = fs::symlink_metadata(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => format!("is missing: the model's weights are in that file; copy it to {name}"),
+        _ => format!("cannot be read: {error}"),
+    })?;
     if !metadata.is_file() {
         return Err("is not a plain file (links are not followed)".into());
     }
@@ -113,7 +123,7 @@ mod tests {
     }
 
     fn is_contained(location: &str, directory: &Path) -> bool {
-        external_files(&model(location), &Listing::of(directory).unwrap()).is_ok()
+        external_files(&model(location), "", &Listing::of(directory).unwrap()).is_ok()
     }
 
     #[test]
@@ -124,6 +134,20 @@ mod tests {
         fs::write(directory.path().join("data/more.bin"), b"x").unwrap();
         for (location, is_there) in [("weights.bin", true), ("data//more.bin", true), ("other.bin", false)] {
             assert_eq!(is_contained(location, directory.path()), is_there, "{location}");
+        }
+    }
+
+    #[test]
+    fn weights_lie_beside_the_model_in_a_directory_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("model.onnx")).unwrap();
+        fs::write(directory.path().join("model.onnx/w.bin"), b"x").unwrap();
+        fs::write(directory.path().join("other.bin"), b"x").unwrap();
+        let listing = Listing::of(directory.path()).unwrap();
+        let files = external_files(&model("w.bin"), "model.onnx/", &listing).unwrap();
+        assert_eq!(files["w.bin"], "model.onnx/w.bin");
+        for location in ["other.bin", "../other.bin"] {
+            assert!(external_files(&model(location), "model.onnx/", &listing).is_err(), "{location}");
         }
     }
 
@@ -147,7 +171,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let listing = Listing::of(directory.path()).unwrap();
         for bytes in [&b"not onnx"[..], b"", &[0xff; 64]] {
-            assert!(matches!(external_files(bytes, &listing), Err(Fault::Refused(_))));
+            assert!(matches!(external_files(bytes, "", &listing), Err(Fault::Refused(_))));
         }
     }
 }

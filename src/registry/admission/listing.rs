@@ -3,7 +3,9 @@
 //! Only plain files that lie in the version's directory are ever opened. A repository may be
 //! filled by a program that unpacks archives of strangers, and an archive can hold links.
 //!
-//! - A symbolic link may lead to another place in the same directory, nowhere else.
+//! - A symbolic link may lead to another place in the same directory, and to the directories of `admission.link_roots` (a cache
+//!   of Hugging Face keeps its files as links to others), nowhere else. Where a file really lies is asked of the system once it
+//!   is open, so that no link can be exchanged between the look and the reading.
 //! - A file with several names (hard links) may have them in the directory of the same model: who
 //!   writes one version of a model may as well write the others, and deploy tools share equal
 //!   files between versions this way. A name elsewhere means that the file may be somebody
@@ -14,7 +16,10 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{self, Read},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -54,6 +59,10 @@ pub(super) struct Listing {
     pub(super) files: BTreeMap<String, Print>,
     /// What is there and must not be.
     pub(super) faults: Vec<String>,
+    /// Where files really lie that links out of the directory lead to, by their names in `files`.
+    pub(super) links: BTreeMap<String, PathBuf>,
+    /// Directories outside that links may lead to, links resolved.
+    roots: Vec<PathBuf>,
     /// Files with several names, by device and inode.
     hard_links: BTreeMap<(u64, u64), HardLink>,
 }
@@ -79,14 +88,22 @@ impl Listing {
     /// # Errors
     /// When the directory cannot be read.
     pub(super) fn of(directory: &Path) -> io::Result<Self> {
+        Self::with_links(directory, &[])
+    }
+
+    /// Of a directory whose links may lead to these directories too.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub(super) fn with_links(directory: &Path, roots: &[PathBuf]) -> io::Result<Self> {
         let root = directory.canonicalize()?;
-        let files = BTreeMap::new();
-        let mut listing = Self { root: root.clone(), files, faults: Vec::new(), hard_links: BTreeMap::new() };
-        listing.add(&root, "", 0)?;
+        let mut listing = Self { root: root.clone(), roots: roots.to_vec(), ..Self::default() };
+        listing.add(&root, "", 0, false)?;
         Ok(listing)
     }
 
-    fn add(&mut self, directory: &Path, within: &str, depth: usize) -> io::Result<()> {
+    /// `is_outside`: the directory is one that a link leads to.
+    fn add(&mut self, directory: &Path, within: &str, depth: usize, is_outside: bool) -> io::Result<()> {
         if depth > MAX_DEPTH {
             self.faults.push(format!("{within} lies deeper than {MAX_DEPTH} directories"));
             return Ok(());
@@ -100,16 +117,18 @@ impl Listing {
             let metadata = entry.metadata()?;
             let kind = metadata.file_type();
             if kind.is_dir() {
-                self.add(&entry.path(), &format!("{name}/"), depth + 1)?;
+                self.add(&entry.path(), &format!("{name}/"), depth + 1, is_outside)?;
             } else if kind.is_file() {
                 let print = Print::of(&metadata);
-                if metadata.nlink() > 1 {
+                if is_outside {
+                    self.links.insert(name.clone(), entry.path());
+                } else if metadata.nlink() > 1 {
                     let link = HardLink { name: name.clone(), here: 0, everywhere: metadata.nlink() };
                     self.hard_links.entry((print.device, print.inode)).or_insert(link).here += 1;
                 }
                 self.files.insert(name, print);
             } else if kind.is_symlink() {
-                self.add_link(name, &entry.path());
+                self.add_link(name, &entry.path(), depth, is_outside)?;
             } else {
                 self.faults.push(format!("{name} is not a plain file"));
             }
@@ -117,11 +136,20 @@ impl Listing {
         Ok(())
     }
 
-    fn add_link(&mut self, name: String, path: &Path) {
+    fn add_link(&mut self, name: String, path: &Path, depth: usize, is_outside: bool) -> io::Result<()> {
         let target = path.canonicalize().and_then(|target| Ok((fs::metadata(&target)?, target)));
         match target {
-            Ok((_, target)) if !target.starts_with(&self.root) => {
-                self.faults.push(format!("{name} is a link that leads out of the version directory"));
+            Ok((metadata, target)) if !target.starts_with(&self.root) => {
+                if !self.may_hold(&target) {
+                    self.faults.push(leads_out(&name, &target));
+                } else if metadata.is_file() {
+                    self.files.insert(name.clone(), Print::of(&metadata));
+                    self.links.insert(name, target);
+                } else if metadata.is_dir() && !is_outside {
+                    self.add(&target, &format!("{name}/"), depth + 1, true)?;
+                } else {
+                    self.faults.push(format!("{name} is a link to what is neither a file nor, from here, a directory"));
+                }
             }
             Ok((metadata, _)) if metadata.is_file() => drop(self.files.insert(name, Print::of(&metadata))),
             // Its files are listed where they are.
@@ -129,6 +157,12 @@ impl Listing {
             Ok(_) => self.faults.push(format!("{name} is a link to what is not a plain file")),
             Err(error) => self.faults.push(format!("{name} is a link that leads nowhere: {error}")),
         }
+        Ok(())
+    }
+
+    /// Whether links may lead there.
+    fn may_hold(&self, target: &Path) -> bool {
+        self.roots.iter().any(|root| target.starts_with(root))
     }
 
     /// The files that have a name outside the model's directory.
@@ -179,13 +213,17 @@ impl Listing {
 
     /// Opens a file, and checks that it is still the one that was listed.
     pub(super) fn open(&self, name: &str, print: &Print) -> Result<fs::File, Faults> {
-        let path = self.root.join(name);
+        let path = self.links.get(name).cloned().unwrap_or_else(|| self.root.join(name));
         // Should the file have become a pipe meanwhile, opening it must not wait for a writer.
         let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-        let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path);
+        let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(&path);
         let file = file.map_err(|error| unreadable(name, &error))?;
         let metadata = file.metadata().map_err(|error| unreadable(name, &error))?;
-        if metadata.is_file() && Print::of(&metadata) == *print { Ok(file) } else { Err(changed(name)) }
+        // A link may have been exchanged on the way there: what counts is where the open file lies.
+        let is_contained =
+            real_path(&file, &path).is_ok_and(|real| real.starts_with(&self.root) || self.may_hold(&real));
+        let is_same = metadata.is_file() && Print::of(&metadata) == *print;
+        if is_same && is_contained { Ok(file) } else { Err(changed(name)) }
     }
 
     /// Checks that a file which has been read was not written meanwhile.
@@ -196,7 +234,7 @@ impl Listing {
 
     /// Checks that every file is still as it was listed.
     pub(super) fn check_all_unchanged(&self) -> Result<(), Faults> {
-        let now = Self::of(&self.root).map_err(|error| unreadable("the directory", &error))?;
+        let now = Self::with_links(&self.root, &self.roots).map_err(|error| unreadable("the directory", &error))?;
         match self.files.iter().find(|(name, print)| now.files.get(*name) != Some(print)) {
             None => Ok(()),
             Some((name, _)) => Err(changed(name)),
@@ -207,6 +245,26 @@ impl Listing {
     pub(super) fn size(&self) -> u64 {
         self.files.values().map(|print| print.size).sum()
     }
+}
+
+/// Where an open file lies, links resolved.
+fn real_path(file: &fs::File, path: &Path) -> io::Result<PathBuf> {
+    let known = Path::new("/proc/self/fd").join(file.as_raw_fd().to_string());
+    // Elsewhere than on Linux the name is asked again.
+    fs::read_link(known).or_else(|_| path.canonicalize())
+}
+
+/// Says which setting permits it.
+fn leads_out(name: &str, target: &Path) -> String {
+    let folder = target.parent().unwrap_or(target);
+    // A cache of Hugging Face: the model's directory there holds `blobs` and `snapshots`.
+    let root = if folder.ends_with("blobs") { folder.parent().unwrap_or(folder) } else { folder };
+    format!(
+        "{name} is a link that leads out of the version directory, to {}: if those files may be served, set \
+         admission.link_roots = [{:?}]",
+        target.display(),
+        root.display().to_string()
+    )
 }
 
 fn subdirectories(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
@@ -268,6 +326,53 @@ mod tests {
         let listing = Listing::of(&version).unwrap();
         assert_eq!(listing.faults.len(), 3, "{:?}", listing.faults);
         assert!(listing.files.contains_key("inside") && !listing.files.contains_key("outside"));
+    }
+
+    #[test]
+    fn links_may_lead_to_the_directories_that_are_named() {
+        let (root, version) = model();
+        let cache = root.path().join("cache/models--org--m");
+        fs::create_dir_all(cache.join("blobs")).unwrap();
+        fs::create_dir_all(cache.join("snapshots/abc/more")).unwrap();
+        fs::write(cache.join("blobs/123"), b"weights").unwrap();
+        fs::write(cache.join("snapshots/abc/more/x"), b"x").unwrap();
+        fs::write(root.path().join("secret"), b"secret").unwrap();
+        symlink("../../blobs/123", cache.join("snapshots/abc/data")).unwrap();
+        symlink(cache.join("snapshots/abc/data"), version.join("data")).unwrap();
+        symlink(cache.join("snapshots/abc"), version.join("folder")).unwrap();
+        let refused = Listing::of(&version).unwrap();
+        let setting = format!("admission.link_roots = [{:?}]", cache.canonicalize().unwrap().display().to_string());
+        assert!(refused.faults.len() == 2 && refused.faults[0].contains(&setting), "{:?}", refused.faults);
+        let roots = [cache.canonicalize().unwrap()];
+        let listing = Listing::with_links(&version, &roots).unwrap();
+        assert!(listing.faults.is_empty(), "{:?}", listing.faults);
+        for name in ["data", "folder/data"] {
+            assert_eq!(listing.read(name).unwrap().unwrap(), b"weights", "{name}");
+        }
+        assert_eq!(listing.read("folder/more/x").unwrap().unwrap(), b"x");
+        listing.check_all_unchanged().unwrap();
+        // What is reached through an allowed directory must lie in one.
+        symlink(root.path().join("secret"), cache.join("snapshots/abc/out")).unwrap();
+        let faults = Listing::with_links(&version, &roots).unwrap().faults;
+        assert!(faults.len() == 1 && faults[0].starts_with("folder/out is a link"), "{faults:?}");
+    }
+
+    #[test]
+    fn link_that_is_exchanged_after_the_look_is_not_followed() {
+        let (root, version) = model();
+        let (cache, secret) = (root.path().join("cache"), root.path().join("secret"));
+        fs::create_dir(&cache).unwrap();
+        fs::create_dir(&secret).unwrap();
+        for place in [&cache, &secret] {
+            fs::write(place.join("data"), b"weights").unwrap();
+        }
+        symlink(cache.join("data"), version.join("data")).unwrap();
+        let listing = Listing::with_links(&version, &[cache.canonicalize().unwrap()]).unwrap();
+        // The same file, in every respect that a look can tell, in a place that nobody allowed.
+        fs::rename(cache.join("data"), secret.join("moved")).unwrap();
+        symlink(secret.join("moved"), cache.join("data")).unwrap();
+        let print = Print::of(&fs::metadata(secret.join("moved")).unwrap());
+        assert!(listing.open("data", &print).is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! | digest | `digest`, `manifest` |
 //! | containment | `listing`, `external` |
 //! | trial | `sandbox`: in a process of its own |
-//! | load | `load`, `zipmap`, `declared`, `columns`, the profile |
+//! | load | `load`, `kind`, `zipmap`, `sequence`, `locale`, over the `fields` of its bytes; `declared`, `columns`, the profile |
 //! | signature | `signature` |
 //! | golden | `golden` |
 //! | warmup | `warmup`, `samples`, `random`, and the trial of the room `schedule` |
@@ -23,16 +23,22 @@ mod complete;
 mod declared;
 mod digest;
 mod external;
+mod fields;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod golden;
+mod kind;
+mod labels;
 mod listing;
 mod load;
+mod locale;
 mod manifest;
+mod offline;
 mod random;
 mod report;
 mod samples;
 mod sandbox;
+mod sequence;
 mod signature;
 mod warmup;
 mod zipmap;
@@ -48,6 +54,7 @@ pub use self::{
     columns::{column_types, columns},
     golden::RequestDecoder,
     manifest::{SignaturePolicy, SigningKey},
+    offline::{Refusal, open_version},
     report::{AdmissionReport, ChangedFiles, Outcome, Step, StepReport},
     sandbox::{SandboxOptions, serve as serve_trials},
     signature::{Baseline, SignatureChange},
@@ -78,6 +85,8 @@ pub struct AdmissionOptions {
     pub signatures: SignaturePolicy,
     /// Files may have names outside the model's directory.
     pub allow_hard_links: bool,
+    /// Directories that links of versions may lead to, links resolved.
+    pub link_roots: Vec<PathBuf>,
     /// `None`: models are not tried out in processes of their own.
     pub sandbox: Option<SandboxOptions>,
     /// What becomes of a version whose answers to one request differ between two runs.
@@ -94,12 +103,17 @@ impl AdmissionOptions {
     pub fn of(config: &AdmissionConfig, library: &Path, decode: RequestDecoder) -> Result<Self, String> {
         let keys: Result<Vec<SigningKey>, String> = config.keys.iter().map(|path| SigningKey::read(path)).collect();
         let keys = keys.map_err(|fault| format!("admission.keys: {fault}"))?;
+        let root = |path: &PathBuf| {
+            path.canonicalize().map_err(|error| format!("admission.link_roots: {}: {error}", path.display()))
+        };
+        let link_roots = config.link_roots.iter().map(root).collect::<Result<_, _>>()?;
         let sandbox = config
             .isolated
             .then(|| SandboxOptions::of_this_program(library.into(), config.time_limit.0, config.memory_limit.0));
         Ok(Self {
             signatures: SignaturePolicy { keys, is_required: config.require_signature },
             allow_hard_links: config.allow_hard_links,
+            link_roots,
             sandbox,
             nondeterministic: config.nondeterministic,
             decode,
@@ -165,6 +179,8 @@ struct Opened {
     verdict: Arc<independence::Verdict>,
     /// A node of it that draws at random.
     random: Option<String>,
+    /// What an operator should know of how it was changed before it was loaded.
+    notes: Vec<String>,
 }
 
 impl Admission {
@@ -185,7 +201,8 @@ impl Admission {
     }
 
     fn walk(&self, candidate: &Candidate<'_>, report: &mut AdmissionReport) -> Option<Admitted> {
-        let parts = report.run(Step::Complete, || complete::check(candidate.directory, candidate.config))?;
+        let parts = report
+            .run(Step::Complete, || complete::check(candidate.directory, &self.options.link_roots, candidate.config))?;
         let digests = report.run(Step::Digest, || self.digest(&parts.listing));
         report.run(Step::Containment, || self.contain(&parts.listing));
         if report.has_failed(Step::Digest) || report.has_failed(Step::Containment) {
@@ -249,7 +266,9 @@ impl Admission {
             let model_file = parts.model_file.clone().unwrap_or_default();
             let (directory, size, digest) = (listing.root.clone(), listing.size(), digest.to_owned());
             let (memory, seconds) = sandbox.limits(size);
-            trial(sandbox, &Job { directory, model_file, digest, size, seconds, memory, is_urgent }, &mut outside)
+            let link_roots = self.options.link_roots.clone();
+            let job = Job { directory, link_roots, model_file, digest, size, seconds, memory, is_urgent };
+            trial(sandbox, &job, &mut outside)
         });
         report.note_outside(outside);
         passed
@@ -257,30 +276,35 @@ impl Admission {
 
     fn load(&self, candidate: &Candidate<'_>, parts: &Parts, report: &mut AdmissionReport) -> Option<Loaded> {
         let mut outside = Vec::new();
-        let loaded = report.run(Step::Load, || match open(&self.runtime, candidate.engine, parts) {
-            Ok(mut opened) => {
-                let (profile, mut faults) = profile(&opened.model, parts);
-                let (listing, decode) = (&parts.listing, self.options.decode);
-                let samples = samples::of(candidate, listing, decode, opened.model.signature(), profile.as_ref());
-                let declared = Arc::clone(opened.model.signature());
-                let mut notes = see(&mut opened.model, &samples);
-                let model = &opened.model;
-                let origin = if parts.profile.is_some() { "profile.json" } else { PROFILE_KEY };
-                let profiled = profile.as_ref().map(|profile| (origin, profile));
-                let config = candidate.config.as_ref().ok();
-                faults.extend(misfits(model, &declared, config, profiled));
-                let of_config = config.map(|config| self::notes(config, model, profile.as_ref())).unwrap_or_default();
-                for note in &of_config {
-                    tracing::warn!(directory = %candidate.directory.display(), "{note}");
+        let loaded = report.run(Step::Load, || {
+            match open(&self.runtime, candidate.engine, parts, candidate.config.as_ref().ok()) {
+                Ok(mut opened) => {
+                    let (profile, mut faults) = profile(&opened.model, parts);
+                    let (listing, decode) = (&parts.listing, self.options.decode);
+                    let samples = samples::of(candidate, listing, decode, opened.model.signature(), profile.as_ref());
+                    let declared = Arc::clone(opened.model.signature());
+                    let mut notes = std::mem::take(&mut opened.notes);
+                    notes.extend(see(&mut opened.model, &samples));
+                    let model = &opened.model;
+                    let origin = if parts.profile.is_some() { "profile.json" } else { PROFILE_KEY };
+                    let profiled = profile.as_ref().map(|profile| (origin, profile));
+                    let config = candidate.config.as_ref().ok();
+                    faults.extend(misfits(model, &declared, config, profiled));
+                    let of_config =
+                        config.map(|config| self::notes(config, model, profile.as_ref())).unwrap_or_default();
+                    for note in &of_config {
+                        tracing::warn!(directory = %candidate.directory.display(), "{note}");
+                    }
+                    notes.extend(of_config);
+                    notes.extend(config.and_then(|config| labels::note(config, model.signature())));
+                    Verdict::with_faults(Loaded { opened, profile, samples }, faults, notes)
                 }
-                notes.extend(of_config);
-                Verdict::with_faults(Loaded { opened, profile, samples }, faults, notes)
+                Err(OpenError::Outside(faults)) => {
+                    outside = faults;
+                    Verdict::skipped(OUTSIDE)
+                }
+                Err(OpenError::Faults(faults)) => Verdict::failed(faults),
             }
-            Err(OpenError::Outside(faults)) => {
-                outside = faults;
-                Verdict::skipped(OUTSIDE)
-            }
-            Err(OpenError::Faults(faults)) => Verdict::failed(faults),
         });
         report.note_outside(outside);
         loaded
@@ -325,26 +349,34 @@ pub fn see(model: &mut OnnxModel, samples: &[Sample]) -> Vec<String> {
     differences
 }
 
-fn open(runtime: &Runtime, options: EngineOptions, parts: &Parts) -> Result<Opened, OpenError> {
+fn open(
+    runtime: &Runtime,
+    options: EngineOptions,
+    parts: &Parts,
+    config: Option<&ModelConfig>,
+) -> Result<Opened, OpenError> {
     let name = parts.model_file.as_deref().unwrap_or_default();
     let bytes = parts.listing.read(name).map_err(OpenError::Faults)?.unwrap_or_default();
-    let source = load::contained(bytes, &parts.listing).map_err(|fault| match fault {
+    let source = load::contained(bytes, name, &parts.listing).map_err(|fault| match fault {
         Fault::Outside(faults) => OpenError::Outside(faults),
         Fault::Refused(fault) => OpenError::Faults(Faults::lasting(format!("{name}: {fault}"))),
     })?;
     let model = source.open(runtime, options, &parts.listing);
-    let model = model.map_err(|error| {
+    let mut model = model.map_err(|error| {
         let fault = format!("{name}: {error}");
         // A trial had the memory, if there was one: here it may be there later.
         OpenError::Faults(if error.is_out_of_memory() { Faults::transient(fault) } else { Faults::lasting(fault) })
     })?;
     // What was opened by its name must be what was checked.
     parts.listing.check_all_unchanged().map_err(OpenError::Faults)?;
+    if let Some(triton) = config.and_then(|config| config.triton.as_ref()) {
+        declared::reshape(triton, &mut model);
+    }
     let unreadable = || independence::Verdict::Unknown(Reason::of_model("the model's graph cannot be read"));
     let graph = source.graph();
     let verdict = Arc::new(graph.as_ref().map_or_else(unreadable, independence::prove));
     let random = graph.as_ref().and_then(random::operator);
-    Ok(Opened { model, size: source.size, external: source.external, verdict, random })
+    Ok(Opened { model, size: source.size, external: source.external, notes: source.notes, verdict, random })
 }
 
 /// The profile beside the model, otherwise the one in its own metadata; and what is wrong with that.
@@ -377,6 +409,7 @@ fn misfits(
     if let Some(config) = config {
         faults.extend(columns(config, model.metadata(), model.signature()).err().unwrap_or_default());
         if let Some(triton) = &config.triton {
+            let declares = model.own_signature().map_or(declares, AsRef::as_ref);
             let found = declared::faults(triton, model.signature());
             if !found.is_empty() && !declared::faults(triton, declares).is_empty() {
                 faults.extend(found);
@@ -460,35 +493,6 @@ fn rows_in_words(verdict: &independence::Verdict) -> String {
         Unknown(reason) => format!("whether rows are independent is unknown: {reason}"),
     }
 }
-
-/// Opens the version in `directory` without its profile: for building one. The shapes of its outputs are those that runs
-/// on made-up rows or golden requests, read by `decode`, show.
-///
-/// # Errors
-/// Everything that is wrong with its files, in words for an operator.
-pub fn open_version(
-    runtime: &Runtime,
-    options: EngineOptions,
-    config: &ModelConfig,
-    directory: &Path,
-    decode: RequestDecoder,
-) -> Result<OnnxModel, Refusal> {
-    let parts = complete::files(directory, Some(config));
-    let parts = parts.map_err(|faults| Refusal(faults.reasons))?;
-    match open(runtime, options, &parts) {
-        Ok(Opened { mut model, .. }) => {
-            see(&mut model, &samples::of_files(&parts.listing, decode));
-            Ok(model)
-        }
-        Err(OpenError::Outside(faults)) => Err(Refusal(faults)),
-        Err(OpenError::Faults(faults)) => Err(Refusal(faults.reasons)),
-    }
-}
-
-/// Why a version cannot be used: everything found, in words for an operator.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", .0.join("; "))]
-pub struct Refusal(pub Vec<String>);
 
 /// The directory of a version.
 pub(super) fn version_directory(model: &Path, version: crate::domain::Version) -> PathBuf {

@@ -7,26 +7,16 @@
 //! is, since `proto/onnx.proto` knows only a part of the format. The names of the classes go into
 //! the model's metadata, where labels are looked for anyhow.
 
-use std::ops::Range;
+use prost::Message;
 
-use prost::{
-    Message,
-    encoding::{DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field},
+use super::fields::{
+    GRAPH_NODE, GRAPH_OUTPUT, GRAPH_VALUE_INFO, MODEL_GRAPH, MODEL_METADATA_PROPS, MODEL_OPSET_IMPORT, fields, put,
 };
-
 use crate::proto::onnx::{
     GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto, TypeProto,
     ValueInfoProto, tensor_shape_proto, type_proto,
 };
 use crate::registry::facts::LABELS_KEY;
-
-/// Field numbers of the format.
-const MODEL_GRAPH: u32 = 7;
-const MODEL_OPSET_IMPORT: u32 = 8;
-const MODEL_METADATA_PROPS: u32 = 14;
-const GRAPH_NODE: u32 = 1;
-const GRAPH_OUTPUT: u32 = 12;
-const GRAPH_VALUE_INFO: u32 = 13;
 
 /// ONNX's number for FP32, the only type that the node takes.
 const FLOAT: i32 = 1;
@@ -159,41 +149,6 @@ fn rewritten(graph: &[u8], maps: &[ZipMap]) -> Option<Vec<u8>> {
         }
     }
     Some(out)
-}
-
-/// A field of a message, by where it stands.
-struct Field {
-    number: u32,
-    whole: Range<usize>,
-    /// Without key and length, of a length-delimited field.
-    content: Option<Range<usize>>,
-}
-
-/// The fields of a message in their order; `None` when it is broken.
-fn fields(message: &[u8]) -> Option<Vec<Field>> {
-    let mut rest = message;
-    let mut fields = Vec::new();
-    while !rest.is_empty() {
-        let start = message.len() - rest.len();
-        let (number, wire_type) = decode_key(&mut rest).ok()?;
-        let content = if wire_type == WireType::LengthDelimited {
-            let length = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
-            let begin = message.len() - rest.len();
-            rest = rest.get(length..)?;
-            Some(begin..begin + length)
-        } else {
-            skip_field(wire_type, number, &mut rest, DecodeContext::default()).ok()?;
-            None
-        };
-        fields.push(Field { number, whole: start..message.len() - rest.len(), content });
-    }
-    Some(fields)
-}
-
-fn put(number: u32, content: &[u8], out: &mut Vec<u8>) {
-    encode_key(number, WireType::LengthDelimited, out);
-    encode_varint(content.len() as u64, out);
-    out.extend(content);
 }
 
 #[cfg(test)]

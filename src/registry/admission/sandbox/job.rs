@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(in crate::registry::admission) struct Job {
     pub(in crate::registry::admission) directory: PathBuf,
+    /// Directories outside that its links may lead to.
+    pub(in crate::registry::admission) link_roots: Vec<PathBuf>,
     /// The model's file in it.
     pub(in crate::registry::admission) model_file: String,
     /// SHA-256 that the file must have.

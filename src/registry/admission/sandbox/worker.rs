@@ -72,7 +72,7 @@ fn try_out(runtime: &Runtime, job: &Job) -> Reply {
         priority::step_back();
     }
     limits::for_job(job.memory, job.seconds);
-    let Ok(listing) = Listing::of(&job.directory) else { return Reply::Changed };
+    let Ok(listing) = Listing::with_links(&job.directory, &job.link_roots) else { return Reply::Changed };
     let model_file = &job.model_file;
     let Some(print) = listing.files.get(model_file) else { return Reply::Changed };
     let is_same = |found: &digest::FileDigest| digest::in_words(found) == job.digest;
@@ -81,10 +81,10 @@ fn try_out(runtime: &Runtime, job: &Job) -> Reply {
         _ => return Reply::Changed,
     }
     let Ok(Some(bytes)) = listing.read(model_file) else { return Reply::Changed };
-    let source = match load::contained(bytes, &listing) {
+    let source = match load::contained(bytes, model_file, &listing) {
         Ok(source) => source,
         Err(load::Fault::Outside(faults)) => return Reply::Outside(faults),
-        Err(load::Fault::Refused(fault)) => return Reply::Refused(vec![fault]),
+        Err(load::Fault::Refused(fault)) => return Reply::Refused(vec![format!("{model_file}: {fault}")]),
     };
     let refused = |error: &EngineError| {
         let limit = if error.is_out_of_memory() { LIMITED } else { "" };

@@ -17,7 +17,7 @@ fn sandbox(script: &str) -> Sandbox {
 
 fn job() -> Job {
     let (directory, model_file, digest) = ("/".into(), "model.onnx".into(), String::new());
-    Job { directory, model_file, digest, size: 10, seconds: 1, memory: 1040, is_urgent: true }
+    Job { directory, link_roots: Vec::new(), model_file, digest, size: 10, seconds: 1, memory: 1040, is_urgent: true }
 }
 
 const PASSED: &str = "echo '\"Passed\"'";
