@@ -157,8 +157,7 @@ pub(super) fn plain(said: &str) -> String {
     let said = said.replace("Exception during initialization: ", "");
     let mut rest = said.trim();
     // What stands after the last place in the source is what happened there.
-    let places = rest.split_whitespace().filter(|word| is_place(word));
-    if let Some(place) = places.last() {
+    if let Some(place) = rest.split_whitespace().rfind(|word| is_place(word)) {
         let at = rest.rfind(place).unwrap_or_default();
         let (before, behind) = (rest[..at].trim(), rest[at + place.len()..].trim());
         let behind = without_function(behind);

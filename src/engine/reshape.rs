@@ -60,7 +60,8 @@ mod tests {
 
     #[test]
     fn sizes_are_carried_over_in_their_order() {
-        let cases: [(&[i64], &[i64], &[i64], Option<&[i64]>); 6] = [
+        type Dims = &'static [i64];
+        let cases: [(Dims, Dims, Dims, Option<Dims>); 6] = [
             (&[3, 4], &[3, 4], &[1, 3, 4], Some(&[1, 3, 4])),
             (&[7, 1], &[-1, 1], &[-1], Some(&[7])),
             (&[2, 5, 9], &[-1, 5, -1], &[-1, -1, 5], Some(&[2, 9, 5])),

@@ -188,18 +188,15 @@ fn scan_model(directory: &Path, settle: Duration, ignored: &mut Vec<String>) -> 
     let misplaced = misplaced_in(directory);
     let mut versions = BTreeMap::new();
     for (name, path) in directories(directory).unwrap_or_default() {
-        match name.parse::<Version>() {
-            Ok(version) => {
-                if let Ok(print) = Fingerprint::of(&path) {
-                    versions.insert(version, print);
-                }
+        if let Ok(version) = name.parse::<Version>() {
+            if let Ok(print) = Fingerprint::of(&path) {
+                versions.insert(version, print);
             }
-            Err(_) => {
-                let is_told = misplaced.iter().any(|told| told.path.ends_with(&format!("/{name}")));
-                let why = stray(&name).filter(|_| !is_told);
-                ignored.extend(why.map(|why| format!("{}: {why}", path.display())));
-            }
+            continue;
         }
+        let is_told = misplaced.iter().any(|told| told.path.ends_with(&format!("/{name}")));
+        let why = stray(&name).filter(|_| !is_told);
+        ignored.extend(why.map(|why| format!("{}: {why}", path.display())));
     }
     let mut found = FoundModel { versions, config, ..FoundModel::without_versions(directory.into()) };
     let models = directory.parent().unwrap_or(directory);

@@ -43,7 +43,7 @@ fn extension(name: &str) -> String {
     Path::new(name).extension().map(|extension| extension.to_string_lossy().to_lowercase()).unwrap_or_default()
 }
 
-fn is_onnx(name: &str) -> bool {
+pub(super) fn is_onnx(name: &str) -> bool {
     extension(name) == "onnx"
 }
 
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn names_of_versions_are_recognised_in_their_usual_spellings() {
         for (name, version) in [("v2", 2), ("V10", 10), ("01", 1), ("version-3", 3), ("ver_04", 4)] {
-            assert_eq!(meant(name).map(|version| version.get()), Some(version), "{name}");
+            assert_eq!(meant(name).map(Version::get), Some(version), "{name}");
             assert!(stray(name).unwrap().ends_with(&format!("rename it to {version}")), "{name}");
         }
         for name in ["0", "v", "data", "1.0", "2-old", "-1", "99999999999999999999999"] {

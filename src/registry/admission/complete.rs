@@ -72,7 +72,7 @@ fn model_file(listing: &Listing, config: Option<&ModelConfig>) -> Result<String,
         return Ok(inner);
     }
     let is_model = |path: &str| path.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'));
-    let mut inside = listing.files.keys().filter(|path| is_model(path) && path.ends_with(".onnx"));
+    let mut inside = listing.files.keys().filter(|path| is_model(path) && layout::is_onnx(path));
     if let Some(other) = inside.next() {
         return Err(Faults::lasting(format!("{inner} is missing: {other} is there: rename it to {inner}")));
     }
