@@ -105,7 +105,7 @@ fn model_on(words: &[String]) -> Option<&str> {
 }
 
 /// Options without a value.
-const SWITCHES: [&str; 12] = [
+const SWITCHES: [&str; 13] = [
     "dry-run",
     "clear",
     "verify",
@@ -117,6 +117,7 @@ const SWITCHES: [&str; 12] = [
     "strict",
     "evict-previous",
     "allow-signature-change",
+    "accept-changed",
     "help",
 ];
 

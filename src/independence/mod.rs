@@ -24,6 +24,7 @@ mod constant;
 mod control;
 mod filters;
 mod fold;
+mod follow;
 mod graph;
 mod layout;
 mod learners;

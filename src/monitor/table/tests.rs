@@ -259,7 +259,7 @@ fn lines_of_json_are_rows_and_arrays_are_lists() {
 #[test]
 fn list_fills_an_input_that_it_fits() {
     let lists = |rows: &[&str], shape: &[Dim]| {
-        let text: String = rows.iter().map(|row| format!("{{\"v\": {row}}}\n")).collect();
+        let text = rows.iter().map(|row| format!("{{\"v\": {row}}}\n")).collect::<Vec<_>>().concat();
         let file = csv(&text);
         let read = read(&file, &[spec("v", DataType::Int64, shape)], 10);
         let read = read.map(|batches| batches[0][0].shape().dimensions().to_vec());
@@ -478,7 +478,7 @@ fn nested_columns_of_parquet_are_lists_or_named() {
     let read = |name: &str| read(&file, &[spec(name, DataType::Fp32, &[ANY, Dim::Fixed(2)])], 5);
     let numbers = floats(&read("v").unwrap()[0][0]);
     assert!(numbers[2].is_nan());
-    assert_eq!([numbers[0], numbers[1], numbers[3]], [1.0, 2.0, 4.0]);
+    assert_eq!((&numbers[..2], &numbers[3..]), (&[1.0, 2.0][..], &[4.0][..]));
     assert_eq!(floats(&read("bare").unwrap()[0][0]), [1.0, 2.0, 3.0, 4.0]);
     assert_eq!(floats(&read("old").unwrap()[0][0]), [5.0, 6.0, 7.0, 8.0]);
     let one = |name: &str| read_as_one(&file, name);

@@ -233,7 +233,7 @@ fn has_decimal_comma(head: &[u8], is_all: bool, delimiter: u8) -> bool {
         is_decimal_comma(field)
             && field.trim_ascii().rsplit(|byte| *byte == b',').next().is_some_and(|end| end.len() != 3)
     };
-    fields.iter().any(|field| is_no_thousand(field)) && !fields.iter().any(|field| has_point(field))
+    fields.iter().any(is_no_thousand) && !fields.iter().any(has_point)
 }
 
 #[cfg(test)]
