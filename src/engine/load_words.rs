@@ -140,7 +140,10 @@ fn in_node(said: &str) -> String {
     let (Some(operator), Some((_, wrong))) = (node_operator(said), said.split_once(", Error ")) else {
         return said.to_owned();
     };
-    format!("its operator {operator}: {wrong}")
+    match wrong.strip_prefix("Node with schema(").and_then(|schema| schema.split_once(") ")) {
+        Some((_, wrong)) => format!("its operator {operator} {wrong}"),
+        None => format!("its operator {operator}: {wrong}"),
+    }
 }
 
 /// Whether a line of ONNX Runtime's log says what the failed load or run says too.
@@ -272,7 +275,7 @@ mod tests {
             ("Failed to load model because protobuf parsing failed.".into(), &["cut short"]),
             (
                 "This is an invalid model. In Node, (\"\", Gemm, \"\", -1) : (\"x\": tensor(float),) -> (\"y\": tensor(float),) , Error Node with schema(::Gemm:13) has input size 1 not in range [min=2, max=3].".into(),
-                &["its operator Gemm: Node with schema", "has input size 1 not in range [min=2, max=3]."],
+                &["its operator Gemm has input size 1 not in range [min=2, max=3]."],
             ),
             (
                 format!("Exception during initialization: {model} ort_value_name_idx_map.MaxIdx() > -1 was false. OrtValue indexes should have been populated."),

@@ -87,8 +87,9 @@ pub(super) fn missing<'a>(wanted: &str, files: impl Iterator<Item = &'a str>) ->
 /// The number that somebody meant who called a directory `v2`, `02` or `version-2`.
 fn meant(name: &str) -> Option<Version> {
     let lower = name.to_ascii_lowercase();
-    let rest = ["version", "ver", "v"].iter().find_map(|prefix| lower.strip_prefix(prefix)).unwrap_or(&lower);
-    let digits = rest.trim_start_matches(['-', '_', '.']).trim_start_matches('0');
+    let prefixed = ["version", "ver", "v"].iter().find_map(|prefix| lower.strip_prefix(prefix));
+    let number = prefixed.map_or(lower.as_str(), |rest| rest.trim_start_matches(['-', '_', '.']));
+    let digits = number.trim_start_matches('0');
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
 }
 

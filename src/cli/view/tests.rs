@@ -82,7 +82,8 @@ fn models_are_one_line_each() {
     assert_eq!(
         models(&ModelList { models: vec![model()], warnings: Vec::new() }, PIPE),
         "MODEL  STABLE  CANARY    SHADOW  PREVIOUS  READY VERSIONS  FAILED    RATE  ERRORS  REFUSED\n\
-         fraud  2       1 at 10%  -       -         1, 2            3       0.20/s       2       17\n"
+         fraud  2       1 at 10%  -       -         1, 2            3       0.20/s       2       17\n\n\
+         fraud: version 3 failed: model.onnx is torn\n"
     );
 }
 

@@ -65,12 +65,8 @@ fn every_part_with_a_meaning_is_translated() {
     let triton = config.triton.unwrap();
     assert_eq!((triton.max_batch_size, triton.preferred_batch_sizes), (32, vec![4, 8]));
     assert_eq!(triton.model_file.as_deref(), Some("net.onnx"));
-    let mask = DeclaredTensor {
-        name: "mask".into(),
-        datatype: Some(DataType::Bool),
-        dims: vec![1, 2],
-        client_dims: Some(vec![2]),
-    };
+    let mask =
+        DeclaredTensor { name: "mask".into(), datatype: Some(DataType::Bool), dims: vec![1, 2], client_dims: None };
     assert_eq!((triton.inputs[1].clone(), triton.outputs[0].datatype), (mask, Some(DataType::Bytes)));
 }
 
