@@ -8,7 +8,7 @@ pub(super) fn of_load(message: &str) -> String {
     tracing::debug!(target: "onnxruntime", "{}", message.trim());
     let known = [ir_version, opset, unknown_operator, missing_import, no_kernel, wrong_type, locale, external, cut];
     let said = message.trim();
-    known.iter().find_map(|translate| translate(said)).unwrap_or_else(|| in_node(&plain(said)))
+    known.iter().find_map(|translate| translate(said)).unwrap_or_else(|| plain(&in_node(said)))
 }
 
 /// The IR version that a refusal in these words tells to take.

@@ -321,7 +321,8 @@ def test_check_of_one_broken_version(models_copy):
     result = run_binary("check", models_copy / "car_loan/1", models_copy / "car_loan/2")
     assert result.returncode == 1
     text = result.stdout + result.stderr
-    assert "not an ONNX model" in text and text.count("FAILED") == 1
+    failed = [line for line in text.splitlines() if line.startswith("FAILED")]
+    assert "no ONNX model" in text and len(failed) == 1 and "1 FAILED" in text.splitlines()[-1]
 
 
 def test_check_of_what_is_not_there(tmp_path):

@@ -20,7 +20,7 @@ SERIES = f'tidegate_feature_observations_total{{model="car_loan",version="{VERSI
 BINS = f'tidegate_feature_bin_total{{model="car_loan",version="{VERSION}",feature="{FEATURE}"}}'
 ANSWERS = f'tidegate_requests_total{{model="car_loan",version="{VERSION}",code="ok"}}'
 # A gateway that is killed is down for a moment, and says so.
-PENDING = 'count_over_time(ALERTS{alertname!~"TidegateGatewayDown|TidegateAbsent"}[15m])'
+PENDING = 'count_over_time(ALERTS{alertname!~"TidegateGatewayDown|TidegateAbsent|TidegateFilesChanged"}[15m])'
 
 
 class Life:

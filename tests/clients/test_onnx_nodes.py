@@ -62,7 +62,10 @@ def test_every_case_that_plain_onnx_runtime_loads_is_ready_or_says_which_tensor_
     faults = []
     for case in onnx_nodes.cases():
         state, reason = states[case.name]
-        if outcomes[case.name] == "unloadable":
+        if case.name.startswith("test_strnormalizer_export"):
+            # Plain ONNX Runtime wants the locale en_US.UTF-8; here C.UTF-8 stands in for it.
+            is_fine = state == "ready"
+        elif outcomes[case.name] == "unloadable":
             is_fine = state == "failed" and reason
         elif case.uncarried:
             is_fine = state == "failed" and any(f"'{name}'" in reason for name in case.uncarried)
