@@ -91,7 +91,7 @@ pub struct ProfileArgs {
     #[arg(long, value_enum, value_name = "MARK")]
     pub decimal: Option<DecimalMark>,
 
-    /// The columns of an input that has several, in the order that the model was trained on. Wins over [columns] of model.toml.
+    /// The columns of an input that has several, in the order that the model was trained on. Wins over the columns of model.toml.
     #[arg(long, value_name = "INPUT=COLUMN,…", value_parser = columns_of_input)]
     pub columns: Vec<(String, Vec<String>)>,
 
