@@ -67,6 +67,8 @@ fn window(seconds: f64) -> String {
 }
 
 fn rate(per_second: f64) -> String {
+    // A sum of no numbers is -0.
+    let per_second = per_second + 0.0;
     if per_second >= 100.0 || per_second == 0.0 { format!("{per_second:.0}/s") } else { format!("{per_second:.2}/s") }
 }
 
@@ -85,7 +87,7 @@ mod tests {
     #[test]
     fn figures_have_units() {
         assert_eq!([window(300.0), window(42.4), window(61.0)], ["5m", "42s", "1m"]);
-        assert_eq!([rate(0.0), rate(0.067), rate(38_300.2)], ["0/s", "0.07/s", "38300/s"]);
+        assert_eq!([rate(-0.0), rate(0.067), rate(38_300.2)], ["0/s", "0.07/s", "38300/s"]);
         assert_eq!([latency(None), latency(Some(0.000_25)), latency(Some(2.5))], ["-", "0.2ms", "2.5s"]);
     }
 }
